@@ -1,0 +1,1 @@
+"""Records → laws → decisions; imports no Flax, no TFDS and no W&B."""
