@@ -1,0 +1,199 @@
+"""The full specification of one training run: model, data, training and seed."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+
+from scaling.spec import InputError, Spec
+
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+
+# --- models ---------------------------------------------------------------------------------------------------------
+
+
+class MLPSpec(Spec):
+    """A multilayer perceptron of about `num_params` parameters; integer inputs are embedded first."""
+
+    kind: Literal["mlp"] = "mlp"
+    num_params: PositiveInt
+    depth: Annotated[int, Field(ge=1, description="number of hidden layers")] = 1
+    embedding_width: Annotated[PositiveInt, Field(description="features per token; unused for dense inputs")] = 8
+    activation: Literal["relu", "tanh", "sigmoid", "gelu"] = "relu"
+
+
+class LogisticRegressionSpec(Spec):
+    """Multinomial logistic regression; `inverse_regularization` is scikit-learn's C."""
+
+    kind: Literal["logistic_regression"] = "logistic_regression"
+    inverse_regularization: PositiveFloat = 1.0
+    max_iterations: PositiveInt = 1000
+
+
+class LinearSVMSpec(Spec):
+    """A one-against-rest linear support vector machine; `inverse_regularization` is scikit-learn's C."""
+
+    kind: Literal["linear_svm"] = "linear_svm"
+    inverse_regularization: PositiveFloat = 0.1
+    max_iterations: PositiveInt = 10_000
+
+
+class RBFSVMSpec(Spec):
+    """A support vector machine with a Gaussian kernel; its cost grows at least with the square of m."""
+
+    kind: Literal["rbf_svm"] = "rbf_svm"
+    inverse_regularization: PositiveFloat = 3.0
+
+
+class RandomForestSpec(Spec):
+    """A random forest; token inputs enter as integer codes."""
+
+    kind: Literal["random_forest"] = "random_forest"
+    num_trees: PositiveInt = 100
+
+
+ModelSpec = Annotated[
+    MLPSpec | LogisticRegressionSpec | LinearSVMSpec | RBFSVMSpec | RandomForestSpec, Field(discriminator="kind")
+]
+
+# --- data -----------------------------------------------------------------------------------------------------------
+
+
+class StdlibSource(Spec):
+    """Windows of the Python standard library's own source, labelled code, comment or string."""
+
+    kind: Literal["stdlib"] = "stdlib"
+    characters_before: Annotated[int, Field(ge=0)] = 8
+    characters_after: Annotated[int, Field(ge=0)] = 7
+    num_windows: Annotated[PositiveInt, Field(description="labelled windows to draw subsets from")] = 300_000
+
+
+class DigitsSource(Spec):
+    """scikit-learn's bundled 1,797 handwritten digits, 8 × 8 grey."""
+
+    kind: Literal["digits"] = "digits"
+
+
+class IdxSource(Spec):
+    """A folder with the four idx files of MNIST or Fashion-MNIST, gzipped or not."""
+
+    kind: Literal["idx"] = "idx"
+    folder: str
+
+
+class TableSource(Spec):
+    """A delimited text file of numbers with one label column, gzipped or not."""
+
+    kind: Literal["table"] = "table"
+    path: str
+    label_column: Annotated[int, Field(description="0 is the first column, -1 the last")] = -1
+    delimiter: Annotated[str, Field(min_length=1, max_length=1)] = ","
+    header: bool = False
+
+
+SourceSpec = Annotated[StdlibSource | DigitsSource | IdxSource | TableSource, Field(discriminator="kind")]
+
+
+class DataSpec(Spec):
+    """Which labelled examples a cell sees: the first `size` of one seeded permutation of a source.
+
+    Attributes:
+      source: where the examples come from.
+      size: m, the number of unique labelled examples.
+      order: how the permutation is drawn. `independent` shuffles all examples; `stratified` keeps every prefix within
+        one example of the class proportions; `balanced` keeps every prefix within one of equal classes.
+      evaluation_size: examples of the fixed evaluation set, the same for every cell with this source.
+    """
+
+    source: SourceSpec
+    size: PositiveInt
+    order: Literal["independent", "stratified", "balanced"] = "independent"
+    evaluation_size: PositiveInt = 5_000
+
+
+# --- training -------------------------------------------------------------------------------------------------------
+
+
+class SGDSpec(Spec):
+    """Stochastic gradient descent with heavy-ball momentum."""
+
+    kind: Literal["sgd"] = "sgd"
+    peak_lr: PositiveFloat
+    momentum: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.9
+    weight_decay: Annotated[float, Field(ge=0.0)] = 0.0
+
+
+class AdamWSpec(Spec):
+    """Adam with decoupled weight decay: each step multiplies the matrices by 1 − lr · weight_decay."""
+
+    kind: Literal["adamw"] = "adamw"
+    peak_lr: PositiveFloat
+    b1: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.9
+    b2: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.999
+    eps: PositiveFloat = 1e-8
+    weight_decay: Annotated[float, Field(ge=0.0)] = 0.0
+
+
+OptimizerSpec = Annotated[SGDSpec | AdamWSpec, Field(discriminator="kind")]
+
+
+class ConstantSchedule(Spec):
+    """Linear warm-up to the peak learning rate, then constant."""
+
+    kind: Literal["constant"] = "constant"
+    warmup_fraction: Fraction = 0.0
+
+
+class CosineSchedule(Spec):
+    """Linear warm-up to the peak learning rate, then a half cosine down to `final_fraction` of it."""
+
+    kind: Literal["cosine"] = "cosine"
+    warmup_fraction: Fraction = 0.05
+    final_fraction: Fraction = 0.0
+
+
+ScheduleSpec = Annotated[ConstantSchedule | CosineSchedule, Field(discriminator="kind")]
+
+
+class TrainingSpec(Spec):
+    """How a gradient-trained cell spends its steps.
+
+    Attributes:
+      optimizer: update rule with its peak learning rate and weight decay.
+      schedule: shape of the learning rate over the run.
+      batch_size: examples a step. Batches run on across epoch boundaries, so every batch is full, every example is seen
+        once an epoch, and a batch larger than m holds several epochs.
+      num_steps: optimiser steps.
+      num_evaluations: evaluations on the fixed set, log-spaced in steps; the last one is at the end.
+    """
+
+    optimizer: OptimizerSpec
+    schedule: ScheduleSpec = CosineSchedule()
+    batch_size: PositiveInt = 128
+    num_steps: PositiveInt
+    num_evaluations: PositiveInt = 5
+
+
+class Cell(Spec):
+    """One training run; equal cells have equal fingerprints on every machine and Python.
+
+    Attributes:
+      model: what is trained.
+      data: on which examples.
+      training: how; required for models trained by gradient descent, absent (None) for scikit-learn's.
+      seed: draws the data permutation, the initial values and the batch order.
+    """
+
+    model: ModelSpec
+    data: DataSpec
+    training: TrainingSpec | None = None
+    seed: Seed = 0
+
+    @model_validator(mode="after")
+    def _training_fits_model(self) -> Self:
+        by_gradient = isinstance(self.model, MLPSpec)
+        if by_gradient and self.training is None:
+            raise InputError(f"training is missing, but {self.model.kind} is trained by gradient descent; set training")
+        if not by_gradient and self.training is not None:
+            raise InputError(f"training is set, but {self.model.kind} has its own solver; leave training out")
+        return self

@@ -1,0 +1,168 @@
+"""A study: a question and the labelled series of cells that answer it."""
+
+import importlib.util
+import inspect
+import itertools
+import math
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, ValidationError, model_validator, validate_call
+
+from scaling.cell import Cell
+from scaling.spec import InputError, Spec, describe_error, override, parse, parse_value, suggest
+
+
+class Series(Spec):
+    """Cells that make one curve, under the name the figures give it."""
+
+    label: Annotated[str, Field(min_length=1)]
+    cells: tuple[Cell, ...]
+
+
+class Study(Spec):
+    """A question and its cells.
+
+    Attributes:
+      name: letters, digits, `-` and `_`; names the default store.
+      question: what the study asks, in one sentence.
+      metric: the column that the study's laws are fitted to.
+      series: the curves, in the order in which they are reported.
+    """
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")]
+    question: str
+    metric: Literal["loss", "error"] = "loss"
+    series: Annotated[tuple[Series, ...], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _labels_differ(self) -> Self:
+        labels = [series.label for series in self.series]
+        twice = sorted({label for label in labels if labels.count(label) > 1})
+        if twice:
+            raise InputError(
+                f"series.label={twice[0]!r} is used {labels.count(twice[0])} times; give each series its own"
+            )
+        return self
+
+    @property
+    def cells(self) -> dict[str, Cell]:
+        """The study's distinct cells by fingerprint, in order."""
+        return {cell.fingerprint(): cell for series in self.series for cell in series.cells}
+
+
+def ladder(smallest: int, largest: int, factor: float = 2.0) -> tuple[int, ...]:
+    """Returns log-spaced sizes from `smallest` up to at most `largest`, each about `factor` times the one before.
+
+    >>> ladder(100, 1_000)
+    (100, 200, 400, 800)
+    """
+    if not 0 < smallest <= largest:
+        raise InputError(f"ladder({smallest}, {largest}): need 0 < smallest <= largest")
+    if factor <= 1.0:
+        raise InputError(f"ladder factor={factor}: must be above 1")
+    steps = math.floor(math.log(largest / smallest) / math.log(factor) + 1e-9)
+    return tuple(dict.fromkeys(round(smallest * factor**i) for i in range(steps + 1)))
+
+
+def resolve_study(reference: str, assignments: Sequence[str] = ()) -> Study:
+    """Returns the study that a reference names, with overrides applied to every cell that has the path.
+
+    A path that is a parameter of the study's own `study(...)` function goes to that function; any other goes to the
+    cells. `data.size=1000`, say, sets every cell's size, and cells that become equal count once.
+
+    Args:
+      reference: a name in `configs/`, a path to a `.py` file that defines `study()`, or a saved `study.json`.
+      assignments: `PATH=VALUE` texts.
+
+    Raises:
+      InputError: the study does not exist, an assignment fits neither the function nor any cell, or is invalid.
+    """
+    if reference.endswith(".json"):
+        return _override_cells(_read_study(Path(reference)), assignments)
+    function = _study_function(reference)
+    study, others = _call_study(function, reference, assignments)
+    return _override_cells(study, others)
+
+
+def _read_study(path: Path) -> Study:
+    try:
+        text = path.read_text()
+    except OSError as error:
+        raise InputError(f"study {str(path)!r} cannot be read: {error.strerror}; give a saved study.json") from None
+    return parse(Study, text, str(path))
+
+
+def _study_function(reference: str) -> Callable[..., Any]:
+    if reference.endswith(".py"):
+        path = Path(reference)
+        if not path.is_file():
+            raise InputError(f"study {reference!r} does not exist; give a path to a .py file that defines study()")
+    else:
+        named = {path.stem: path for path in _config_files()}
+        if reference not in named:
+            raise InputError(
+                f"study {reference!r} is unknown; {suggest(reference, named) if named else 'configs/ is empty'}"
+            )
+        path = named[reference]
+    function = getattr(_import_file(path), "study", None)
+    if not callable(function):
+        raise InputError(f"{path} does not define study(); define a function that returns a scaling.study.Study")
+    return function
+
+
+def _config_files() -> Iterator[Path]:
+    """Yields the study files of the working directory's `configs/`, else of the installed one."""
+    here = Path("configs")
+    installed = importlib.util.find_spec("configs")
+    folders = (
+        [here]
+        if here.is_dir()
+        else [Path(p) for p in (installed.submodule_search_locations or [])]
+        if installed
+        else []
+    )
+    for folder in folders:
+        yield from sorted(path for path in folder.glob("*.py") if path.stem != "__init__")
+
+
+def _import_file(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"study_{path.stem}", path)
+    if spec is None or spec.loader is None:
+        raise InputError(f"{path} cannot be imported; give a Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def _call_study(function: Callable[..., Any], reference: str, assignments: Sequence[str]) -> tuple[Study, list[str]]:
+    """Returns the study and the assignments that are not parameters of its function."""
+    parameters = inspect.signature(function).parameters
+    own: dict[str, Any] = {}
+    others: list[str] = []
+    for assignment in assignments:
+        path, _, value = assignment.partition("=")
+        if path in parameters:
+            own[path] = parse_value(value)
+        else:
+            others.append(assignment)
+    try:
+        study = validate_call(function)(**own)
+    except ValidationError as error:
+        raise InputError(f"{reference}: {describe_error(error)}") from None
+    if not isinstance(study, Study):
+        raise InputError(f"{reference}: study() returned {type(study).__name__}; return a scaling.study.Study")
+    return study, others
+
+
+def _override_cells(study: Study, assignments: Sequence[str]) -> Study:
+    cells = iter(override([cell for series in study.series for cell in series.cells], assignments))
+    series = tuple(
+        Series(label=one.label, cells=tuple(dict.fromkeys(itertools.islice(cells, len(one.cells)))))
+        for one in study.series
+    )
+    return study.model_copy(update={"series": series})

@@ -1,0 +1,189 @@
+"""The train step and the loop of one run: many steps a call, compiled once for cells that differ in values only."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import lax
+
+from scaling.cell import OptimizerSpec, ScheduleSpec, TrainingSpec
+from scaling.data.batches import batch_indices
+from scaling.models import Model, Variables
+from scaling.optim import apply_update, make_direction, make_schedule
+
+
+class TrainState(NamedTuple):
+    """All that a run carries from step to step.
+
+    Attributes:
+      step: steps done, int32.
+      variables: of the model.
+      optimizer: state of the optimiser.
+      diverged_at: the first step whose loss was not finite, int32; -1 while there is none.
+    """
+
+    step: jax.Array
+    variables: Variables
+    optimizer: Any
+    diverged_at: jax.Array
+
+
+class Hyper(NamedTuple):
+    """What may differ between cells that share a program: array values, never constants of the compiled code.
+
+    Attributes:
+      peak_lr, weight_decay: float32.
+      num_steps: of the whole run, int32.
+      size: m, uint32.
+      seed: of the batch order, uint32.
+    """
+
+    peak_lr: jax.Array
+    weight_decay: jax.Array
+    num_steps: jax.Array
+    size: jax.Array
+    seed: jax.Array
+
+
+class DeviceData(NamedTuple):
+    """A pool that is resident on the device, and the subset's place in it.
+
+    Attributes:
+      inputs: [n, F] numbers or [n, T] tokens of the whole pool, shared by all cells of a source.
+      labels: [n] int32.
+      order: [n] int32; its first m entries are the subset, the rest is padding so that m may vary.
+      shift, scale: [F] float32; a learner sees (inputs - shift) · scale. Both empty for tokens.
+    """
+
+    inputs: jax.Array
+    labels: jax.Array
+    order: jax.Array
+    shift: jax.Array
+    scale: jax.Array
+
+
+@dataclasses.dataclass(frozen=True)
+class Program:
+    """The compiled functions of all cells with one model shape, optimiser, schedule and batch size.
+
+    Attributes:
+      init: seed → TrainState.
+      run: (state, hyper, data, stop) → state after step `stop`; donates the state.
+      evaluate: (variables, inputs, labels, shift, scale) → (summed loss, number correct).
+    """
+
+    init: Callable[[jax.Array], TrainState]
+    run: Callable[[TrainState, Hyper, DeviceData, jax.Array], TrainState]
+    evaluate: Callable[..., tuple[jax.Array, jax.Array]]
+
+
+def prepare_inputs(inputs: jax.Array, shift: jax.Array, scale: jax.Array) -> jax.Array:
+    """Returns what the model sees: tokens as they are, numbers as float32 (inputs - shift) · scale."""
+    return inputs if shift.size == 0 else (inputs.astype(jnp.float32) - shift) * scale
+
+
+def classification_loss(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    """Returns negative log-likelihoods in nats, [B], of logits [B, K]."""
+    return optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+
+
+def train_step(
+    model: Model,
+    direction: optax.GradientTransformation,
+    schedule: Callable[[jax.Array], jax.Array],
+    state: TrainState,
+    hyper: Hyper,
+    batch: tuple[jax.Array, jax.Array],
+) -> TrainState:
+    """Returns the state after one optimiser step on a batch of inputs [B, …] and labels [B]; a pure function."""
+
+    def batch_loss(params: Any) -> tuple[jax.Array, Any]:
+        variables = {"params": params, "state": state.variables["state"]}
+        key = jax.random.fold_in(jax.random.key(hyper.seed), state.step)
+        logits, model_state = model.apply(variables, batch[0], train=True, key=key)
+        return classification_loss(logits, batch[1]).mean(), model_state
+
+    (loss, model_state), gradients = jax.value_and_grad(batch_loss, has_aux=True)(state.variables["params"])
+    update, optimizer = direction.update(gradients, state.optimizer, state.variables["params"])
+    # The middle of the step: the first step already moves, the last is not wasted.
+    lr = hyper.peak_lr * schedule((state.step + 0.5) / hyper.num_steps)
+    params = apply_update(state.variables["params"], update, lr, hyper.weight_decay)
+    first_bad = (state.diverged_at < 0) & ~jnp.isfinite(loss)
+    return TrainState(
+        step=state.step + 1,
+        variables={"params": params, "state": model_state},
+        optimizer=optimizer,
+        diverged_at=jnp.where(first_bad, state.step + 1, state.diverged_at),
+    )
+
+
+def get_program(build: Callable[[Any], Model], shape: Any, training: TrainingSpec) -> Program:
+    """Returns the program of all cells with this shape, optimiser, schedule and batch size.
+
+    The compiled calls take the last step as a value: a run may stop anywhere to be evaluated without a new compilation.
+    """
+    values_aside = training.optimizer.model_copy(update={"peak_lr": 1.0, "weight_decay": 0.0})
+    return _make_program(build, shape, values_aside, training.schedule, training.batch_size)
+
+
+@functools.lru_cache(maxsize=32)
+def _make_program(
+    build: Callable[[Any], Model], shape: Any, optimizer: OptimizerSpec, schedule: ScheduleSpec, batch_size: int
+) -> Program:
+    model = build(shape)
+    direction = make_direction(optimizer)
+    factor = make_schedule(schedule)
+
+    def init(seed: jax.Array) -> TrainState:
+        variables = model.init(jax.random.key(seed))
+        return TrainState(jnp.int32(0), variables, direction.init(variables["params"]), jnp.int32(-1))
+
+    def run(state: TrainState, hyper: Hyper, data: DeviceData, stop: jax.Array) -> TrainState:
+        def body(_: Any, state: TrainState) -> TrainState:
+            chosen = data.order[batch_indices(state.step, batch_size, hyper.size, hyper.seed)]  # [B]
+            batch = prepare_inputs(data.inputs[chosen], data.shift, data.scale), data.labels[chosen]
+            return train_step(model, direction, factor, state, hyper, batch)
+
+        return lax.fori_loop(state.step, stop, body, state)
+
+    def evaluate(
+        variables: Variables, inputs: jax.Array, labels: jax.Array, shift: jax.Array, scale: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
+        logits, _ = model.apply(variables, prepare_inputs(inputs, shift, scale), train=False, key=None)
+        return classification_loss(logits, labels).sum(), (logits.argmax(-1) == labels).sum()
+
+    return Program(jax.jit(init), jax.jit(run, donate_argnums=0), jax.jit(evaluate))
+
+
+def evaluation_steps(num_steps: int, num_evaluations: int) -> list[int]:
+    """Returns the steps after which a run is evaluated: each twice the one before, the last at the end.
+
+    >>> evaluation_steps(1000, 4)
+    [125, 250, 500, 1000]
+    """
+    return sorted({max(1, round(num_steps / 2**halvings)) for halvings in range(num_evaluations)})
+
+
+def run_steps(
+    program: Program, training: TrainingSpec, size: int, seed: int, data: DeviceData
+) -> Iterator[tuple[int, Variables, bool]]:
+    """Yields (steps done, variables, whether the loss is finite) at each evaluation point; stops at divergence."""
+    hyper = Hyper(
+        peak_lr=jnp.float32(training.optimizer.peak_lr),
+        weight_decay=jnp.float32(training.optimizer.weight_decay),
+        num_steps=jnp.int32(training.num_steps),
+        size=jnp.uint32(size),
+        seed=jnp.uint32(seed),
+    )
+    state = program.init(jnp.uint32(seed))
+    for stop in evaluation_steps(training.num_steps, training.num_evaluations):
+        state = program.run(state, hyper, data, jnp.int32(stop))
+        diverged_at = int(state.diverged_at)
+        if diverged_at >= 0:
+            yield diverged_at, state.variables, False
+            return
+        yield stop, state.variables, True
