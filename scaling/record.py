@@ -125,27 +125,36 @@ class Store:
 
     # --- the study --------------------------------------------------------------------------------------------------
 
+    def check(self, study_json: str) -> None:
+        """Checks that the store is new, or holds this study or a part of it.
+
+        Raises:
+          InputError: the store belongs to another study, or holds cells that this study lacks.
+          CorruptStoreError: what it holds cannot be read.
+        """
+        if not (self.path / "study.json").exists():
+            return
+        study, held = json.loads(study_json), self.study
+        if held["name"] != study["name"]:
+            raise InputError(
+                f"store {str(self.path)!r} belongs to study {held['name']!r}, not {study['name']!r}; "
+                "choose another --store"
+            )
+        lost = set(cell_labels(held)) - set(cell_labels(study))
+        if lost:
+            raise InputError(
+                f"store {str(self.path)!r} holds {len(lost)} cells that this version of study {study['name']!r} "
+                "lacks; choose another --store, or add cells instead of changing them"
+            )
+
     def create(self, study_json: str) -> None:
-        """Writes a study into a new store, or checks that an existing store holds this study or a part of it.
+        """Writes a study into a new store, or into one that holds a part of it.
 
         Raises:
           InputError: the store belongs to another study, holds cells that this study lacks, or cannot be written.
         """
-        study = json.loads(study_json)
-        if (self.path / "study.json").exists():
-            held = self.study
-            if held["name"] != study["name"]:
-                raise InputError(
-                    f"store {str(self.path)!r} belongs to study {held['name']!r}, not {study['name']!r}; "
-                    "choose another --store"
-                )
-            lost = set(cell_labels(held)) - set(cell_labels(study))
-            if lost:
-                raise InputError(
-                    f"store {str(self.path)!r} holds {len(lost)} cells that this version of study {study['name']!r} "
-                    "lacks; choose another --store, or add cells instead of changing them"
-                )
-        write_atomically(self.path / "study.json", canonical_json(study) + "\n")
+        self.check(study_json)
+        write_atomically(self.path / "study.json", study_json + "\n")
         self.__dict__.pop("study", None)
 
     @functools.cached_property

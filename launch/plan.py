@@ -1,0 +1,65 @@
+"""What a study will train, before it runs: every cell with its size, data and FLOPs, and what is already done."""
+
+from typing import Any
+
+from launch.jobs import estimate_seconds
+from scaling.cell import Cell
+from scaling.record import Store
+from scaling.runner import describe_cell
+from scaling.study import Study
+
+
+def plan_cells(study: Study, store: Store | None) -> list[dict[str, Any]]:
+    """Returns a row for each cell of each series: label, family, counts, a rough time, and whether it is done.
+
+    Raises:
+      InputError: a cell cannot be trained: its data is missing or too small, or no model of its size exists.
+    """
+    rows = []
+    for series in study.series:
+        for cell in series.cells:
+            name = cell.fingerprint()
+            rows.append(
+                {
+                    "cell": name,
+                    "label": series.label,
+                    "family": cell.model.kind,
+                    "seed": cell.seed,
+                    "data_unique": cell.data.size,
+                    **describe_cell(cell),
+                    "core_seconds": estimate_seconds(cell),
+                    "done": store is not None and store.is_complete(name),
+                }
+            )
+    return rows
+
+
+def check_cells(cells: dict[str, Cell]) -> None:
+    """Checks that every cell can be trained, so that a sweep does not fail after an hour.
+
+    Raises:
+      InputError: names the first cell's field, value and remedy.
+    """
+    for cell in cells.values():
+        describe_cell(cell)
+
+
+def summarise_plan(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Returns a row for each label and m, its seeds put together."""
+    groups: dict[tuple[str, int], list[dict[str, Any]]] = {}
+    for row in rows:
+        groups.setdefault((row["label"], row["data_unique"]), []).append(row)
+    return [
+        {
+            "label": label,
+            "family": members[0]["family"],
+            "N": members[0]["num_params"],
+            "m": size,
+            "D": members[0]["data_seen"],
+            "C": members[0]["train_flops"],
+            "seeds": len(members),
+            "done": sum(row["done"] for row in members),
+            "core seconds": sum(row["core_seconds"] for row in members),
+        }
+        for (label, size), members in groups.items()
+    ]

@@ -1,0 +1,76 @@
+"""What a person sees while cells run: one bar on a terminal, plain lines elsewhere, both on standard error."""
+
+import sys
+import time
+from typing import Any
+
+from tqdm import tqdm
+
+# Between two plain lines at least so long, so that a log of a long sweep stays short.
+PLAIN_INTERVAL_SECONDS = 10.0
+
+
+class Progress:
+    """A bar over cells whose time left follows the estimated work, since cells differ a thousandfold."""
+
+    def __init__(self, num_cells: int, work: float) -> None:
+        self.done = self.failed = self.diverged = 0
+        self._num_cells, self._work, self._work_done = num_cells, work, 0.0
+        self._started = time.monotonic()
+        self._last_line = -PLAIN_INTERVAL_SECONDS
+        self._bar: Any = None
+        if sys.stderr.isatty():
+            self._bar = tqdm(
+                total=num_cells, unit="cell", bar_format="{l_bar}{bar}| {n_fmt}/{total_fmt} cells{postfix}", leave=False
+            )
+
+    def update(self, what: str, status: str, work: float) -> None:
+        """Notes that a cell ended."""
+        self.done += 1
+        self.failed += status == "failed"
+        self.diverged += status == "diverged"
+        self._work_done += work
+        if self._bar is not None:
+            self._bar.set_postfix_str(self._summary(), refresh=False)
+            self._bar.update()
+        elif self._line_is_due():
+            print(f"[{self.done}/{self._num_cells}] {what}: {status}{self._summary()}", file=sys.stderr, flush=True)
+        if status == "failed":
+            self.say(f"failed: {what}")
+
+    def say(self, message: str) -> None:
+        """Prints a line without breaking the bar."""
+        if self._bar is not None:
+            self._bar.write(message, file=sys.stderr)
+        else:
+            print(message, file=sys.stderr, flush=True)
+
+    def close(self) -> None:
+        """Removes the bar."""
+        if self._bar is not None:
+            self._bar.close()
+
+    def _line_is_due(self) -> bool:
+        now = time.monotonic()
+        if self.done < self._num_cells and now - self._last_line < PLAIN_INTERVAL_SECONDS:
+            return False
+        self._last_line = now
+        return True
+
+    def _summary(self) -> str:
+        elapsed = time.monotonic() - self._started
+        left = elapsed * (self._work / self._work_done - 1.0) if self._work_done else 0.0
+        bad = "".join(f" · {n} {name}" for name, n in (("diverged", self.diverged), ("failed", self.failed)) if n)
+        return f" · {format_seconds(elapsed)} elapsed, about {format_seconds(max(left, 0.0))} left{bad}"
+
+
+def format_seconds(seconds: float) -> str:
+    """Returns a duration for people.
+
+    >>> format_seconds(3725)
+    '1 h 2 min'
+    """
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"

@@ -1,0 +1,38 @@
+"""Tables as plain text for a terminal."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+
+def render_table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Returns rows as aligned text columns under their names; numbers to the right, None as a hyphen.
+
+    >>> print(render_table([{"m": 100, "error": 0.25}, {"m": 20000, "error": None}]))
+        m  error
+      100   0.25
+    20000      -
+    """
+    if not rows:
+        return "(nothing)"
+    names = list(rows[0])
+    body = [[format_value(row.get(name)) for name in names] for row in rows]
+    numeric = [all(isinstance(row.get(name), int | float | None) for row in rows) for name in names]
+    widths = [max(len(line[i]) for line in [names, *body]) for i in range(len(names))]
+    lines = []
+    for line in [names, *body]:
+        cells = [c.rjust(w) if right else c.ljust(w) for c, w, right in zip(line, widths, numeric, strict=True)]
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join(lines)
+
+
+def format_value(value: Any) -> str:
+    """Returns a value as a person would write it: four significant digits, integers whole.
+
+    >>> format_value(1234567.0), format_value(0.123456), format_value(3)
+    ('1.235e+06', '0.1235', '3')
+    """
+    if value is None:
+        return "-"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return str(value)
