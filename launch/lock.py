@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from scaling.files import is_local
 from scaling.record import Store
 from scaling.spec import InputError
 
@@ -26,6 +27,7 @@ def hold_store(store: Store) -> Iterator[tuple[int, ...]]:
         yield ()
         return
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     except OSError as error:
         raise InputError(
@@ -54,8 +56,7 @@ def is_held(store: Store) -> bool:
 
 
 def _lock_path(store: Store) -> Path | None:
-    path = os.fspath(store.path)
-    return None if "://" in path else Path(path) / ".lock"
+    return Path(os.fspath(store.path)) / ".lock" if is_local(store.path) else None
 
 
 def _try_lock(descriptor: int, kind: int = fcntl.LOCK_EX) -> bool:

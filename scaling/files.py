@@ -19,13 +19,15 @@ def write_atomically(path: epath.Path, text: str) -> None:
     """
     with _one_line_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.parent / f".{path.name}.{uuid.uuid4().hex[:8]}.tmp"
-        with temporary.open("w") as file:
+        if not is_local(path):  # object stores show an object when it is whole
+            path.write_text(text)
+            return
+        temporary = Path(os.fspath(path.parent)) / f".{path.name}.{uuid.uuid4().hex[:8]}.tmp"
+        with temporary.open("w", encoding="utf-8") as file:
             file.write(text)
             file.flush()
-            if _is_local(path):
-                os.fsync(file.fileno())
-        temporary.replace(path)
+            os.fsync(file.fileno())
+        temporary.replace(os.fspath(path))
 
 
 def append_line(path: epath.Path, line: str) -> None:
@@ -38,14 +40,15 @@ def append_line(path: epath.Path, line: str) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         before = path.read_text() if path.exists() else ""
         text = ("\n" if before and not before.endswith("\n") else "") + line + "\n"
-        if _is_local(path):
+        if is_local(path):
             with Path(os.fspath(path)).open("a", encoding="utf-8") as file:
                 file.write(text)
         else:  # object stores have no append
             path.write_text(before + text)
 
 
-def _is_local(path: epath.Path) -> bool:
+def is_local(path: epath.Path) -> bool:
+    """Returns whether a path is on a file system of this machine."""
     return "://" not in os.fspath(path)
 
 

@@ -67,6 +67,14 @@ class SubsetManifest(Spec):
     evaluation_size: int
     evaluation_sha256: str
 
+    def is_prefix_of(self, larger: "SubsetManifest") -> bool:
+        """Returns whether the two manifests prove that this subset is the beginning of the larger one.
+
+        The proof needs the larger record to hold a digest at this size, which it does for all sizes of its study.
+        """
+        same_pool = self.source_sha256 == larger.source_sha256
+        return same_pool and self.digests[str(self.size)] == larger.digests.get(str(self.size))
+
 
 class Record(Spec):
     """What one finished cell measured; the only thing the analysis reads.
@@ -110,6 +118,12 @@ class Store:
 
     def __init__(self, path: epath.PathLike) -> None:
         self.path = epath.Path(path)
+        try:
+            self.path.exists()
+        except ImportError as error:
+            raise InputError(
+                f"store {str(path)!r} needs a package that is not installed ({error}); for gs:// install scaling[gcs]"
+            ) from None
 
     @classmethod
     def open(cls, path: epath.PathLike) -> "Store":

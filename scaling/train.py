@@ -83,7 +83,7 @@ class Program:
 
 def prepare_inputs(inputs: jax.Array, shift: jax.Array, scale: jax.Array) -> jax.Array:
     """Returns what the model sees: tokens as they are, numbers as float32 (inputs - shift) · scale."""
-    return inputs if shift.size == 0 else (inputs.astype(jnp.float32) - shift) * scale
+    return inputs if shift.size == 0 else (inputs.astype(jnp.float32) - shift[None]) * scale[None]
 
 
 def classification_loss(logits: jax.Array, labels: jax.Array) -> jax.Array:

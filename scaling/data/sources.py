@@ -223,9 +223,9 @@ def _read_idx(folder: Path, name: str) -> np.ndarray:
         )
     with _open(found[0]) as file:
         content = file.read()
-    if len(content) < 4 or content[:2] != b"\0\0" or content[2] not in IDX_TYPES:
+    rank = content[3] if len(content) >= 4 else 0
+    if rank == 0 or content[:2] != b"\0\0" or content[2] not in IDX_TYPES or len(content) < 4 + 4 * rank:
         raise InputError(f"{found[0]} is no idx file; give the original file")
-    rank = content[3]
     shape = struct.unpack(f">{rank}I", content[4 : 4 + 4 * rank])
     values = np.frombuffer(content, np.dtype(IDX_TYPES[content[2]]), offset=4 + 4 * rank)
     if values.size != np.prod(shape):

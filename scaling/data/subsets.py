@@ -5,8 +5,6 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from scaling.record import SubsetManifest
-
 
 def shuffled(size: int, seed: int) -> np.ndarray:
     """Returns a permutation of 0 … size - 1 that is the same on every platform and NumPy, [size] int64.
@@ -97,12 +95,3 @@ def digest_prefixes(indices: np.ndarray, sizes: Iterable[int]) -> dict[str, str]
         digests[str(size)] = running.hexdigest()
         done = size
     return digests
-
-
-def is_nested(smaller: SubsetManifest, larger: SubsetManifest) -> bool:
-    """Returns whether two records' manifests prove that one subset is the beginning of the other.
-
-    The proof needs the larger record to hold a digest at the smaller size, which it does for all sizes of its study.
-    """
-    same_pool = smaller.source_sha256 == larger.source_sha256
-    return same_pool and smaller.digests[str(smaller.size)] == larger.digests.get(str(smaller.size))

@@ -1,0 +1,269 @@
+"""Everything that a report says about a store, computed once: points, laws, crossings, order, sentences."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from analysis.compare import Crossing, Ordering, find_crossings, order_by_size
+from analysis.laws import AnalysisError
+from analysis.table import fingerprint_table, select_rows
+from analysis.uncertainty import Bootstrap, bootstrap_series, mean_interval
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from scaling.record import Record, Store
+
+SIZE = "data_unique"
+LAW = "power_floor"
+
+
+@dataclasses.dataclass(frozen=True)
+class Findings:
+    """What a report prints.
+
+    Attributes:
+      name, question, metric: of the study.
+      table: all rows of the store.
+      cells: the final rows, one a cell and label.
+      points: one row a series and size, in the study's order: `label family num_params m seeds mean low high`.
+      bootstrap: the fitted laws, one a series with at least as many sizes as parameters.
+      crossings: where fitted laws cross.
+      order: who is ahead at each size.
+      unsettled: ranges of m in which the best series is not significantly ahead of the runner-up.
+      sentences: what all this says, in words.
+      provenance: what the data was and which proofs the records hold, by name.
+      table_sha256: fingerprint of `table`.
+    """
+
+    name: str
+    question: str
+    metric: str
+    table: pd.DataFrame
+    cells: pd.DataFrame
+    points: pd.DataFrame
+    bootstrap: Bootstrap
+    crossings: list[Crossing]
+    order: Ordering
+    unsettled: list[tuple[float, float]]
+    sentences: list[str]
+    provenance: dict[str, str]
+    table_sha256: str
+
+
+def find_all(store: Store, resamples: int = 1000) -> Findings:
+    """Returns the findings of a store.
+
+    Raises:
+      AnalysisError: no cell is complete, or none has the study's metric.
+      CorruptStoreError: a record cannot be read.
+    """
+    import pandas as pd
+
+    table = pd.DataFrame(store.rows())
+    metric, path = store.study["metric"], str(store.path)
+    if table.empty or metric not in table.columns:
+        raise AnalysisError(f"store {path!r} has no complete cell with {metric!r}; run the study first")
+    rows, _, _ = select_rows(table, [SIZE, metric])
+    if rows.empty:
+        raise AnalysisError(f"store {path!r} has no complete cell with {metric!r}; run the study first")
+    points = _summarise_points(rows, metric)
+    bootstrap = bootstrap_series(_fittable(table, points), LAW, metric, resamples=resamples)
+    order = order_by_size(table, metric)
+    unsettled = _find_ranges(points, order)
+    crossings = sorted(find_crossings(bootstrap), key=lambda crossing: crossing.size)
+    return Findings(
+        name=store.study["name"],
+        question=store.study["question"],
+        metric=metric,
+        table=table,
+        cells=table[table["is_final"].astype(bool)],
+        points=points,
+        bootstrap=bootstrap,
+        crossings=crossings,
+        order=order,
+        unsettled=unsettled,
+        sentences=_put_into_words(table, points, order, unsettled),
+        provenance=_check_provenance(store.records()),
+        table_sha256=fingerprint_table(table),
+    )
+
+
+def fit_rows(bootstrap: Bootstrap, labels: list[str]) -> list[dict[str, Any]]:
+    """Returns a row for each fitted series in the order of `labels`: estimates, 95 % intervals, objective, status."""
+    rows = []
+    for label in labels:
+        if label in bootstrap.fits:
+            fit = bootstrap.fits[label]
+            row: dict[str, Any] = {"label": label}
+            for name, value in fit.params.items():
+                row[name], row[f"{name} 95 %"] = value, format_interval(*fit.ci95[name])
+            rows.append({**row, fit.objective["name"]: fit.objective["value"], "n": fit.n, "status": fit.status})
+    return rows
+
+
+def crossing_rows(crossings: list[Crossing]) -> list[dict[str, Any]]:
+    """Returns a row for each crossing: where, its interval, and who leads on which side."""
+    return [
+        {
+            "m": float(f"{crossing.size:.3g}"),
+            "m 95 %": format_interval(crossing.low, crossing.high),
+            "ahead before": crossing.ahead_before,
+            "ahead after": crossing.ahead_after,
+            "replicates that cross": f"{crossing.share:.0%}",
+        }
+        for crossing in crossings
+    ]
+
+
+def order_rows(order: Ordering) -> list[dict[str, Any]]:
+    """Returns a row for each size: the best series and who is not significantly behind it."""
+    return [
+        {
+            "m": int(row["m"]),
+            "best": row["best"],
+            "value": float(row["value"]),
+            "95 %": format_interval(row["low"], row["high"]),
+            "not significantly behind": ", ".join(label for label in row["leaders"] if label != row["best"])
+            or "nobody",
+        }
+        for _, row in order.sizes.iterrows()
+    ]
+
+
+def format_interval(low: float | None, high: float | None) -> str:
+    """Returns an interval for people.
+
+    >>> format_interval(0.12345, 2100.0)
+    '0.123 … 2.1e+03'
+    """
+    if low is None or high is None or not np.isfinite([low, high]).all():
+        return "unknown"
+    return f"{low:.3g} … {high:.3g}"
+
+
+def _summarise_points(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
+    import pandas as pd
+
+    found = []
+    for (label, m), group in rows.groupby(["label", SIZE], sort=False):
+        mean, low, high = mean_interval(group[metric].to_numpy(dtype=float))
+        first = group.iloc[0]
+        found.append((label, first["family"], first["num_params"], m, len(group), mean, low, high))
+    columns = ["label", "family", "num_params", "m", "seeds", "mean", "low", "high"]
+    points = pd.DataFrame(found, columns=columns)
+    place = {label: index for index, label in enumerate(dict.fromkeys(points["label"]))}
+    return points.sort_values(
+        ["label", "m"], key=lambda column: column.map(place) if column.name == "label" else column
+    )
+
+
+def _fittable(table: pd.DataFrame, points: pd.DataFrame) -> pd.DataFrame:
+    """Returns the rows of series with enough sizes for the law: fewer leave it undetermined."""
+    sizes = points.groupby("label")["m"].nunique()
+    return table[table["label"].isin(sizes.index[sizes >= 3])]
+
+
+def _find_ranges(points: pd.DataFrame, order: Ordering) -> list[tuple[float, float]]:
+    """Returns the ranges of m around unsettled sizes, each up to half-way (in log m) to its settled neighbours."""
+    sizes = sorted(points["m"].unique())
+    open_sizes = set(order.unsettled_sizes)
+    ranges: list[tuple[float, float]] = []
+    for index, size in enumerate(sizes):
+        if size not in open_sizes:
+            continue
+        low = np.sqrt(size * sizes[index - 1]) if index else size / np.sqrt(2)
+        high = np.sqrt(size * sizes[index + 1]) if index + 1 < len(sizes) else size * np.sqrt(2)
+        if ranges and np.isclose(ranges[-1][1], low):
+            ranges[-1] = (ranges[-1][0], float(high))
+        else:
+            ranges.append((float(low), float(high)))
+    return ranges
+
+
+def _put_into_words(
+    table: pd.DataFrame, points: pd.DataFrame, order: Ordering, unsettled: list[tuple[float, float]]
+) -> list[str]:
+    sentences = []
+    labels = list(dict.fromkeys(points["label"]))
+    sizes = sorted(points["m"].unique())
+    last = points[points["m"] == sizes[-1]].sort_values("mean")
+    if not last.empty:
+        best = last.iloc[0]
+        since = _ahead_of_all_from(best["label"], labels, points, order)
+        if since is None:
+            sentences.append(
+                f"At the largest m, {sizes[-1]:,}, {best['label']} has the lowest mean ({best['mean']:.4g}), but is not "
+                "significantly ahead of every other series."
+            )
+        else:
+            sentences.append(
+                f"From m = {since:,.0f} on, {best['label']} is significantly ahead of every other series observed there; at "
+                f"m = {sizes[-1]:,} its mean is {best['mean']:.4g} ({format_interval(best['low'], best['high'])})."
+            )
+    inside = [size for size in sizes if any(low <= size <= high for low, high in unsettled)]
+    if inside:
+        listed = ", ".join(f"{size:,}" for size in inside)
+        sentences.append(
+            f"The order at the top is not settled at m = {listed}: the best mean is within the noise of seeds."
+        )
+    else:
+        sentences.append("The best series is significantly ahead of the runner-up at every m.")
+    sentences += [_describe_slope(label, points) for label in labels]
+    unfinished = table[table["is_final"].astype(bool) & (table["status"] != "ok")]
+    if len(unfinished):
+        counts = unfinished["status"].value_counts().to_dict()
+        sentences.append("Left out: " + ", ".join(f"{count} {status}" for status, count in counts.items()) + " cells.")
+    return sentences
+
+
+def _ahead_of_all_from(label: str, labels: list[str], points: pd.DataFrame, order: Ordering) -> float | None:
+    sizes = {one: set(points.loc[points["label"] == one, "m"]) for one in labels}
+    starts = []
+    for other in labels:
+        if other != label and max(sizes[other]) >= max(sizes[label]):
+            start = order.ahead_from(label, other)
+            if start is None:
+                return None
+            starts.append(start)
+    return max(starts, default=None)
+
+
+def _describe_slope(label: str, points: pd.DataFrame) -> str:
+    """Returns what the last doubling of data brought a series."""
+    rows = points[points["label"] == label]
+    if len(rows) < 2:
+        return f"{label}: one size only."
+    before, after = rows.iloc[-2], rows.iloc[-1]
+    gain = 1 - after["mean"] / before["mean"]
+    change = "lowered" if gain >= 0 else "raised"
+    return (
+        f"{label}: {after['mean']:.4g} at m = {int(after['m']):,}; the last step, from {int(before['m']):,}, {change} it by "
+        f"{abs(gain):.1%}."
+    )
+
+
+def _check_provenance(records: dict[str, Record]) -> dict[str, str]:
+    """Returns the data's hashes and what the manifests prove, checked here and now."""
+    manifests = [record.data for record in records.values()]
+    by_draw: dict[tuple[str, str, int], list[Any]] = {}
+    for manifest in manifests:
+        by_draw.setdefault((manifest.source_sha256, manifest.order, manifest.seed), []).append(manifest)
+    pairs = [(small, large) for draw in by_draw.values() for small in draw for large in draw if small.size < large.size]
+    proven = sum(small.is_prefix_of(large) for small, large in pairs)
+    evaluation_sets = {manifest.evaluation_sha256 for manifest in manifests}
+    same = "one, the same for every cell" if len(evaluation_sets) == 1 else f"{len(evaluation_sets)} DIFFERENT ones"
+    environments = sorted({_join(record.environment) for record in records.values()})
+    return {
+        "data": ", ".join(sorted({f"{m.source} (sha256 {m.source_sha256[:16]}…)" for m in manifests})),
+        "evaluation set": f"{same} ({manifests[0].evaluation_size:,} examples, sha256 {manifests[0].evaluation_sha256[:16]}…)",
+        "nested subsets": f"{proven:,} of {len(pairs):,} pairs of records with one seed prove that the smaller is nested",
+        "software": "; ".join(environments),
+    }
+
+
+def _join(environment: dict[str, str]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in environment.items())

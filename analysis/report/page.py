@@ -1,0 +1,73 @@
+"""The report as one HTML file without any reference to the outside."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import pandas as pd
+
+from analysis.laws import AnalysisError, get_law
+from analysis.plots import plot_performance, render_svg
+from analysis.report.findings import Findings, crossing_rows, fit_rows, order_rows
+
+CELL_COLUMNS = ("cell", "label", "data_unique", "seed", "num_params", "epochs", "train_flops", "status", "loss")
+
+
+def render_page(findings: Findings, store: str) -> str:
+    """Returns the report's HTML."""
+    figure = plot_performance(
+        findings.points, findings.bootstrap, findings.unsettled, findings.metric, findings.question
+    )
+    labels = list(dict.fromkeys(findings.points["label"]))
+    law = get_law(findings.bootstrap.law)
+    fits = list(findings.bootstrap.fits.values())
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined
+    )
+    return environment.get_template("page.html").render(
+        findings=findings,
+        store=store,
+        figure=render_svg(figure),
+        law=law,
+        objective=fits[0].objective if fits else {},
+        uncertainty=fits[0].conventions.get("uncertainty", "") if fits else "",
+        fits=format_rows(fit_rows(findings.bootstrap, labels)),
+        warnings=[(fit.label, warning) for fit in fits for warning in fit.warnings],
+        crossings=format_rows(crossing_rows(findings.crossings)),
+        order=format_rows(order_rows(findings.order)),
+        cells=format_rows(_cell_rows(findings)),
+    )
+
+
+def write_page(findings: Findings, store: str, path: str) -> None:
+    """Writes the report.
+
+    Raises:
+      AnalysisError: the file cannot be written.
+    """
+    try:
+        Path(path).write_text(render_page(findings, store), encoding="utf-8")
+    except OSError as error:
+        raise AnalysisError(f"--out {path!r} cannot be written ({error.strerror}); choose another file") from None
+
+
+def format_rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
+    """Returns rows as text: four significant digits, thousands apart, nothing for what is not counted."""
+    return [{name: _format(value) for name, value in row.items()} for row in rows]
+
+
+def _format(value: Any) -> str:
+    if value is None or (isinstance(value, float) and pd.isna(value)):
+        return ""
+    if isinstance(value, float):
+        return f"{value:,.0f}" if value.is_integer() and abs(value) < 1e9 else f"{value:.4g}"
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+
+
+def _cell_rows(findings: Findings) -> list[dict[str, Any]]:
+    metrics = [name for name in ("error", "accuracy") if name in findings.cells.columns]
+    columns = [*CELL_COLUMNS, *metrics, "wall_seconds"]
+    return findings.cells[columns].astype(object).to_dict("records")  # type: ignore[return-value]

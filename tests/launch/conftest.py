@@ -1,0 +1,65 @@
+"""A toy study that trains in seconds, and the command line to run it."""
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+STUDY = """
+from scaling.cell import *
+from scaling.study import *
+
+def study(num_seeds: int = 2, num_steps: int = 50) -> Study:
+    def data(m):
+        return DataSpec(source=DigitsSource(), size=m, evaluation_size=400)
+
+    training = TrainingSpec(optimizer=AdamWSpec(peak_lr=1e-2), batch_size=32, num_steps=num_steps)
+    linear = tuple(Cell(model=LogisticRegressionSpec(), data=data(m), seed=s) for m in (50, 100, 200) for s in range(num_seeds))
+    mlp = tuple(
+        Cell(model=MLPSpec(num_params=3000), data=data(m), training=training, seed=s)
+        for m in (50, 100, 200)
+        for s in range(num_seeds)
+    )
+    return Study(name="toy", question="?", metric="error",
+                 series=(Series(label="linear", cells=linear), Series(label="mlp", cells=mlp)))
+"""
+
+
+@pytest.fixture
+def study_file(tmp_path) -> Path:
+    """The toy study as a file."""
+    path = tmp_path / "toy.py"
+    path.write_text(STUDY)
+    return path
+
+
+class Command:
+    """Runs `scaling …` in a folder of its own."""
+
+    def __init__(self, python: str, folder: Path) -> None:
+        self.prefix, self.folder = [python, "-m", "launch.cli"], folder
+        self.environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+
+    def __call__(self, *words: object) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [*self.prefix, *map(str, words)], capture_output=True, text=True, cwd=self.folder, env=self.environment
+        )
+
+    def start(self, *words: object) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [*self.prefix, *map(str, words)],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=self.folder, env=self.environment,
+        )  # fmt: skip
+
+    def json(self, *words: object) -> dict:
+        done = self(*words, "--json")
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+
+@pytest.fixture
+def scaling(python, tmp_path) -> Command:
+    """The command line."""
+    return Command(python, tmp_path)

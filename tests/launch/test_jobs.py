@@ -1,0 +1,61 @@
+"""Jobs: what shares a program, and who gets which cell next."""
+
+from launch.jobs import Queue, estimate_seconds, program_key
+from scaling.cell import AdamWSpec, Cell, DataSpec, DigitsSource, MLPSpec, RandomForestSpec, TrainingSpec
+from scaling.spec import override
+
+MLP = Cell(
+    model=MLPSpec(num_params=3000),
+    data=DataSpec(source=DigitsSource(), size=100),
+    training=TrainingSpec(optimizer=AdamWSpec(peak_lr=1e-2), num_steps=10),
+)
+
+
+def changed(*assignments: str) -> Cell:
+    return override([MLP], assignments)[0]
+
+
+def test_cells_that_differ_in_values_share_a_program():
+    for change in ("seed=1", "data.size=200", "data.order=balanced", "training.optimizer.peak_lr=0.1",
+                   "training.optimizer.weight_decay=0.1", "training.num_steps=20"):  # fmt: skip
+        assert program_key(changed(change)) == program_key(MLP)
+
+
+def test_cells_that_differ_in_shapes_do_not():
+    for change in ("model.num_params=4000", "data.evaluation_size=10", "training.batch_size=8",
+                   "training.optimizer.b1=0.8", "training.schedule.kind=constant", "model.activation=tanh"):  # fmt: skip
+        assert program_key(changed(change)) != program_key(MLP)
+
+
+def test_a_worker_keeps_its_program_and_starts_with_the_longest_cell():
+    large = [changed("model.num_params=100000", f"training.num_steps={steps}") for steps in (500, 1000)]
+    queue = Queue([MLP, *large])
+    program, first = queue.take(None)
+    _, second = queue.take(program)
+    assert [first, second] == large[::-1]
+    _, third = queue.take(program)
+    assert third == MLP
+    assert queue.take(program) is None
+
+
+def test_a_second_worker_takes_another_program_when_work_is_left_in_both():
+    large = [changed("model.num_params=20000", f"seed={seed}") for seed in range(3)]
+    small = [changed("model.num_params=15000", f"seed={seed}") for seed in range(3)]
+    queue = Queue([*large, *small])
+    programs = {queue.take(None)[0] for _ in range(2)}
+    assert len(programs) == 2
+
+
+def test_every_cell_is_handed_out_once():
+    cells = [changed(f"seed={seed}", f"model.num_params={n}") for seed in range(5) for n in (3000, 5000)]
+    queue, taken, program = Queue(cells), [], None
+    while (found := queue.take(program)) is not None:
+        program, cell = found
+        taken.append(cell)
+    assert sorted(cell.fingerprint() for cell in taken) == sorted(cell.fingerprint() for cell in cells)
+
+
+def test_estimates_grow_with_size_and_data():
+    assert estimate_seconds(changed("model.num_params=1000000")) > 10 * estimate_seconds(MLP)
+    forest = MLP.model_copy(update={"model": RandomForestSpec(), "training": None})
+    assert estimate_seconds(override([forest], ["data.size=1000"])[0]) > estimate_seconds(forest)

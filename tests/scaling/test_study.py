@@ -1,0 +1,98 @@
+"""Studies: where they come from, what overrides do, and every study in configs/."""
+
+import pytest
+
+from scaling.cell import Cell, DataSpec, DigitsSource, LogisticRegressionSpec
+from scaling.spec import InputError
+from scaling.study import Series, Study, ladder, resolve_study
+
+SOURCE = """
+from scaling.cell import *
+from scaling.study import *
+
+def study(largest: int = 400) -> Study:
+    cells = tuple(
+        Cell(model=LogisticRegressionSpec(), data=DataSpec(source=DigitsSource(), size=m)) for m in ladder(100, largest)
+    )
+    return Study(name="mine", question="?", series=(Series(label="linear", cells=cells),))
+"""
+
+
+@pytest.fixture
+def path(tmp_path):
+    file = tmp_path / "mine.py"
+    file.write_text(SOURCE)
+    return str(file)
+
+
+def test_ladder_steps_by_its_factor_and_keeps_its_ends():
+    assert ladder(100, 800) == (100, 200, 400, 800)
+    assert ladder(100, 799) == (100, 200, 400)
+    assert ladder(1, 8, factor=2**0.5) == (1, 2, 3, 4, 6, 8)
+    assert ladder(5, 5) == (5,)
+
+
+@pytest.mark.parametrize("arguments", [(0, 5), (10, 5), (1, 5, 1.0)])
+def test_ladder_refuses_what_makes_no_ladder(arguments):
+    with pytest.raises(InputError):
+        ladder(*arguments)
+
+
+def test_a_saved_study_resolves_to_itself(path, tmp_path):
+    study = resolve_study(path)
+    saved = tmp_path / "study.json"
+    saved.write_text(study.canonical_json())
+    assert resolve_study(str(saved)) == study
+
+
+def test_parameters_of_the_function_and_fields_of_cells_share_one_flag(path):
+    study = resolve_study(path, ["largest=200", "data.order=stratified"])
+    assert [cell.data.size for cell in study.cells.values()] == [100, 200]
+    assert {cell.data.order for cell in study.cells.values()} == {"stratified"}
+
+
+def test_cells_that_an_override_makes_equal_count_once(path):
+    assert len(resolve_study(path, ["data.size=50"]).cells) == 1
+
+
+@pytest.mark.parametrize(
+    ("reference", "assignments", "message"),
+    [
+        ("performance_vs_dat", [], "did you mean 'performance_vs_data'"),
+        ("none.py", [], "'none.py' does not exist"),
+        ("none.json", [], "cannot be read"),
+        ("performance_vs_data", ["largest=big"], "largest"),
+        ("performance_vs_data", ["lorgest=200"], "there is no 'lorgest'"),
+        ("performance_vs_data", ["largest=10"], "0 < smallest <= largest"),
+    ],
+)
+def test_what_cannot_be_resolved_is_one_line(reference, assignments, message):
+    with pytest.raises(InputError) as caught:
+        resolve_study(reference, assignments)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["def study(): return 3", "x = 1", "def study(): return Study(name='a b')"])
+def test_a_file_without_a_study_says_so(text, tmp_path):
+    file = tmp_path / "odd.py"
+    file.write_text("from scaling.study import Study\n" + text)
+    with pytest.raises(InputError, match=r"odd\.py"):
+        resolve_study(str(file))
+
+
+def test_labels_must_differ():
+    cell = Cell(model=LogisticRegressionSpec(), data=DataSpec(source=DigitsSource(), size=10))
+    with pytest.raises(ValueError, match="'a' is used 2 times"):
+        Study(name="x", question="", series=(Series(label="a", cells=(cell,)), Series(label="a", cells=())))
+
+
+def test_the_demo_study_is_the_picture_that_it_promises():
+    study = resolve_study("performance_vs_data")
+    sizes = {cell.data.size for cell in study.cells.values()}
+    assert min(sizes) <= 100
+    assert max(sizes) >= 20_000
+    assert len({cell.seed for cell in study.cells.values()}) >= 3
+    assert {cell.data.evaluation_size for cell in study.cells.values()} == {10_000}
+    families = {cell.model.kind for cell in study.cells.values()}
+    assert families == {"logistic_regression", "linear_svm", "rbf_svm", "random_forest", "mlp"}

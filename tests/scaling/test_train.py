@@ -1,0 +1,160 @@
+"""The loop: one compilation for many cells, bitwise repeatable, equal to plain steps, and honest about divergence."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from scaling.cell import (
+    AdamWSpec,
+    ConstantSchedule,
+    CosineSchedule,
+    MLPSpec,
+    OptimizerSpec,
+    SGDSpec,
+    TrainingSpec,
+)
+from scaling.data.batches import batch_indices
+from scaling.models import TaskShape, mlp
+from scaling.optim import make_schedule
+from scaling.train import DeviceData, evaluation_steps, get_program, run_steps
+
+TASK = TaskShape(num_features=5, vocab_size=None, num_classes=3)
+SHAPE = mlp.shape(MLPSpec(num_params=200), TASK)
+
+
+def make_data(size: int = 40, pool: int = 64) -> DeviceData:
+    generator = np.random.default_rng(0)
+    inputs = generator.normal(size=(pool, 5)).astype(np.float32)
+    order = np.zeros(pool, np.int32)
+    order[:size] = generator.permutation(pool)[:size]
+    labels = np.argmax(inputs @ generator.normal(size=(5, 3)), axis=1).astype(np.int32)
+    return DeviceData(*map(jnp.asarray, (inputs, labels, order, np.zeros(5, np.float32), np.ones(5, np.float32))))
+
+
+def train(optimizer: OptimizerSpec, *, size=40, seed=0, num_steps=60, batch_size=8, schedule=None):
+    training = TrainingSpec(
+        optimizer=optimizer, schedule=schedule or CosineSchedule(), batch_size=batch_size, num_steps=num_steps
+    )
+    *_, (step, variables, finite) = run_steps(
+        get_program(mlp.build, SHAPE, training), training, size, seed, make_data(size)
+    )
+    return step, variables["params"], finite
+
+
+def same(a, b) -> bool:
+    return all(jax.tree.leaves(jax.tree.map(lambda x, y: bool((x == y).all()), a, b)))
+
+
+def test_cells_that_differ_in_values_share_one_compilation():
+    spec = AdamWSpec(peak_lr=1e-2)
+    program = get_program(mlp.build, SHAPE, TrainingSpec(optimizer=spec, batch_size=8, num_steps=1))
+    train(spec)
+    compiled = program.run._cache_size()
+    for change in ({"peak_lr": 3e-2}, {"weight_decay": 0.3}):
+        train(spec.model_copy(update=change))
+    train(spec, seed=5, size=13, num_steps=33)
+    assert (compiled, program.run._cache_size()) == (1, 1)
+
+
+def test_the_same_seed_twice_is_bitwise_equal_and_another_is_not():
+    one, again, other = (train(AdamWSpec(peak_lr=1e-2), seed=seed)[1] for seed in (0, 0, 1))
+    assert same(one, again)
+    assert not same(one, other)
+
+
+def test_stopping_to_evaluate_changes_nothing():
+    spec = AdamWSpec(peak_lr=1e-2)
+    often, once = (TrainingSpec(optimizer=spec, batch_size=8, num_steps=64, num_evaluations=count) for count in (7, 1))
+    results = []
+    for training in (often, once):
+        *_, last = run_steps(get_program(mlp.build, SHAPE, training), training, 40, 0, make_data())
+        results.append(last[1])
+    assert same(*results)
+
+
+def plain_adamw(training: TrainingSpec, size: int, seed: int):
+    """Trains with optax's own AdamW and schedule in a plain Python loop, as a reader would write it."""
+    data, model = make_data(size), mlp.build(SHAPE)
+    spec = training.optimizer
+    assert isinstance(spec, AdamWSpec)
+    schedule = make_schedule(training.schedule)
+    optimizer = optax.adamw(
+        lambda step: spec.peak_lr * schedule((step + 0.5) / training.num_steps),
+        b1=spec.b1,
+        b2=spec.b2,
+        eps=spec.eps,
+        weight_decay=spec.weight_decay,
+        mask=lambda params: jax.tree.map(lambda p: p.ndim > 1, params),
+    )
+    params = model.init(jax.random.key(seed))["params"]
+    state = optimizer.init(params)
+    for step in range(training.num_steps):
+        chosen = np.asarray(data.order)[batch_indices(step, training.batch_size, size, seed)]
+
+        def loss(params, chosen=chosen):
+            logits, _ = model.apply({"params": params, "state": {}}, data.inputs[chosen], train=True, key=None)
+            return optax.softmax_cross_entropy_with_integer_labels(logits, data.labels[chosen]).mean()
+
+        update, state = optimizer.update(jax.grad(loss)(params), state, params)
+        params = optax.apply_updates(params, update)
+    return params
+
+
+@pytest.mark.parametrize(("size", "batch_size"), [(40, 8), (5, 8), (13, 8)])
+def test_a_run_equals_optax_adamw_in_a_plain_loop(size, batch_size):
+    spec = AdamWSpec(peak_lr=1e-2, weight_decay=0.5)
+    training = TrainingSpec(optimizer=spec, batch_size=batch_size, num_steps=25)
+    _, params, _ = train(spec, size=size, batch_size=batch_size, num_steps=25)
+    for mine, theirs in zip(jax.tree.leaves(params), jax.tree.leaves(plain_adamw(training, size, 0)), strict=True):
+        np.testing.assert_allclose(mine, theirs, rtol=2e-4, atol=2e-5)
+
+
+def test_examples_outside_the_subset_have_no_influence():
+    data = make_data(size=10)
+    spoiled = data.inputs.at[np.setdiff1d(np.arange(64), np.asarray(data.order[:10]))].set(1e6)
+    training = TrainingSpec(optimizer=AdamWSpec(peak_lr=1e-2), batch_size=8, num_steps=20)
+    program = get_program(mlp.build, SHAPE, training)
+    results = []
+    for inputs in (data.inputs, spoiled):
+        *_, last = run_steps(program, training, 10, 0, data._replace(inputs=inputs))
+        results.append(last[1])
+    assert same(*results)
+
+
+def test_a_run_learns():
+    data = make_data(size=64)
+    training = TrainingSpec(optimizer=AdamWSpec(peak_lr=2e-2), batch_size=16, num_steps=400)
+    program = get_program(mlp.build, SHAPE, training)
+    *_, (_, variables, _) = run_steps(program, training, 64, 0, data)
+    _, correct = program.evaluate(variables, data.inputs, data.labels, data.shift, data.scale)
+    assert int(correct) >= 62
+
+
+def test_divergence_stops_the_run_at_its_step():
+    step, _, finite = train(SGDSpec(peak_lr=1e30, momentum=0.0), schedule=ConstantSchedule(), num_steps=1000)
+    assert not finite
+    assert 1 < step < 10
+
+
+def test_weight_decay_shrinks_matrices_and_leaves_biases():
+    base, decayed = (train(SGDSpec(peak_lr=1e-3, weight_decay=decay), num_steps=50)[1] for decay in (0.0, 20.0))
+    kernel, bias = base["head"]["kernel"], base["head"]["bias"]
+    assert np.linalg.norm(decayed["head"]["kernel"]) < 0.7 * np.linalg.norm(kernel)
+    np.testing.assert_allclose(decayed["head"]["bias"], bias, atol=0.02)
+
+
+def test_schedules_rise_to_one_and_end_where_they_say():
+    cosine = make_schedule(CosineSchedule(warmup_fraction=0.1, final_fraction=0.2))
+    assert [float(cosine(jnp.float32(p))) for p in (0.0, 0.05, 0.1, 0.55, 1.0)] == pytest.approx(
+        [0, 0.5, 1.0, 0.6, 0.2]
+    )
+    constant = make_schedule(ConstantSchedule())
+    assert [float(constant(jnp.float32(p))) for p in (0.0, 1.0)] == [1.0, 1.0]
+
+
+def test_evaluations_are_log_spaced_and_end_at_the_end():
+    assert evaluation_steps(4000, 5) == [250, 500, 1000, 2000, 4000]
+    assert evaluation_steps(3, 5) == [1, 2, 3]
+    assert evaluation_steps(1, 1) == [1]

@@ -1,0 +1,52 @@
+"""Imports run one way, and light commands stay light."""
+
+import subprocess
+
+import pytest
+
+HEAVY = ("jax", "flax", "optax", "orbax", "sklearn", "tensorflow_datasets", "wandb", "matplotlib", "scipy")
+
+
+def loaded_modules(python: str, code: str) -> set[str]:
+    script = f"{code}\nimport sys; print('\\n'.join(sys.modules))"
+    done = subprocess.run([python, "-c", script], capture_output=True, text=True, check=True)
+    return set(done.stdout.splitlines())
+
+
+def packages(modules: set[str]) -> set[str]:
+    return {name.partition(".")[0] for name in modules}
+
+
+ALL_OF = """
+import importlib, pkgutil, {0}
+for module in pkgutil.walk_packages({0}.__path__, '{0}.'):
+    importlib.import_module(module.name)
+"""
+
+
+def test_scaling_imports_nothing_above_it(python):
+    assert not packages(loaded_modules(python, ALL_OF.format("scaling"))) & {"launch", "analysis", "configs"}
+
+
+def test_analysis_imports_only_the_record_side_of_scaling_and_no_training_library(python):
+    modules = loaded_modules(python, ALL_OF.format("analysis"))
+    allowed = loaded_modules(python, "import scaling.record")
+    assert {name for name in modules if name.split(".")[0] == "scaling"} <= allowed
+    assert not packages(modules) & {"launch", "configs", "jax", "flax", "optax", "tensorflow_datasets", "wandb"}
+
+
+def test_configs_import_scaling_only(python):
+    assert not packages(loaded_modules(python, ALL_OF.format("configs"))) & {"launch", "analysis"}
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["status", "{store}"], ["plan", "--help"]])
+def test_light_commands_load_nothing_heavy(python, arguments, tmp_path):
+    (tmp_path / "study.json").write_text('{"metric":"error","name":"x","question":"","series":[]}')
+    words = [word.format(store=tmp_path) for word in arguments]
+    code = f"""
+import contextlib, io
+from launch.cli import main
+with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()):
+    assert main({words!r}) == 0
+"""
+    assert not packages(loaded_modules(python, code)) & {*HEAVY, "pandas"}
