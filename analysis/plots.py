@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 HUES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#8A6D00", "#56B4E9", "#555555")
 MARKERS = ("o", "s", "D", "^", "v", "P", "X")
 
-STYLE = {
+STYLE: Any = {
     "font.family": "DejaVu Sans",
     "font.size": 10,
     "axes.spines.top": False,
@@ -59,17 +59,18 @@ def plot_performance(
         looks = assign_looks(points)
         for label, rows in points.groupby("label", sort=False):
             colour, marker = looks[str(label)]
+            axes.plot(rows["m"], rows["mean"], color=colour, lw=0.7, ls=":", zorder=2)
             bars = np.abs(rows[["low", "high"]].to_numpy().T - rows["mean"].to_numpy())
             axes.errorbar(
                 rows["m"], rows["mean"], yerr=bars, fmt=marker, color=colour, ms=4.5, lw=1.0, capsize=2, zorder=3
             )
             end = (rows["m"].iloc[-1], rows["mean"].iloc[-1])
             if label in bootstrap.fits:
-                grid = np.geomspace(rows["m"].min(), rows["m"].max(), 120)
-                fitted, low, high = bootstrap.predict(str(label), {"data_unique": grid})
+                grid = np.geomspace(*bootstrap.ranges[str(label)]["data_unique"], 120)
+                fitted, lower, upper = bootstrap.predict(str(label), {"data_unique": grid})
                 axes.plot(grid, fitted, color=colour, lw=1.4, zorder=2)
-                axes.fill_between(grid, low, high, color=colour, alpha=0.13, lw=0, zorder=1)
-                end = (grid[-1], fitted[-1])
+                axes.fill_between(grid, lower, upper, color=colour, alpha=0.13, lw=0, zorder=1)
+                end = (float(grid[-1]), float(fitted[-1]))
             ends.append((str(label), end, colour))
         axes.set(xscale="log", yscale="log", xlabel=NAMES["data_unique"], ylabel=NAMES.get(metric, metric))
         axes.set_xlim(points["m"].min() / 1.15, points["m"].max() * 3.4)  # room for the names at the right
@@ -110,8 +111,8 @@ def assign_looks(points: pd.DataFrame) -> dict[str, tuple[str, str]]:
         members = series[series["family"] == family].sort_values("num_params", kind="stable")
         for rank, label in enumerate(members["label"]):
             lightness = 0.0 if len(members) == 1 else 0.55 * (1 - rank / (len(members) - 1))
-            rgb = np.array(to_rgb(hue))
-            looks[str(label)] = (to_hex(rgb + (1 - rgb) * lightness), MARKERS[families.index(family) % len(MARKERS)])
+            red, green, blue = (part + (1 - part) * lightness for part in to_rgb(hue))
+            looks[str(label)] = (to_hex((red, green, blue)), MARKERS[families.index(family) % len(MARKERS)])
     return looks
 
 

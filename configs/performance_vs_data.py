@@ -12,9 +12,11 @@ Cost: about two minutes on two CPU cores.
 Expected: at m = 100 nobody is clearly ahead. Linear models go flat at an error near 0.23, and the small network near
 0.19. The random forest does not go flat, and the large network still improves at the largest m.
 
-How the networks are trained, fixed before the evaluation set was looked at for the figure: AdamW, 20 epochs but at
-least 1,000 and at most 4,000 steps, a cosine schedule, and a weight decay that falls as 1 / m, as a prior of fixed
-strength does against the summed loss; larger networks get a smaller learning rate and a stronger prior.
+How the networks are trained: AdamW, 20 epochs but at least 1,000 and at most 3,000 steps, a cosine schedule, and a
+weight decay that falls as 1 / m, as a prior of fixed strength does against the summed loss; the large network has a
+smaller learning rate and a stronger prior. These were chosen by hand on two seeds at a few m and are not tuned for each
+m, so the exponents belong to this recipe. Laws are fitted from m = 400 on: below, most learners do little better than
+guess, and no power law holds.
 """
 
 from scaling.cell import (
@@ -30,7 +32,7 @@ from scaling.cell import (
     StdlibSource,
     TrainingSpec,
 )
-from scaling.study import Series, Study, ladder
+from scaling.study import FitSpec, Series, Study, ladder
 
 CLASSICAL: dict[str, tuple[ModelSpec, int]] = {  # label: model, largest m that its cost allows
     "logistic regression": (LogisticRegressionSpec(), 51_200),
@@ -41,11 +43,11 @@ CLASSICAL: dict[str, tuple[ModelSpec, int]] = {  # label: model, largest m that 
 NETWORKS = {  # label: model, peak learning rate, strength of the prior
     "small MLP (1k)": (MLPSpec(num_params=1_000, embedding_width=4), 1e-2, 4_000),
     "medium MLP (10k)": (MLPSpec(num_params=10_000, embedding_width=8), 1e-2, 4_000),
-    "large MLP (150k)": (MLPSpec(num_params=150_000, embedding_width=32), 3e-3, 16_000),
+    "large MLP (100k)": (MLPSpec(num_params=100_000, embedding_width=32), 5e-3, 16_000),
 }
 
 
-def study(largest: int = 51_200, num_seeds: int = 3, evaluation_size: int = 10_000) -> Study:
+def study(largest: int = 51_200, num_seeds: int = 4, evaluation_size: int = 10_000) -> Study:
     """Returns the study; `--set largest=800` and the like choose smaller ones."""
     sizes = ladder(100, largest)
     seeds = range(num_seeds)
@@ -54,7 +56,7 @@ def study(largest: int = 51_200, num_seeds: int = 3, evaluation_size: int = 10_0
         return DataSpec(source=StdlibSource(), size=size, evaluation_size=evaluation_size)
 
     def training(size: int, peak_lr: float, prior: float) -> TrainingSpec:
-        num_steps = min(max(20 * size // 128, 1_000), 4_000)
+        num_steps = min(max(20 * size // 128, 1_000), 3_000)
         return TrainingSpec(
             optimizer=AdamWSpec(peak_lr=peak_lr, weight_decay=min(1.0, prior / size)), num_steps=num_steps
         )
@@ -78,5 +80,6 @@ def study(largest: int = 51_200, num_seeds: int = 3, evaluation_size: int = 10_0
         name="performance_vs_data",
         question="Who is ahead at which amount of labelled data, who goes flat, and who keeps improving?",
         metric="error",
+        fit=FitSpec(law="power_floor", objective="huber", delta=0.05, smallest_size=400),
         series=(*classical, *networks),
     )

@@ -7,9 +7,12 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from etils import epath
+
 # Heavy libraries are imported inside the commands that need them: `scaling --help` and `status` must start at once.
 from analysis.laws import AnalysisError
 from launch.engines import ENGINES, load_engine
+from scaling.files import write_atomically
 from scaling.record import CorruptStoreError, Store
 from scaling.spec import InputError
 
@@ -137,6 +140,84 @@ def table(options: argparse.Namespace) -> int:
     return DONE
 
 
+def fit(options: argparse.Namespace) -> int:
+    """Fits a law to every series of a store or table."""
+    from analysis.fit import Fit
+    from analysis.series import fit_rows, fit_study
+    from analysis.table import keep_rows, load_table
+    from launch.text import render_table
+
+    columns = dict(_split_pair(pair, "--column") for pair in options.column)
+    frame = keep_rows(load_table(options.source, columns), options.keep)
+    study = _declared_study(options.source)
+    changes = {
+        name: getattr(options, name) for name in ("law", "objective", "delta") if getattr(options, name) is not None
+    }
+    if "label" not in frame.columns:
+        frame = frame.assign(label="all")
+    bootstrap = fit_study(frame, study, options.bootstrap, **changes)
+    fits: list[Fit] = list(bootstrap.fits.values())
+    document = {"fits": [json.loads(fit.model_dump_json()) for fit in fits]}
+    if options.to:
+        write_atomically(epath.Path(options.to), json.dumps(document, indent=1) + "\n")
+    if options.json:
+        _print_json(document)
+    else:
+        objective = fits[0].objective
+        print(f"{bootstrap.law.formula}   ({objective['name']}, delta {objective.get('delta')})\n")
+        print(render_table(fit_rows(bootstrap, list(bootstrap.fits))))
+        _print_warnings(fits)
+    return WORK_FAILED if any(fit.status == "failed" for fit in fits) else DONE
+
+
+def report(options: argparse.Namespace) -> int:
+    """Prints fits, crossing points and order, and writes them with the figure as one HTML file."""
+    from analysis.report.findings import crossing_rows, find_all, order_rows
+    from analysis.report.page import write_page
+    from analysis.series import fit_rows
+    from launch.text import render_table
+
+    store = Store.open(options.store)
+    findings = find_all(store)
+    path = options.out or str(store.path / "report.html")
+    write_page(findings, str(store.path), path)
+    labels = list(dict.fromkeys(findings.points["label"]))
+    fits = fit_rows(findings.bootstrap, labels)
+    crossings = crossing_rows(findings.crossings)
+    if options.json:
+        order = order_rows(findings.order)
+        _print_json({"report": path, "fits": fits, "crossings": crossings, "order": order, "says": findings.sentences})
+        return DONE
+    print(f"Fitted laws, {findings.metric} = {findings.bootstrap.law.formula.partition('=')[2].strip()}\n")
+    print(render_table(fits))
+    _print_warnings(list(findings.bootstrap.fits.values()))
+    print("\nCrossing points of the fitted laws\n")
+    print(render_table(crossings))
+    print("\n" + "\n".join(findings.sentences[:2]))
+    print(f"\nreport: {path}")
+    return DONE
+
+
+def _declared_study(source: str) -> dict[str, Any]:
+    """Returns the metric and fit that a store's study declares, or the defaults for a file."""
+    if (Store(source).path / "study.json").exists():
+        return Store.open(source).study
+    return {"metric": "loss", "fit": {"law": "power_floor", "objective": "huber", "delta": 1e-3, "smallest_size": 1}}
+
+
+def _split_pair(pair: str, flag: str) -> tuple[str, str]:
+    name, equals, value = pair.partition("=")
+    if not (name and equals and value):
+        raise InputError(f"{flag} {pair!r} is no pair; write {flag} NAME=THEIRS, for example {flag} loss=val_loss")
+    return name, value
+
+
+def _print_warnings(fits: list[Any]) -> None:
+    for fit in fits:
+        for warning in fit.warnings:
+            print(f"{fit.label}: {warning}", file=sys.stderr)
+
+
 def _store_of(options: argparse.Namespace, study: "Study") -> Store:
     return Store(options.store or f"runs/{study.name}")
 
@@ -200,6 +281,24 @@ def _parser() -> argparse.ArgumentParser:
     sub = add("table", table)
     sub.add_argument("source", metavar="STORE|FILE")
     sub.add_argument("--to", metavar="FILE", help="write .csv, .parquet or .jsonl")
+    add_json(sub)
+    sub = add("fit", fit)
+    sub.add_argument("source", metavar="STORE|FILE")
+    sub.add_argument("--law", metavar="NAME", help="default what the study declares, else power_floor")
+    sub.add_argument("--objective", choices=("huber", "lad", "mse"), help="default what the study declares, else huber")
+    sub.add_argument(
+        "--delta", type=float, metavar="D", help="where Huber's quadratic ends, in log units; default 1e-3"
+    )
+    sub.add_argument("--bootstrap", type=int, default=1000, metavar="R", help="resamples; default 1000")
+    sub.add_argument("--keep", action="append", default=[], metavar="EXPR", help="fit only rows with, say, 'loss<3.44'")
+    sub.add_argument(
+        "--column", action="append", default=[], metavar="NAME=THEIRS", help="what a column is called in the file"
+    )
+    sub.add_argument("--to", metavar="FIT.json", help="save the fits")
+    add_json(sub)
+    sub = add("report", report)
+    sub.add_argument("store", metavar="STORE")
+    sub.add_argument("--out", metavar="FILE.html", help="default STORE/report.html")
     add_json(sub)
     return parser
 

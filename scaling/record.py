@@ -173,11 +173,11 @@ class Store:
 
     @functools.cached_property
     def study(self) -> dict[str, Any]:
-        """The study as JSON: name, question, metric and series of labelled cells."""
+        """The study as JSON: name, question, metric, fit and series of labelled cells."""
         path = self.path / "study.json"
         try:
             study = json.loads(path.read_text())
-            study["name"], study["metric"], cell_labels(study)
+            study["name"], study["metric"], study["fit"], cell_labels(study)
         except (ValueError, KeyError, TypeError):
             raise CorruptStoreError(f"{path} is corrupt; restore it, or run the study into another --store") from None
         if not isinstance(study, dict):

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, ValidationError, model_validator, validate_call
+from pydantic import Field, PositiveFloat, PositiveInt, ValidationError, model_validator, validate_call
 
 from scaling.cell import Cell
 from scaling.spec import InputError, Spec, describe_error, override, parse, parse_value, suggest
@@ -23,6 +23,23 @@ class Series(Spec):
     cells: tuple[Cell, ...]
 
 
+class FitSpec(Spec):
+    """How the study's laws will be fitted, declared before its cells are trained.
+
+    Attributes:
+      law: a registered law, see `analysis/laws.py`.
+      objective: what the fit minimises; `huber` and `lad` act on log residuals, `mse` on plain ones.
+      delta: where Huber's quadratic ends, in log units; near 0 the fit follows medians, at the noise means.
+      smallest_size: m from which on points are fitted; below it learners may do little better than guess, where no
+        power law holds (Hestness et al. 2017).
+    """
+
+    law: str = "power_floor"
+    objective: Literal["huber", "lad", "mse"] = "huber"
+    delta: PositiveFloat = 1e-3
+    smallest_size: PositiveInt = 1
+
+
 class Study(Spec):
     """A question and its cells.
 
@@ -30,12 +47,14 @@ class Study(Spec):
       name: letters, digits, `-` and `_`; names the default store.
       question: what the study asks, in one sentence.
       metric: the column that the study's laws are fitted to.
+      fit: how.
       series: the curves, in the order in which they are reported.
     """
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")]
     question: str
     metric: Literal["loss", "error"] = "loss"
+    fit: FitSpec = FitSpec()
     series: Annotated[tuple[Series, ...], Field(min_length=1)]
 
     @model_validator(mode="after")

@@ -41,7 +41,7 @@ def test_configs_import_scaling_only(python):
 
 @pytest.mark.parametrize("arguments", [["--help"], ["status", "{store}"], ["plan", "--help"]])
 def test_light_commands_load_nothing_heavy(python, arguments, tmp_path):
-    (tmp_path / "study.json").write_text('{"metric":"error","name":"x","question":"","series":[]}')
+    (tmp_path / "study.json").write_text('{"fit":{},"metric":"error","name":"x","question":"","series":[]}')
     words = [word.format(store=tmp_path) for word in arguments]
     code = f"""
 import contextlib, io

@@ -9,16 +9,14 @@ import numpy as np
 
 from analysis.compare import Crossing, Ordering, find_crossings, order_by_size
 from analysis.laws import AnalysisError
+from analysis.series import SIZE, fit_study, format_interval
 from analysis.table import fingerprint_table, select_rows
-from analysis.uncertainty import Bootstrap, bootstrap_series, mean_interval
+from analysis.uncertainty import Bootstrap, mean_interval
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from scaling.record import Record, Store
-
-SIZE = "data_unique"
-LAW = "power_floor"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,7 +69,7 @@ def find_all(store: Store, resamples: int = 1000) -> Findings:
     if rows.empty:
         raise AnalysisError(f"store {path!r} has no complete cell with {metric!r}; run the study first")
     points = _summarise_points(rows, metric)
-    bootstrap = bootstrap_series(_fittable(table, points), LAW, metric, resamples=resamples)
+    bootstrap = fit_study(table, store.study, resamples)
     order = order_by_size(table, metric)
     unsettled = _find_ranges(points, order)
     crossings = sorted(find_crossings(bootstrap), key=lambda crossing: crossing.size)
@@ -92,24 +90,11 @@ def find_all(store: Store, resamples: int = 1000) -> Findings:
     )
 
 
-def fit_rows(bootstrap: Bootstrap, labels: list[str]) -> list[dict[str, Any]]:
-    """Returns a row for each fitted series in the order of `labels`: estimates, 95 % intervals, objective, status."""
-    rows = []
-    for label in labels:
-        if label in bootstrap.fits:
-            fit = bootstrap.fits[label]
-            row: dict[str, Any] = {"label": label}
-            for name, value in fit.params.items():
-                row[name], row[f"{name} 95 %"] = value, format_interval(*fit.ci95[name])
-            rows.append({**row, fit.objective["name"]: fit.objective["value"], "n": fit.n, "status": fit.status})
-    return rows
-
-
 def crossing_rows(crossings: list[Crossing]) -> list[dict[str, Any]]:
     """Returns a row for each crossing: where, its interval, and who leads on which side."""
     return [
         {
-            "m": float(f"{crossing.size:.3g}"),
+            "m": int(float(f"{crossing.size:.3g}")),
             "m 95 %": format_interval(crossing.low, crossing.high),
             "ahead before": crossing.ahead_before,
             "ahead after": crossing.ahead_after,
@@ -117,6 +102,18 @@ def crossing_rows(crossings: list[Crossing]) -> list[dict[str, Any]]:
         }
         for crossing in crossings
     ]
+
+
+def lead_rows(order: Ordering, labels: list[str]) -> list[dict[str, Any]]:
+    """Returns a row for each series: from which m on it is significantly ahead of each other one."""
+    rows = []
+    for label in labels:
+        row: dict[str, Any] = {"": label}
+        for other in labels:
+            start = None if other == label else _ahead_from(order, label, other)
+            row[other] = f"{start:,.0f}" if start is not None else "-"
+        rows.append(row)
+    return rows
 
 
 def order_rows(order: Ordering) -> list[dict[str, Any]]:
@@ -134,17 +131,6 @@ def order_rows(order: Ordering) -> list[dict[str, Any]]:
     ]
 
 
-def format_interval(low: float | None, high: float | None) -> str:
-    """Returns an interval for people.
-
-    >>> format_interval(0.12345, 2100.0)
-    '0.123 … 2.1e+03'
-    """
-    if low is None or high is None or not np.isfinite([low, high]).all():
-        return "unknown"
-    return f"{low:.3g} … {high:.3g}"
-
-
 def _summarise_points(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
     import pandas as pd
 
@@ -156,15 +142,7 @@ def _summarise_points(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
     columns = ["label", "family", "num_params", "m", "seeds", "mean", "low", "high"]
     points = pd.DataFrame(found, columns=columns)
     place = {label: index for index, label in enumerate(dict.fromkeys(points["label"]))}
-    return points.sort_values(
-        ["label", "m"], key=lambda column: column.map(place) if column.name == "label" else column
-    )
-
-
-def _fittable(table: pd.DataFrame, points: pd.DataFrame) -> pd.DataFrame:
-    """Returns the rows of series with enough sizes for the law: fewer leave it undetermined."""
-    sizes = points.groupby("label")["m"].nunique()
-    return table[table["label"].isin(sizes.index[sizes >= 3])]
+    return points.assign(place=points["label"].map(place)).sort_values(["place", "m"]).drop(columns="place")
 
 
 def _find_ranges(points: pd.DataFrame, order: Ordering) -> list[tuple[float, float]]:
@@ -196,13 +174,14 @@ def _put_into_words(
         since = _ahead_of_all_from(best["label"], labels, points, order)
         if since is None:
             sentences.append(
-                f"At the largest m, {sizes[-1]:,}, {best['label']} has the lowest mean ({best['mean']:.4g}), but is not "
-                "significantly ahead of every other series."
+                f"At the largest m, {sizes[-1]:,}, {best['label']} has the lowest mean ({best['mean']:.4g}), but is "
+                "not significantly ahead of every other series."
             )
         else:
             sentences.append(
-                f"From m = {since:,.0f} on, {best['label']} is significantly ahead of every other series observed there; at "
-                f"m = {sizes[-1]:,} its mean is {best['mean']:.4g} ({format_interval(best['low'], best['high'])})."
+                f"From m = {since:,.0f} on, {best['label']} is significantly ahead of every other series observed "
+                f"there; at m = {sizes[-1]:,} its mean is {best['mean']:.4g} "
+                f"({format_interval(best['low'], best['high'])})."
             )
     inside = [size for size in sizes if any(low <= size <= high for low, high in unsettled)]
     if inside:
@@ -220,12 +199,17 @@ def _put_into_words(
     return sentences
 
 
+def _ahead_from(order: Ordering, label: str, other: str) -> float | None:
+    shared = {frozenset(pair) for pair in zip(order.pairs["first"], order.pairs["second"], strict=True)}
+    return order.ahead_from(label, other) if frozenset((label, other)) in shared else None
+
+
 def _ahead_of_all_from(label: str, labels: list[str], points: pd.DataFrame, order: Ordering) -> float | None:
     sizes = {one: set(points.loc[points["label"] == one, "m"]) for one in labels}
     starts = []
     for other in labels:
         if other != label and max(sizes[other]) >= max(sizes[label]):
-            start = order.ahead_from(label, other)
+            start = _ahead_from(order, label, other)
             if start is None:
                 return None
             starts.append(start)
@@ -241,8 +225,8 @@ def _describe_slope(label: str, points: pd.DataFrame) -> str:
     gain = 1 - after["mean"] / before["mean"]
     change = "lowered" if gain >= 0 else "raised"
     return (
-        f"{label}: {after['mean']:.4g} at m = {int(after['m']):,}; the last step, from {int(before['m']):,}, {change} it by "
-        f"{abs(gain):.1%}."
+        f"{label}: {after['mean']:.4g} at m = {int(after['m']):,}; the last step, from {int(before['m']):,}, "
+        f"{change} it by {abs(gain):.1%}."
     )
 
 
@@ -255,12 +239,13 @@ def _check_provenance(records: dict[str, Record]) -> dict[str, str]:
     pairs = [(small, large) for draw in by_draw.values() for small in draw for large in draw if small.size < large.size]
     proven = sum(small.is_prefix_of(large) for small, large in pairs)
     evaluation_sets = {manifest.evaluation_sha256 for manifest in manifests}
-    same = "one, the same for every cell" if len(evaluation_sets) == 1 else f"{len(evaluation_sets)} DIFFERENT ones"
+    same = "the same for every cell" if len(evaluation_sets) == 1 else f"{len(evaluation_sets)} DIFFERENT ones"
+    size = manifests[0].evaluation_size
     environments = sorted({_join(record.environment) for record in records.values()})
     return {
         "data": ", ".join(sorted({f"{m.source} (sha256 {m.source_sha256[:16]}…)" for m in manifests})),
-        "evaluation set": f"{same} ({manifests[0].evaluation_size:,} examples, sha256 {manifests[0].evaluation_sha256[:16]}…)",
-        "nested subsets": f"{proven:,} of {len(pairs):,} pairs of records with one seed prove that the smaller is nested",
+        "evaluation set": f"{same} ({size:,} examples, sha256 {min(evaluation_sets)[:16]}…)",
+        "nested subsets": f"{proven:,} of {len(pairs):,} pairs of records of one seed prove it",
         "software": "; ".join(environments),
     }
 

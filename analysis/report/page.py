@@ -11,7 +11,8 @@ import pandas as pd
 
 from analysis.laws import AnalysisError, get_law
 from analysis.plots import plot_performance, render_svg
-from analysis.report.findings import Findings, crossing_rows, fit_rows, order_rows
+from analysis.report.findings import Findings, crossing_rows, lead_rows, order_rows
+from analysis.series import fit_rows
 
 CELL_COLUMNS = ("cell", "label", "data_unique", "seed", "num_params", "epochs", "train_flops", "status", "loss")
 
@@ -38,6 +39,7 @@ def render_page(findings: Findings, store: str) -> str:
         warnings=[(fit.label, warning) for fit in fits for warning in fit.warnings],
         crossings=format_rows(crossing_rows(findings.crossings)),
         order=format_rows(order_rows(findings.order)),
+        leads=format_rows(lead_rows(findings.order, labels)),
         cells=format_rows(_cell_rows(findings)),
     )
 

@@ -16,7 +16,9 @@ def study(num_seeds: int = 2, num_steps: int = 50) -> Study:
         return DataSpec(source=DigitsSource(), size=m, evaluation_size=400)
 
     training = TrainingSpec(optimizer=AdamWSpec(peak_lr=1e-2), batch_size=32, num_steps=num_steps)
-    linear = tuple(Cell(model=LogisticRegressionSpec(), data=data(m), seed=s) for m in (50, 100, 200) for s in range(num_seeds))
+    linear = tuple(
+        Cell(model=LogisticRegressionSpec(), data=data(m), seed=s) for m in (50, 100, 200) for s in range(num_seeds)
+    )
     mlp = tuple(
         Cell(model=MLPSpec(num_params=3000), data=data(m), training=training, seed=s)
         for m in (50, 100, 200)
@@ -43,17 +45,21 @@ class Command:
         self.environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
 
     def __call__(self, *words: object) -> subprocess.CompletedProcess[str]:
+        """Runs a command to its end."""
+        command = [*self.prefix, *map(str, words)]
         return subprocess.run(
-            [*self.prefix, *map(str, words)], capture_output=True, text=True, cwd=self.folder, env=self.environment
+            command, capture_output=True, text=True, check=False, cwd=self.folder, env=self.environment
         )
 
     def start(self, *words: object) -> subprocess.Popen[str]:
+        """Starts a command and does not wait."""
         return subprocess.Popen(
             [*self.prefix, *map(str, words)],
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=self.folder, env=self.environment,
         )  # fmt: skip
 
     def json(self, *words: object) -> dict:
+        """Returns the document that a command prints with --json."""
         done = self(*words, "--json")
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)

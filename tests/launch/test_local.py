@@ -6,12 +6,12 @@ import random
 import signal
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
 
 from scaling.attempts import read_attempts
 from scaling.record import Store
-from scaling.study import resolve_study
 
 # What may differ between two runs of one cell.
 TIMES = {"wall_seconds"}
@@ -34,10 +34,10 @@ def num_records(store: Store) -> int:
 
 def workers_of(launcher: subprocess.Popen) -> list[int]:
     found = []
-    for process in filter(str.isdigit, os.listdir("/proc")):
-        with contextlib.suppress(OSError), open(f"/proc/{process}/stat") as file:
-            if int(file.read().rpartition(")")[2].split()[1]) == launcher.pid:
-                found.append(int(process))
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if int((folder / "stat").read_text().rpartition(")")[2].split()[1]) == launcher.pid:
+                found.append(int(folder.name))
     return found
 
 
@@ -65,7 +65,7 @@ def check_equal_to_undisturbed(scaling, name, reference):
         ended = [a for a in read_attempts(store.cell_path(cell)) if a.outcome is not None]
         assert len(ended) <= 1, "a completed cell was trained again"
         assert record.cell == cell
-    assert not list(store.path.glob("cells/*/.*.tmp")) or num_records(store) == len(store.records())
+    assert num_records(store) == len(store.records())
 
 
 def test_a_run_killed_a_few_times_ends_like_an_undisturbed_one(scaling, study_file, reference):
@@ -85,14 +85,10 @@ def test_workers_do_not_outlive_a_killed_launcher(scaling, study_file):
     wait_until(lambda: (scaling.folder / "store" / "cells").exists() and len(workers_of(launcher)) == 2)
     workers = workers_of(launcher)
     store = Store.open(scaling.folder / "store")
-    wait_until(lambda: any(store.cell_status(cell) == "started" for cell in store.records() or store_cells(store)))
+    wait_until(lambda: len(list((store.path / "cells").glob("*/attempts.jsonl"))) > 0)
     launcher.kill()
     launcher.communicate()
-    wait_until(lambda: not any(os.path.exists(f"/proc/{worker}") for worker in workers), seconds=20)
-
-
-def store_cells(store: Store) -> list[str]:
-    return [path.name for path in (store.path / "cells").iterdir()]
+    wait_until(lambda: not any(Path(f"/proc/{worker}").exists() for worker in workers), seconds=20)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -139,12 +135,11 @@ def test_two_launchers_do_not_share_a_store(scaling, study_file):
     first.communicate(timeout=20)
 
 
-def test_workers_that_cannot_start_are_reported_once(scaling, study_file, monkeypatch):
+def test_workers_that_cannot_start_are_reported_once(scaling, study_file):
     broken = scaling.folder / "broken"
     broken.mkdir()
     (broken / "jax.py").write_text("raise ImportError('no jax here')")
     scaling.environment["PYTHONPATH"] = f"{broken}:{scaling.environment['PYTHONPATH']}"
-    cells = resolve_study(str(study_file)).cells
     script = (
         "import sys; from launch.engines.local import run_cells; from scaling.record import Store\n"
         "from scaling.study import resolve_study\n"
@@ -153,8 +148,7 @@ def test_workers_that_cannot_start_are_reported_once(scaling, study_file, monkey
     )
     done = subprocess.run(
         [scaling.prefix[0], "-c", script, str(study_file)],
-        capture_output=True, text=True, cwd=scaling.folder, env=scaling.environment,
+        capture_output=True, text=True, check=False, cwd=scaling.folder, env=scaling.environment,
     )  # fmt: skip
     assert "a worker did not start" in done.stderr
     assert "no jax here" in done.stderr
-    assert len(cells) == 12

@@ -153,7 +153,9 @@ def test_a_record_in_another_cells_folder_is_corrupt(store):
         store.read_record(CELLS[0].fingerprint())
 
 
-@pytest.mark.parametrize("damage", ["", "[]", '{"name": "toy"}', '{"name": 3, "metric": "error", "series": 4}'])
+@pytest.mark.parametrize(
+    "damage", ["", "[]", '{"name": "toy"}', '{"name": 3, "metric": "error", "fit": {}, "series": 4}']
+)
 def test_a_corrupt_study_names_its_file(store, damage):
     (store.path / "study.json").write_text(damage)
     with pytest.raises(CorruptStoreError, match=r"study\.json is corrupt"):

@@ -1,0 +1,76 @@
+"""`scaling fit`: anybody's table, saved fits, and one line when it cannot be done."""
+
+import json
+
+import numpy as np
+import pytest
+
+from analysis.fit import Fit
+
+SIZES = (100, 300, 1000, 3000, 10_000)
+
+
+@pytest.fixture
+def table(scaling):
+    """A table whose columns have other names: error = 0.1 + 3 m^-0.5, two learners, two seeds."""
+    generator = np.random.default_rng(0)
+    lines = ["who,seed,m,err"]
+    for who, floor in (("a", 0.1), ("b", 0.2)):
+        for seed in (0, 1, 2):
+            errors = {m: (floor + 3 * m**-0.5) * np.exp(generator.normal(0, 1e-4)) for m in SIZES}
+            lines += [f"{who},{seed},{m},{error}" for m, error in errors.items()]
+    (scaling.folder / "theirs.csv").write_text("\n".join(lines) + "\n")
+    return ["theirs.csv", "--column", "loss=err", "--column", "data_unique=m", "--column", "label=who"]
+
+
+def test_a_foreign_table_is_fitted_and_saved_bit_for_bit(scaling, table):
+    document = scaling.json("fit", *table, "--law", "power_floor", "--bootstrap", 50, "--to", "fit.json")
+    assert json.loads((scaling.folder / "fit.json").read_text()) == document
+    for one, floor in zip(document["fits"], (0.1, 0.2), strict=True):
+        fit = Fit.model_validate_json(json.dumps(one))
+        assert fit.params["E"] == pytest.approx(floor, abs=1e-3)
+        assert fit.params["alpha"] == pytest.approx(0.5, abs=5e-3)
+        assert (fit.n, fit.objective["name"], fit.objective["delta"]) == (15, "huber", 1e-3)
+        again = Fit.model_validate_json(fit.model_dump_json())
+        at = {"data_unique": np.array([1e5, 3e7])}
+        assert again.predict(at).tolist() == fit.predict(at).tolist()
+
+
+def test_rows_are_kept_by_expression_and_series_need_no_label(scaling, table):
+    words = [*table[:5], "--keep", "who==a", "--keep", "data_unique>100", "--bootstrap", 20, "--objective", "mse"]
+    (fit,) = scaling.json("fit", *words)["fits"]
+    assert (fit["label"], fit["n"], fit["objective"]["name"]) == ("all", 12, "mse")
+
+
+def test_the_text_shows_law_estimates_and_intervals(scaling, table):
+    done = scaling("fit", *table, "--bootstrap", 20)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("y = E + A x^-alpha")
+    assert [line.split()[0] for line in done.stdout.splitlines()[2:]] == ["label", "a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--law", "power_flor"], "did you mean 'power_floor'"),
+        (["--column", "loss"], "write --column NAME=THEIRS"),
+        (["--column", "loss=errr"], "err"),
+        (["--keep", "loss~3"], "loss~3"),
+        (["--keep", "los<3"], "los"),
+        (["--delta", "-1"], "delta"),
+        (["--bootstrap", "1"], "1"),
+        (["--keep", "loss<0"], "keep"),
+    ],
+)
+def test_bad_calls_are_one_line_and_status_2(scaling, table, words, message):
+    done = scaling("fit", *table, *words)
+    assert done.returncode == 2, done.stderr
+    assert message in done.stderr
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+
+
+def test_a_missing_or_strange_file_is_one_line(scaling):
+    (scaling.folder / "notes.txt").write_text("hello")
+    for name in ("none.csv", "notes.txt"):
+        done = scaling("fit", name)
+        assert (done.returncode, len(done.stderr.splitlines())) == (2, 1), done.stderr
