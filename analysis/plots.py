@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import matplotlib as mpl
 import numpy as np
 
+from analysis.laws import AnalysisError
+
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
@@ -94,9 +96,18 @@ def render_svg(figure: Figure) -> str:
 
 
 def save_figure(figure: Figure, path: str) -> None:
-    """Writes a figure; the suffix chooses the format."""
-    with mpl.rc_context(STYLE):
-        figure.savefig(path, dpi=150)
+    """Writes a figure; the suffix chooses the format.
+
+    Raises:
+      AnalysisError: the suffix is no figure format, or the file cannot be written.
+    """
+    try:
+        with mpl.rc_context(STYLE):
+            figure.savefig(path, dpi=150)
+    except ValueError:
+        raise AnalysisError(f"--figure {path!r} is no figure file; end it in .svg, .pdf or .png") from None
+    except OSError as error:
+        raise AnalysisError(f"--figure {path!r} cannot be written ({error.strerror}); choose another file") from None
 
 
 def assign_looks(points: pd.DataFrame) -> dict[str, tuple[str, str]]:

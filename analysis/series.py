@@ -66,7 +66,7 @@ def format_interval(low: float | None, high: float | None) -> str:
     if low is None or high is None or not np.isfinite([low, high]).all():
         return "unknown"
     # An end that is nothing beside the other is a floor at 0 that rounding missed.
-    largest = max(abs(low), abs(high), 1e-6)
+    largest = max(abs(low), abs(high), 1e-4)
     return f"{_format_end(low, largest)} … {_format_end(high, largest)}"
 
 

@@ -172,8 +172,9 @@ def fit(options: argparse.Namespace) -> int:
 
 def report(options: argparse.Namespace) -> int:
     """Prints fits, crossing points and order, and writes them with the figure as one HTML file."""
+    from analysis.plots import save_figure
     from analysis.report.findings import crossing_rows, find_all, order_rows
-    from analysis.report.page import write_page
+    from analysis.report.page import draw_figure, write_page
     from analysis.series import fit_rows
     from launch.text import render_table
 
@@ -181,6 +182,8 @@ def report(options: argparse.Namespace) -> int:
     findings = find_all(store)
     path = options.out or str(store.path / "report.html")
     write_page(findings, str(store.path), path)
+    if options.figure:
+        save_figure(draw_figure(findings), options.figure)
     labels = list(dict.fromkeys(findings.points["label"]))
     fits = fit_rows(findings.bootstrap, labels)
     crossings = crossing_rows(findings.crossings)
@@ -299,6 +302,7 @@ def _parser() -> argparse.ArgumentParser:
     sub = add("report", report)
     sub.add_argument("store", metavar="STORE")
     sub.add_argument("--out", metavar="FILE.html", help="default STORE/report.html")
+    sub.add_argument("--figure", metavar="FILE", help="write the figure by itself too, as .svg, .pdf or .png")
     add_json(sub)
     return parser
 

@@ -21,7 +21,7 @@ def shared_data() -> Path:
     return SHARED_DATA
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def python() -> str:
     """The interpreter that runs the tests."""
     return sys.executable

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jinja2
 import pandas as pd
@@ -14,14 +14,14 @@ from analysis.plots import plot_performance, render_svg
 from analysis.report.findings import Findings, crossing_rows, lead_rows, order_rows
 from analysis.series import fit_rows
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 CELL_COLUMNS = ("cell", "label", "data_unique", "seed", "num_params", "epochs", "train_flops", "status", "loss")
 
 
 def render_page(findings: Findings, store: str) -> str:
     """Returns the report's HTML."""
-    figure = plot_performance(
-        findings.points, findings.bootstrap, findings.unsettled, findings.metric, findings.question
-    )
     labels = list(dict.fromkeys(findings.points["label"]))
     law = get_law(findings.bootstrap.law)
     fits = list(findings.bootstrap.fits.values())
@@ -31,7 +31,7 @@ def render_page(findings: Findings, store: str) -> str:
     return environment.get_template("page.html").render(
         findings=findings,
         store=store,
-        figure=render_svg(figure),
+        figure=render_svg(draw_figure(findings)),
         law=law,
         objective=fits[0].objective if fits else {},
         uncertainty=fits[0].conventions.get("uncertainty", "") if fits else "",
@@ -42,6 +42,11 @@ def render_page(findings: Findings, store: str) -> str:
         leads=format_rows(lead_rows(findings.order, labels)),
         cells=format_rows(_cell_rows(findings)),
     )
+
+
+def draw_figure(findings: Findings) -> Figure:
+    """Returns the report's figure."""
+    return plot_performance(findings.points, findings.bootstrap, findings.unsettled, findings.metric, findings.question)
 
 
 def write_page(findings: Findings, store: str, path: str) -> None:

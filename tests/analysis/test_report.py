@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 
 from analysis.laws import AnalysisError
-from analysis.plots import assign_looks
+from analysis.plots import assign_looks, save_figure
 from analysis.report.findings import crossing_rows, find_all, lead_rows, order_rows
-from analysis.report.page import format_rows, render_page, write_page
+from analysis.report.page import draw_figure, format_rows, render_page, write_page
 from analysis.series import fit_rows, fit_study, format_interval
 from scaling.cell import Cell, DataSpec, DigitsSource, LogisticRegressionSpec
 from scaling.record import Evaluation, Record, Store, SubsetManifest
@@ -216,6 +216,16 @@ def test_an_empty_store_is_one_line(tmp_path):
 def test_a_report_that_cannot_be_written_is_one_line(findings, tmp_path):
     with pytest.raises(AnalysisError, match=r"--out '/proc/report\.html' cannot be written"):
         write_page(findings, "store", "/proc/report.html")
+
+
+def test_the_figure_is_written_in_the_format_of_its_suffix(findings, tmp_path):
+    for suffix, head in {"svg": b"<?xml", "png": b"\x89PNG", "pdf": b"%PDF"}.items():
+        path = tmp_path / f"figure.{suffix}"
+        save_figure(draw_figure(findings), str(path))
+        assert path.read_bytes().startswith(head)
+    for path, message in (("figure.doc", "end it in"), ("/proc/figure.svg", "cannot be written")):
+        with pytest.raises(AnalysisError, match=message):
+            save_figure(draw_figure(findings), path)
 
 
 def test_a_declared_law_may_be_changed_in_the_call(store, findings):

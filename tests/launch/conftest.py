@@ -69,3 +69,14 @@ class Command:
 def scaling(python, tmp_path) -> Command:
     """The command line."""
     return Command(python, tmp_path)
+
+
+@pytest.fixture(scope="session")
+def trained(python, tmp_path_factory):
+    """The toy study, run once for all tests that look at it."""
+    folder = tmp_path_factory.mktemp("trained")
+    (folder / "toy.py").write_text(STUDY)
+    done = Command(python, folder)("run", "toy.py", "--store", "store", "--workers", 2)
+    assert done.returncode == 0, done.stderr
+    assert "12 of 12 cells complete" in done.stdout
+    return folder / "store"

@@ -126,7 +126,7 @@ def test_a_worker_that_dies_fails_its_cell_and_is_replaced(scaling, study_file):
 
 def test_two_launchers_do_not_share_a_store(scaling, study_file):
     first = scaling.start("run", study_file, "--store", "store", "--workers", 1, "--set", "num_steps=300000")
-    wait_until(lambda: (scaling.folder / "store" / "cells").exists())
+    wait_until((scaling.folder / "store" / "cells").exists)
     assert scaling.json("status", "store")["is_running"]
     second = scaling("run", study_file, "--store", "store", "--set", "num_steps=300000")
     assert second.returncode == 2

@@ -61,13 +61,13 @@ def test_classical_families_beat_chance(model, source):
 @pytest.mark.parametrize("source", [DigitsSource(), STDLIB], ids=["digits", "stdlib"])
 def test_networks_beat_chance_and_count_what_they_did(source):
     size = SIZES[source.kind]
-    cell = network(source=source, size=size)
+    cell = network(source=source, size=size, num_steps=600)
     seen = []
     record = train_cell(cell, on_evaluation=seen.append)
     final = record.evaluations[-1]
     assert final.metrics["error"] < BEATABLE[source.kind]
     assert tuple(seen) == record.evaluations
-    assert (final.step, final.data_seen, record.epochs) == (200, 200 * 32, 200 * 32 / size)
+    assert (final.step, final.data_seen, record.epochs) == (600, 600 * 32, 600 * 32 / size)
     assert sum(record.params.values()) == record.num_params == describe_cell(cell)["num_params"]
     assert sum(record.flops.values()) == pytest.approx(final.train_flops)
     assert final.train_flops == record.train_flops_spent == describe_cell(cell)["train_flops"]

@@ -1,0 +1,28 @@
+# The environment lives in .venv; every target makes it when it is missing or when the pins have changed.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: demo test test-slow lint
+
+demo: $(STAMP)  ## train the demo study, fit its laws and write the report
+	$(BIN)/scaling run performance_vs_data --store runs/performance_vs_data
+	$(BIN)/scaling report runs/performance_vs_data
+
+test: $(STAMP)  ## the fast tests
+	$(BIN)/python -m pytest -q -n 2 --dist loadscope -m "not slow"
+
+test-slow: $(STAMP)  ## the tests that take minutes
+	$(BIN)/python -m pytest -q -m slow
+
+lint: $(STAMP)  ## format, lint and types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; try make PYTHON=python3.12"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	@touch $@
