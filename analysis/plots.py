@@ -129,6 +129,8 @@ def assign_looks(points: pd.DataFrame) -> dict[str, tuple[str, str]]:
 
 def _name_lines(axes: Any, ends: Sequence[tuple[str, tuple[float, float], str]]) -> None:
     """Writes each series' name beside its last point; names that would overlap are pushed apart."""
+    from matplotlib.patheffects import withStroke
+
     to_pixels, to_data = axes.transData.transform, axes.transData.inverted().transform
     step = 13.0 * axes.figure.dpi / 72.0
     placed: list[tuple[float, float]] = []
@@ -140,6 +142,7 @@ def _name_lines(axes: Any, ends: Sequence[tuple[str, tuple[float, float], str]])
         placed.append((across, up))
         height = to_data((across, up))[1]
         axes.annotate(
-            label, xy=(x, y), xytext=(x * 1.12, height), va="center", color=colour, fontsize=9.5,
+            label, xy=(x, y), xytext=(x * 1.12, height), va="center", color=colour, fontsize=9.5, zorder=5,
+            path_effects=[withStroke(linewidth=3, foreground="white")],
             arrowprops={"arrowstyle": "-", "color": colour, "lw": 0.5, "shrinkA": 1, "shrinkB": 3},
         )  # fmt: skip

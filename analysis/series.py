@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from analysis.laws import AnalysisError, get_law
+from analysis.laws import get_law
 from analysis.table import select_rows
 from analysis.uncertainty import Bootstrap, bootstrap_series
 
@@ -18,7 +18,7 @@ SIZE = "data_unique"
 
 
 def fit_study(table: pd.DataFrame, study: Mapping[str, Any], resamples: int, **changes: Any) -> Bootstrap:
-    """Returns the fits that a study declares, with intervals, for its series with enough sizes to determine the law.
+    """Returns the fits that a study declares, with intervals, of each series with enough points for the law.
 
     Args:
       table: the study's rows.
@@ -27,7 +27,7 @@ def fit_study(table: pd.DataFrame, study: Mapping[str, Any], resamples: int, **c
       **changes: `law`, `objective` or `delta` instead of the declared ones.
 
     Raises:
-      AnalysisError: an unknown law, or no series has enough sizes.
+      AnalysisError: an unknown law or column, or a value that the law cannot take.
     """
     declared = {**study["fit"], **changes}
     smallest, law, metric = declared.pop("smallest_size"), get_law(declared.pop("law")), study["metric"]
@@ -36,10 +36,7 @@ def fit_study(table: pd.DataFrame, study: Mapping[str, Any], resamples: int, **c
     distinct = usable[["label", *law.variables]].drop_duplicates()["label"].value_counts()
     enough = distinct.index[distinct >= len(law.params)]
     if enough.empty:
-        raise AnalysisError(
-            f"law={law.name} has {len(law.params)} parameters, but no series has so many usable points with different "
-            f"{', '.join(law.variables)}; add sizes, keep more rows, or choose another law"
-        )
+        return Bootstrap(law, {}, {}, {}, seed=0)
     return bootstrap_series(rows[rows["label"].isin(enough)], law, metric, resamples=resamples, **declared)
 
 

@@ -157,6 +157,12 @@ def fit(options: argparse.Namespace) -> int:
         frame = frame.assign(label="all")
     bootstrap = fit_study(frame, study, options.bootstrap, **changes)
     fits: list[Fit] = list(bootstrap.fits.values())
+    if not fits:
+        law = bootstrap.law
+        raise AnalysisError(
+            f"law={law.name} has {len(law.params)} parameters, but no series has so many usable points with different "
+            f"{', '.join(law.variables)}; add sizes, keep more rows, or choose another law"
+        )
     document = {"fits": [json.loads(fit.model_dump_json()) for fit in fits]}
     if options.to:
         write_atomically(epath.Path(options.to), json.dumps(document, indent=1) + "\n")
@@ -193,6 +199,8 @@ def report(options: argparse.Namespace) -> int:
         return DONE
     print(f"Fitted laws, {findings.metric} = {findings.bootstrap.law.formula.partition('=')[2].strip()}\n")
     print(render_table(fits))
+    if not fits:
+        print("(no series has as many sizes in the fitted range as the law has parameters)")
     _print_warnings(list(findings.bootstrap.fits.values()))
     print("\nCrossing points of the fitted laws\n")
     print(render_table(crossings))

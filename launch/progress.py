@@ -67,10 +67,12 @@ class Progress:
 def format_seconds(seconds: float) -> str:
     """Returns a duration for people.
 
-    >>> format_seconds(3725)
-    '1 h 2 min'
+    >>> format_seconds(95), format_seconds(3725)
+    ('1 min 35 s', '1 h 2 min')
     """
-    if seconds < 60:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 60} min" if whole < 3600 else f"{whole // 3600} h {whole % 3600 // 60} min"

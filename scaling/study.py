@@ -4,6 +4,7 @@ import importlib.util
 import inspect
 import itertools
 import math
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -14,6 +15,9 @@ from pydantic import Field, PositiveFloat, PositiveInt, ValidationError, model_v
 
 from scaling.cell import Cell
 from scaling.spec import InputError, Spec, describe_error, override, parse, parse_value, suggest
+
+# Fields of a study that an override may name; its cells have their own.
+OWN_FIELDS = ("name", "question", "metric", "fit")
 
 
 class Series(Spec):
@@ -90,8 +94,9 @@ def ladder(smallest: int, largest: int, factor: float = 2.0) -> tuple[int, ...]:
 def resolve_study(reference: str, assignments: Sequence[str] = ()) -> Study:
     """Returns the study that a reference names, with overrides applied to every cell that has the path.
 
-    A path that is a parameter of the study's own `study(...)` function goes to that function; any other goes to the
-    cells. `data.size=1000`, say, sets every cell's size, and cells that become equal count once.
+    A path that is a parameter of the study's own `study(...)` function goes to that function, one that is a field of
+    the study (`fit.smallest_size`) to the study, and any other to the cells. `data.size=1000`, say, sets every cell's
+    size, and cells that become equal count once.
 
     Args:
       reference: a name in `configs/`, a path to a `.py` file that defines `study()`, or a saved `study.json`.
@@ -101,10 +106,10 @@ def resolve_study(reference: str, assignments: Sequence[str] = ()) -> Study:
       InputError: the study does not exist, an assignment fits neither the function nor any cell, or is invalid.
     """
     if reference.endswith(".json"):
-        return _override_cells(_read_study(Path(reference)), assignments)
+        return _override(_read_study(Path(reference)), assignments)
     function = _study_function(reference)
     study, others = _call_study(function, reference, assignments)
-    return _override_cells(study, others)
+    return _override(study, others)
 
 
 def _read_study(path: Path) -> Study:
@@ -178,8 +183,11 @@ def _call_study(function: Callable[..., Any], reference: str, assignments: Seque
     return study, others
 
 
-def _override_cells(study: Study, assignments: Sequence[str]) -> Study:
-    cells = iter(override([cell for series in study.series for cell in series.cells], assignments))
+def _override(study: Study, assignments: Sequence[str]) -> Study:
+    own = [assignment for assignment in assignments if re.split(r"[.=]", assignment)[0] in OWN_FIELDS]
+    (study,) = override([study], own)
+    others = [assignment for assignment in assignments if assignment not in own]
+    cells = iter(override([cell for series in study.series for cell in series.cells], others))
     series = tuple(
         Series(label=one.label, cells=tuple(dict.fromkeys(itertools.islice(cells, len(one.cells)))))
         for one in study.series

@@ -128,10 +128,11 @@ def test_points_below_the_declared_size_are_shown_but_not_fitted(tmp_path):
     assert found.points["m"].min() == 100
 
 
-def test_series_with_too_few_sizes_are_left_out_of_the_fits(tmp_path):
-    store = make_store(tmp_path / "store", sizes=SIZES[:2])
-    with pytest.raises(AnalysisError, match="no series has so many usable points"):
-        find_all(store, resamples=50)
+def test_a_store_with_too_few_sizes_to_fit_still_has_a_report(tmp_path):
+    found = find_all(make_store(tmp_path / "store", sizes=SIZES[:2]), resamples=50)
+    assert (found.bootstrap.fits, found.crossings) == ({}, [])
+    assert len(found.points) == 2 * len(LAWS)
+    assert "<p>None.</p>" in render_page(found, "store")
 
 
 def test_manifests_are_checked_and_counted(findings):

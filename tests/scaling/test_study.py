@@ -51,6 +51,14 @@ def test_parameters_of_the_function_and_fields_of_cells_share_one_flag(path):
     assert {cell.data.order for cell in study.cells.values()} == {"stratified"}
 
 
+def test_fields_of_the_study_itself_are_set_the_same_way(path):
+    study = resolve_study(path, ["fit.smallest_size=200", "metric=error", "data.order=balanced"])
+    assert (study.fit.smallest_size, study.metric) == (200, "error")
+    assert {cell.data.order for cell in study.cells.values()} == {"balanced"}
+    with pytest.raises(InputError, match="did you mean 'smallest_size'"):
+        resolve_study(path, ["fit.smalest_size=200"])
+
+
 def test_cells_that_an_override_makes_equal_count_once(path):
     assert len(resolve_study(path, ["data.size=50"]).cells) == 1
 
