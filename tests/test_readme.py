@@ -1,6 +1,7 @@
 """What the README shows is true: its study resolves, its commands parse, its files exist."""
 
 import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -10,12 +11,13 @@ from scaling.study import resolve_study
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
-BLOCKS = re.findall(r"```\n(.*?)```", README, flags=re.DOTALL)
-COMMANDS = [line for block in BLOCKS for line in block.replace("\\\n", " ").splitlines() if line.startswith("scaling ")]
+BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```$", README, flags=re.DOTALL | re.MULTILINE)
+LINES = [line for language, text in BLOCKS if not language for line in text.replace("\\\n", " ").splitlines()]
+COMMANDS = [line for line in LINES if line.startswith("scaling ")]
 
 
 def test_the_study_of_your_own_resolves(tmp_path):
-    (code,) = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+    (code,) = [text for language, text in BLOCKS if language == "python"]
     path = tmp_path / "mine.py"
     path.write_text(code)
     study = resolve_study(str(path))
@@ -26,9 +28,11 @@ def test_the_study_of_your_own_resolves(tmp_path):
 
 @pytest.mark.parametrize("line", COMMANDS)
 def test_every_command_parses(line):
-    words = re.split(r"\s{3,}", line)[0] if "--set" not in line else line
-    arguments = [word.strip("'") for word in words.replace("power|power_floor|chinchilla", "power").split()[1:]]
-    _parser().parse_args(arguments)
+    _parser().parse_args(shlex.split(line, comments=True)[1:])
+
+
+def test_the_readme_shows_every_command():
+    assert {line.split()[1] for line in COMMANDS} == {"plan", "run", "status", "table", "fit", "report", "cell"}
 
 
 def test_every_linked_file_exists():
@@ -37,7 +41,7 @@ def test_every_linked_file_exists():
 
 
 def test_every_listed_module_exists():
-    (tree,) = [block for block in BLOCKS if block.startswith("configs/ ")]
+    (tree,) = [text for _, text in BLOCKS if text.startswith("configs/ ")]
     files = re.findall(r"\b(\w+\.py)\b", tree)
     assert len(files) > 15
     for name in files:
