@@ -11,7 +11,7 @@ from etils import epath
 
 # Heavy libraries are imported inside the commands that need them: `scaling --help` and `status` must start at once.
 from analysis.laws import AnalysisError
-from launch.engines import ENGINES, load_engine
+from launch.engines import ENGINES, EngineError, load_engine
 from scaling.files import write_atomically
 from scaling.record import CorruptStoreError, Store
 from scaling.spec import InputError
@@ -37,9 +37,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (InputError, AnalysisError) as error:
         print(f"scaling: {error}", file=sys.stderr)
         return WRONG_CALL
-    except CorruptStoreError as error:
+    except (CorruptStoreError, EngineError) as error:
         print(f"scaling: {error}", file=sys.stderr)
         return WORK_FAILED
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return PREEMPTED
     except BrokenPipeError:  # the reader, `head` say, has seen enough
         sys.stderr.close()
         return DONE
@@ -102,7 +105,7 @@ def run(options: argparse.Namespace) -> int:
     if outcome is not None and outcome.stopped:
         print("stopped; what is complete is kept, and the same command continues", file=sys.stderr)
         return PREEMPTED
-    return WORK_FAILED if failed else DONE
+    return DONE if len(records) == len(study.cells) else WORK_FAILED
 
 
 def status(options: argparse.Namespace) -> int:
@@ -119,7 +122,10 @@ def status(options: argparse.Namespace) -> int:
             print(clear + render_status(found), flush=True)
         if not options.watch or not found["is_running"]:
             return DONE
-        time.sleep(WATCH_SECONDS)
+        try:
+            time.sleep(WATCH_SECONDS)
+        except KeyboardInterrupt:  # how a person stops watching
+            return DONE
 
 
 def table(options: argparse.Namespace) -> int:

@@ -11,7 +11,7 @@ from typing import IO, Any
 
 from absl import app, flags
 
-from scaling.attempts import Outcome, end_attempt, start_attempt
+from scaling.attempts import Outcome, end_attempt, read_attempts, start_attempt
 from scaling.cell import Cell
 from scaling.files import append_line, write_atomically
 from scaling.record import CorruptStoreError, Store
@@ -113,10 +113,13 @@ def _train_one(store: Store, path: Path) -> int:
         return 0
     store.write_cell(cell.canonical_json())
     status = run_cell(store, cell, study_sizes(store))
-    print(
-        f"cell {name} {status}: {store.cell_path(name) / ('attempts.jsonl' if status == 'failed' else 'record.json')}"
-    )
-    return 1 if status == "failed" else 0
+    folder = store.cell_path(name)
+    if status == "failed":
+        words = read_attempts(folder)[-1].error or "failed"
+        print(f"scaling cell: {words.strip().splitlines()[-1]} ({folder / 'attempts.jsonl'})", file=sys.stderr)
+        return 1
+    print(f"cell {name} {status}: {folder / 'record.json'}")
+    return 0
 
 
 def _reply(replies: IO[str], **message: Any) -> None:

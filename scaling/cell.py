@@ -173,6 +173,15 @@ class TrainingSpec(Spec):
     num_steps: PositiveInt
     num_evaluations: PositiveInt = 5
 
+    @model_validator(mode="after")
+    def _positions_fit_32_bits(self) -> Self:
+        if self.num_steps * self.batch_size >= 2**32:
+            raise InputError(
+                f"training.num_steps={self.num_steps} of batch_size={self.batch_size} see "
+                f"{self.num_steps * self.batch_size} examples; choose fewer than 2**32 = {2**32}"
+            )
+        return self
+
 
 class Cell(Spec):
     """One training run; equal cells have equal fingerprints on every machine and Python.

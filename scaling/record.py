@@ -176,12 +176,10 @@ class Store:
         """The study as JSON: name, question, metric, fit and series of labelled cells."""
         path = self.path / "study.json"
         try:
-            study = json.loads(path.read_text())
+            study: dict[str, Any] = json.loads(path.read_text())
             study["name"], study["metric"], study["fit"], cell_labels(study)
         except (ValueError, KeyError, TypeError):
             raise CorruptStoreError(f"{path} is corrupt; restore it, or run the study into another --store") from None
-        if not isinstance(study, dict):
-            raise CorruptStoreError(f"{path} is corrupt; restore it, or run the study into another --store")
         return study
 
     # --- cells ------------------------------------------------------------------------------------------------------

@@ -7,6 +7,10 @@ from types import ModuleType
 ENGINES = ("local",)
 
 
+class EngineError(RuntimeError):
+    """An engine cannot run anything: something is wrong with the machine, not with a cell."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Outcome:
     """How a run of cells ended.

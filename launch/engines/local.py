@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from launch.engines import Outcome
+from launch.engines import EngineError, Outcome
 from launch.jobs import Queue, estimate_seconds
 from launch.lock import hold_store
 from launch.progress import Progress
@@ -20,11 +20,8 @@ from scaling import attempts
 from scaling.cell import Cell
 from scaling.record import Store
 
+TRIES = 3  # workers that may die, one after another, before they reach a cell
 STDERR_TAIL = 2_000  # characters of a dead worker's last words kept in its attempt
-
-
-class WorkerStartError(RuntimeError):
-    """A worker died before it was ready: something is wrong with this machine, not with a cell."""
 
 
 class _Stop(BaseException):
@@ -44,7 +41,7 @@ def run_cells(cells: Mapping[str, Cell], store: Store, workers: int) -> Outcome:
 
     Raises:
       InputError: another launcher holds the store, or it cannot be written.
-      WorkerStartError: workers do not start at all.
+      EngineError: workers do not start at all.
     """
     with hold_store(store) as inherited:
         for cell in cells.values():
@@ -71,7 +68,7 @@ class _Sweep:
         self._lock = threading.Lock()
         self._workers: set[_Worker] = set()
         self._stopping = False
-        self._problem: WorkerStartError | None = None
+        self._problem: Exception | None = None
 
     def run(self, shares: Sequence[set[int]]) -> None:
         threads = [threading.Thread(target=self._drive, args=(cores,), daemon=True) for cores in shares]
@@ -98,22 +95,32 @@ class _Sweep:
                 if taken is None:
                     break
                 program, cell = taken
-                worker = worker or self._start(cores)
-                reply = worker.train(cell.fingerprint())
-                if reply is None:
-                    outcome: attempts.Outcome = "interrupted" if self._stopping else "failed"
-                    self._end_for(cell, outcome, None if self._stopping else worker.last_words())
-                    worker.close()
-                    worker, program = None, None
-                    if self._stopping:
-                        break
-                self._note(cell, reply["status"] if reply else "failed")
-        except WorkerStartError as error:
+                worker, status = self._train(cell, worker or self._start(cores), cores)
+                if status == "interrupted":
+                    break
+                self._note(cell, status)
+        except Exception as error:  # noqa: BLE001  (raised again by `run`, in the thread that can report it)
             self._problem = error
             self._stop()
         finally:
             if worker is not None:
                 worker.close()
+
+    def _train(self, cell: Cell, worker: "_Worker", cores: set[int]) -> tuple["_Worker | None", str]:
+        """Returns the worker, or None if it died, and how the cell ended."""
+        for _ in range(TRIES):
+            reply = worker.train(cell.fingerprint())
+            if reply is not None:
+                return worker, reply["status"]
+            words = worker.last_words()
+            worker.close()
+            outcome: attempts.Outcome = "interrupted" if self._stopping else "failed"
+            begun = self._end_attempt(cell, outcome, None if self._stopping else words)
+            if begun or self._stopping:
+                return None, outcome
+            worker = self._start(cores)  # it died before it touched the cell, which is not to blame
+        worker.close()
+        return None, "failed"
 
     def _start(self, cores: set[int]) -> "_Worker":
         worker = _Worker(self._store, cores, self._inherited)
@@ -124,12 +131,14 @@ class _Sweep:
         worker.wait_until_ready()
         return worker
 
-    def _end_for(self, cell: Cell, outcome: attempts.Outcome, error: str | None) -> None:
-        """Ends the attempt that a dead worker began."""
+    def _end_attempt(self, cell: Cell, outcome: attempts.Outcome, error: str | None) -> bool:
+        """Ends the attempt that a dead worker had begun at a cell; returns whether there was one."""
         folder = self._store.cell_path(cell.fingerprint())
-        begun = attempts.read_attempts(folder)
-        if begun and begun[-1].event == "start":
-            attempts.end_attempt(folder, begun[-1].attempt, outcome, error)
+        made = attempts.read_attempts(folder)
+        begun = bool(made) and made[-1].event == "start"
+        if begun:
+            attempts.end_attempt(folder, made[-1].attempt, outcome, error)
+        return begun
 
     def _note(self, cell: Cell, status: str) -> None:
         with self._lock:
@@ -169,7 +178,7 @@ class _Worker:
 
     def wait_until_ready(self) -> None:
         if self._read() is None:
-            raise WorkerStartError(f"a worker did not start: {self.last_words()}")
+            raise EngineError(f"a worker did not start: {self.last_words()}")
 
     def train(self, cell: str) -> dict[str, Any] | None:
         """Returns the reply about a cell, or None when the process died."""

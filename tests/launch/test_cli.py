@@ -91,6 +91,10 @@ def test_one_cell_trains_by_hand_with_jaxs_flags(scaling, study_file):
     assert record.status == "ok"
     again = scaling("cell", "cell.json", "--store", "alone")
     assert "is complete" in again.stdout
+    (scaling.folder / "cell.json").write_text(cell.canonical_json().replace('"size":200', '"size":5000'))
+    failed = scaling("cell", "cell.json", "--store", "alone")
+    assert failed.returncode == 1
+    assert "data.size=5000 exceeds the 1397 training examples" in failed.stderr.splitlines()[-1]
 
 
 def test_the_curve_file_holds_the_records_evaluations(finished):

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import random
+import shutil
 import signal
 import subprocess
 import time
@@ -138,17 +139,35 @@ def test_two_launchers_do_not_share_a_store(scaling, study_file):
 def test_workers_that_cannot_start_are_reported_once(scaling, study_file):
     broken = scaling.folder / "broken"
     broken.mkdir()
-    (broken / "jax.py").write_text("raise ImportError('no jax here')")
+    (broken / "absl.py").write_text("raise ImportError('no absl here')")
     scaling.environment["PYTHONPATH"] = f"{broken}:{scaling.environment['PYTHONPATH']}"
     script = (
         "import sys; from launch.engines.local import run_cells; from scaling.record import Store\n"
         "from scaling.study import resolve_study\n"
         "study = resolve_study(sys.argv[1]); store = Store('store'); store.create(study.canonical_json())\n"
-        "run_cells(study.cells, store, 1)"
+        "run_cells(study.cells, store, 2)"
     )
     done = subprocess.run(
         [scaling.prefix[0], "-c", script, str(study_file)],
         capture_output=True, text=True, check=False, cwd=scaling.folder, env=scaling.environment,
     )  # fmt: skip
-    assert "a worker did not start" in done.stderr
-    assert "no jax here" in done.stderr
+    assert done.stderr.count("EngineError: a worker did not start") == 1
+    assert "no absl here" in done.stderr
+
+
+def test_a_store_that_turns_unwritable_ends_the_run_with_one_line(scaling, study_file):
+    if os.geteuid() == 0:
+        if not shutil.which("setpriv"):
+            pytest.skip("root may write everywhere")
+        scaling.prefix = ["setpriv", "--bounding-set", "-dac_override,-dac_read_search", *scaling.prefix]
+    launcher = scaling.start("run", study_file, "--store", "store", "--workers", 2, "--set", "num_steps=20000")
+    store = Store(scaling.folder / "store")
+    wait_until(lambda: num_records(store) >= 1)
+    for folder in (scaling.folder / "store" / "cells").iterdir():
+        folder.chmod(0o555)
+        for file in folder.iterdir():
+            file.chmod(0o444)
+    _, errors = launcher.communicate(timeout=60)
+    assert launcher.returncode == 2
+    assert "choose a folder that can be written" in errors
+    assert "Traceback" not in errors

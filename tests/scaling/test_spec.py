@@ -95,6 +95,7 @@ def test_strings_and_floats_do_not_pass_for_integers():
         (["data.source.kind=idx", "data.source.foldr=x"], "no field 'data.source.foldr'; did you mean 'folder'"),
         (["training.optimizer.peak_lr=NaN"], "peak_lr"),
         (["seed=-1"], "seed=-1"),
+        (["training.num_steps=33554432"], "choose fewer than 2**32"),
         (["model.kind=random_forest"], "training is set, but random_forest has its own solver"),
     ],
 )
