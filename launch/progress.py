@@ -34,7 +34,7 @@ class Progress:
             self._bar.set_postfix_str(self._summary(), refresh=False)
             self._bar.update()
         elif self._line_is_due():
-            print(f"[{self.done}/{self._num_cells}] {what}: {status}{self._summary()}", file=sys.stderr, flush=True)
+            print(f"[{self.done}/{self._num_cells}] {what}: {status} · {self._summary()}", file=sys.stderr, flush=True)
         if status == "failed":
             self.say(f"failed: {what}")
 
@@ -61,7 +61,7 @@ class Progress:
         elapsed = time.monotonic() - self._started
         left = elapsed * (self._work / self._work_done - 1.0) if self._work_done else 0.0
         bad = "".join(f" · {n} {name}" for name, n in (("diverged", self.diverged), ("failed", self.failed)) if n)
-        return f" · {format_seconds(elapsed)} elapsed, about {format_seconds(max(left, 0.0))} left{bad}"
+        return f"{format_seconds(elapsed)} elapsed, about {format_seconds(max(left, 0.0))} left{bad}"
 
 
 def format_seconds(seconds: float) -> str:
