@@ -76,7 +76,9 @@ def plot_performance(
             ends.append((str(label), end, colour))
         axes.set(xscale="log", yscale="log", xlabel=NAMES["data_unique"], ylabel=NAMES.get(metric, metric))
         axes.set_xlim(points["m"].min() / 1.15, points["m"].max() * 3.4)  # room for the names at the right
-        axes.set_ylim(points["mean"].min() / 1.12, points["mean"].max() * 1.2)
+        positive = points.loc[points["mean"] > 0, "mean"]
+        if len(positive):
+            axes.set_ylim(positive.min() / 1.12, positive.max() * 1.2)
         axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 1.5, 2.0, 3.0, 5.0, 7.0)))
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.yaxis.set_minor_formatter(NullFormatter())

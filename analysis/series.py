@@ -17,8 +17,10 @@ if TYPE_CHECKING:
 SIZE = "data_unique"
 
 
-def fit_study(table: pd.DataFrame, study: Mapping[str, Any], resamples: int, **changes: Any) -> Bootstrap:
-    """Returns the fits that a study declares, with intervals, of each series with enough points for the law.
+def fit_study(
+    table: pd.DataFrame, study: Mapping[str, Any], resamples: int, **changes: Any
+) -> tuple[Bootstrap, list[str]]:
+    """Returns the fits that a study declares, with intervals, and a sentence for each series that cannot be fitted.
 
     Args:
       table: the study's rows.
@@ -33,11 +35,21 @@ def fit_study(table: pd.DataFrame, study: Mapping[str, Any], resamples: int, **c
     smallest, law, metric = declared.pop("smallest_size"), get_law(declared.pop("law")), study["metric"]
     rows = table[table[SIZE] >= smallest] if SIZE in table.columns else table
     usable, _, _ = select_rows(rows, [*law.variables, metric])
-    distinct = usable[["label", *law.variables]].drop_duplicates()["label"].value_counts()
-    enough = distinct.index[distinct >= len(law.params)]
-    if enough.empty:
-        return Bootstrap(law, {}, {}, {}, seed=0)
-    return bootstrap_series(rows[rows["label"].isin(enough)], law, metric, resamples=resamples, **declared)
+    fitted, notices = [], []
+    for label in dict.fromkeys(table["label"]):
+        points = usable[usable["label"] == label]
+        distinct = len(points[list(law.variables)].drop_duplicates())
+        if distinct < len(law.params):
+            notices.append(
+                f"{label} is not fitted: {distinct} different points for the {len(law.params)} parameters of {law.name}"
+            )
+        elif declared["objective"] != "mse" and (points[metric] <= 0).any():
+            notices.append(f"{label} is not fitted: {metric} reaches 0, which has no logarithm; objective mse takes it")
+        else:
+            fitted.append(label)
+    if not fitted:
+        return Bootstrap(law, {}, {}, {}, seed=0), notices
+    return bootstrap_series(rows[rows["label"].isin(fitted)], law, metric, resamples=resamples, **declared), notices
 
 
 def fit_rows(bootstrap: Bootstrap, labels: list[str]) -> list[dict[str, Any]]:

@@ -201,7 +201,10 @@ class Draws:
         """Returns factors `[R]` that turn a normal spread into a t spread, the same for every series."""
         from scipy import stats
 
-        return np.sqrt(freedom / stats.chi2.ppf(self.scales[which], freedom))
+        # With one or two degrees of freedom the largest of a thousand factors would carry log y out of float range. The
+        # cut is far outside the 2.5 % tails, which are all that is read.
+        quantiles = np.maximum(self.scales[which], 0.002)
+        return np.sqrt(freedom / stats.chi2.ppf(quantiles, freedom))
 
     def resample_residuals(self, log_y: Array, log_fit: Array) -> Array:
         """Returns log targets `[R, n]` around the fit, with its residuals drawn with replacement."""

@@ -161,14 +161,10 @@ def fit(options: argparse.Namespace) -> int:
     }
     if "label" not in frame.columns:
         frame = frame.assign(label="all")
-    bootstrap = fit_study(frame, study, options.bootstrap, **changes)
+    bootstrap, notices = fit_study(frame, study, options.bootstrap, **changes)
     fits: list[Fit] = list(bootstrap.fits.values())
     if not fits:
-        law = bootstrap.law
-        raise AnalysisError(
-            f"law={law.name} has {len(law.params)} parameters, but no series has so many usable points with different "
-            f"{', '.join(law.variables)}; add sizes, keep more rows, or choose another law"
-        )
+        raise AnalysisError("; ".join(notices) + "; add points, keep more rows, or choose another law")
     document = {"fits": [json.loads(fit.model_dump_json()) for fit in fits]}
     if options.to:
         write_atomically(epath.Path(options.to), json.dumps(document, indent=1) + "\n")
@@ -178,7 +174,7 @@ def fit(options: argparse.Namespace) -> int:
         objective = fits[0].objective
         print(f"{bootstrap.law.formula}   ({objective['name']}, delta {objective.get('delta')})\n")
         print(render_table(fit_rows(bootstrap, list(bootstrap.fits))))
-        _print_warnings(fits)
+        _print_warnings(notices, fits)
     return WORK_FAILED if any(fit.status == "failed" for fit in fits) else DONE
 
 
@@ -200,17 +196,16 @@ def report(options: argparse.Namespace) -> int:
     fits = fit_rows(findings.bootstrap, labels)
     crossings = crossing_rows(findings.crossings)
     if options.json:
+        says = {"says": findings.sentences + findings.slopes, "notices": findings.notices}
         order = order_rows(findings.order)
-        _print_json({"report": path, "fits": fits, "crossings": crossings, "order": order, "says": findings.sentences})
+        _print_json({"report": path, "fits": fits, "crossings": crossings, "order": order, **says})
         return DONE
     print(f"Fitted laws, {findings.metric} = {findings.bootstrap.law.formula.partition('=')[2].strip()}\n")
     print(render_table(fits))
-    if not fits:
-        print("(no series has as many sizes in the fitted range as the law has parameters)")
-    _print_warnings(list(findings.bootstrap.fits.values()))
+    _print_warnings(findings.notices, list(findings.bootstrap.fits.values()))
     print("\nCrossing points of the fitted laws\n")
     print(render_table(crossings))
-    print("\n" + "\n".join(findings.sentences[:2]))
+    print("\n" + "\n".join(findings.sentences))
     print(f"\nreport: {path}")
     return DONE
 
@@ -229,7 +224,9 @@ def _split_pair(pair: str, flag: str) -> tuple[str, str]:
     return name, value
 
 
-def _print_warnings(fits: list[Any]) -> None:
+def _print_warnings(notices: list[str], fits: list[Any]) -> None:
+    for notice in notices:
+        print(notice, file=sys.stderr)
     for fit in fits:
         for warning in fit.warnings:
             print(f"{fit.label}: {warning}", file=sys.stderr)

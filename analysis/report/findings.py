@@ -12,6 +12,7 @@ from analysis.laws import AnalysisError
 from analysis.series import SIZE, fit_study, format_interval
 from analysis.table import fingerprint_table, select_rows
 from analysis.uncertainty import Bootstrap, mean_interval
+from scaling.record import cell_labels
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,7 +33,9 @@ class Findings:
       crossings: where fitted laws cross.
       order: who is ahead at each size.
       unsettled: ranges of m in which the best series is not significantly ahead of the runner-up.
+      notices: why some series have no fit.
       sentences: what all this says, in words.
+      slopes: what the last step in m brought each series, in words.
       provenance: what the data was and which proofs the records hold, by name.
       table_sha256: fingerprint of `table`.
     """
@@ -47,7 +50,9 @@ class Findings:
     crossings: list[Crossing]
     order: Ordering
     unsettled: list[tuple[float, float]]
+    notices: list[str]
     sentences: list[str]
+    slopes: list[str]
     provenance: dict[str, str]
     table_sha256: str
 
@@ -69,7 +74,8 @@ def find_all(store: Store, resamples: int = 1000) -> Findings:
     if rows.empty:
         raise AnalysisError(f"store {path!r} has no complete cell with {metric!r}; run the study first")
     points = _summarise_points(rows, metric)
-    bootstrap = fit_study(table, store.study, resamples)
+    bootstrap, notices = fit_study(table, store.study, resamples)
+    records = store.records()
     order = order_by_size(table, metric)
     unsettled = _find_ranges(points, order)
     crossings = sorted(find_crossings(bootstrap), key=lambda crossing: crossing.size)
@@ -84,8 +90,10 @@ def find_all(store: Store, resamples: int = 1000) -> Findings:
         crossings=crossings,
         order=order,
         unsettled=unsettled,
-        sentences=_put_into_words(table, points, order, unsettled),
-        provenance=_check_provenance(store.records()),
+        notices=notices,
+        sentences=_count_missing(store, table, records) + _put_into_words(points, order, unsettled),
+        slopes=[_describe_slope(label, points) for label in dict.fromkeys(points["label"])],
+        provenance=_check_provenance(records),
         table_sha256=fingerprint_table(table),
     )
 
@@ -162,9 +170,18 @@ def _find_ranges(points: pd.DataFrame, order: Ordering) -> list[tuple[float, flo
     return ranges
 
 
-def _put_into_words(
-    table: pd.DataFrame, points: pd.DataFrame, order: Ordering, unsettled: list[tuple[float, float]]
-) -> list[str]:
+def _count_missing(store: Store, table: pd.DataFrame, records: dict[str, Record]) -> list[str]:
+    total = len(cell_labels(store.study))
+    sentences = []
+    if len(records) < total:
+        sentences.append(f"INCOMPLETE: {len(records)} of {total} cells have a record; what follows is of those alone.")
+    diverged = int((table["is_final"].astype(bool) & (table["status"] == "diverged")).sum())
+    if diverged:
+        sentences.append(f"Left out: {diverged} diverged cells.")
+    return sentences
+
+
+def _put_into_words(points: pd.DataFrame, order: Ordering, unsettled: list[tuple[float, float]]) -> list[str]:
     sentences = []
     labels = list(dict.fromkeys(points["label"]))
     sizes = sorted(points["m"].unique())
@@ -191,11 +208,6 @@ def _put_into_words(
         )
     else:
         sentences.append("The best series is significantly ahead of the runner-up at every m.")
-    sentences += [_describe_slope(label, points) for label in labels]
-    unfinished = table[table["is_final"].astype(bool) & (table["status"] != "ok")]
-    if len(unfinished):
-        counts = unfinished["status"].value_counts().to_dict()
-        sentences.append("Left out: " + ", ".join(f"{count} {status}" for status, count in counts.items()) + " cells.")
     return sentences
 
 
@@ -222,6 +234,8 @@ def _describe_slope(label: str, points: pd.DataFrame) -> str:
     if len(rows) < 2:
         return f"{label}: one size only."
     before, after = rows.iloc[-2], rows.iloc[-1]
+    if before["mean"] <= 0:
+        return f"{label}: {after['mean']:.4g} at m = {int(after['m']):,}, after {before['mean']:.4g} before."
     gain = 1 - after["mean"] / before["mean"]
     change = "lowered" if gain >= 0 else "raised"
     return (

@@ -100,7 +100,8 @@ class _Sweep:
                     break
                 self._note(cell, status)
         except Exception as error:  # noqa: BLE001  (raised again by `run`, in the thread that can report it)
-            self._problem = error
+            if not self._stopping:  # a stop kills the other workers, which is no news
+                self._problem = error
             self._stop()
         finally:
             if worker is not None:

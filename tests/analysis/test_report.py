@@ -131,6 +131,7 @@ def test_points_below_the_declared_size_are_shown_but_not_fitted(tmp_path):
 def test_a_store_with_too_few_sizes_to_fit_still_has_a_report(tmp_path):
     found = find_all(make_store(tmp_path / "store", sizes=SIZES[:2]), resamples=50)
     assert (found.bootstrap.fits, found.crossings) == ({}, [])
+    assert found.notices[0] == "flat is not fitted: 2 different points for the 3 parameters of power_floor"
     assert len(found.points) == 2 * len(LAWS)
     assert "<p>None.</p>" in render_page(found, "store")
 
@@ -202,8 +203,24 @@ def test_diverged_cells_are_counted_and_left_out(tmp_path):
     spoiled = store.read_record(cell).model_copy(update={"status": "diverged"})
     path.write_text(spoiled.canonical_json())
     found = find_all(Store(store.path), resamples=50)
-    assert found.sentences[-1] == "Left out: 1 diverged cells."
+    assert found.sentences[0] == "Left out: 1 diverged cells."
     assert found.bootstrap.fits["flat"].n == len(SIZES) * len(SEEDS) - 1
+
+
+def test_an_incomplete_store_says_so_first(tmp_path):
+    store = make_store(tmp_path / "store")
+    for path in list(store.path.glob("cells/*/record.json"))[:5]:
+        path.unlink()
+    found = find_all(store, resamples=20)
+    assert found.sentences[0].startswith(f"INCOMPLETE: {3 * 24 - 5} of {3 * 24} cells have a record")
+
+
+def test_a_series_without_errors_is_shown_and_not_fitted(tmp_path):
+    store = make_store(tmp_path / "store", {**LAWS, "perfect": (0.0, 0.0, 1.0)})
+    found = find_all(store, resamples=20)
+    assert set(found.bootstrap.fits) == set(LAWS)
+    assert found.notices == ["perfect is not fitted: error reaches 0, which has no logarithm; objective mse takes it"]
+    assert "perfect" in render_page(found, "store")
 
 
 def test_an_empty_store_is_one_line(tmp_path):
@@ -230,7 +247,7 @@ def test_the_figure_is_written_in_the_format_of_its_suffix(findings, tmp_path):
 
 
 def test_a_declared_law_may_be_changed_in_the_call(store, findings):
-    changed = fit_study(findings.table, store.study, 20, law="power")
+    changed, _ = fit_study(findings.table, store.study, 20, law="power")
     assert set(changed.fits["flat"].params) == {"A", "alpha"}
     assert [row["label"] for row in fit_rows(changed, ["steep", "flat", "absent"])] == ["steep", "flat"]
 

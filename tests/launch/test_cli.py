@@ -2,7 +2,6 @@
 
 import json
 import os
-import resource
 import shutil
 
 import pytest
@@ -36,14 +35,11 @@ def test_a_study_runs_once_and_then_does_nothing(finished, scaling, study_file):
     assert {path: path.stat().st_mtime_ns for path in before} == before
 
 
-def test_status_counts_cells_without_heavy_imports(finished, scaling):
+def test_status_counts_cells(finished, scaling):
     found = scaling.json("status", "store")
     assert [(one["label"], one["done"], one["left"]) for one in found["series"]] == [("linear", 6, 0), ("mlp", 6, 0)]
     assert not found["is_running"]
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert "complete" in scaling("status", "store").stdout
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    assert (after.ru_utime + after.ru_stime) - (before.ru_utime + before.ru_stime) < 1.5
 
 
 def test_the_table_is_printed_and_written(finished, scaling):
