@@ -19,6 +19,10 @@ from analysis.laws import AnalysisError, Array, Law, get_law, suggest_name
 if TYPE_CHECKING:
     import pandas as pd
 
+# With one degree of freedom the largest of a thousand t factors is above 10,000, which carries exp(log y) out of float
+# range. Such draws are far outside the percentiles that are read.
+MAX_LOG_DEVIATION = 100.0
+
 METHOD = (
     "two-way bootstrap by seed: seed effects resampled over seeds, remainders within each size, each scaled by a draw "
     "of its t distribution; percentiles"
@@ -122,7 +126,9 @@ def bootstrap_series(
             law, columns, y, **options, label=str(label), dropped=dropped, conventions=notes, table_sha256=digest
         )
         start = np.array(list(fit.params.values()))
-        resampled, notice = draws.resample(rows, np.log(y), np.log(fit.predict(columns)))
+        log_fit = np.log(fit.predict(columns))
+        resampled, notice = draws.resample(rows, np.log(y), log_fit)
+        resampled = np.clip(resampled, log_fit - MAX_LOG_DEVIATION, log_fit + MAX_LOG_DEVIATION)
         replicate = fit_batch(law, columns, np.exp(resampled), start=start, **options)
         replicates[str(label)] = replicate
         ranges[str(label)] = {name: (float(x.min()), float(x.max())) for name, x in columns.items()}
@@ -201,10 +207,7 @@ class Draws:
         """Returns factors `[R]` that turn a normal spread into a t spread, the same for every series."""
         from scipy import stats
 
-        # With one or two degrees of freedom the largest of a thousand factors would carry log y out of float range. The
-        # cut is far outside the 2.5 % tails, which are all that is read.
-        quantiles = np.maximum(self.scales[which], 0.002)
-        return np.sqrt(freedom / stats.chi2.ppf(quantiles, freedom))
+        return np.sqrt(freedom / stats.chi2.ppf(self.scales[which], freedom))
 
     def resample_residuals(self, log_y: Array, log_fit: Array) -> Array:
         """Returns log targets `[R, n]` around the fit, with its residuals drawn with replacement."""
