@@ -168,8 +168,10 @@ class Store:
           InputError: the store belongs to another study, holds cells that this study lacks, or cannot be written.
         """
         self.check(study_json)
-        write_atomically(self.path / "study.json", study_json + "\n")
-        self.__dict__.pop("study", None)
+        path, text = self.path / "study.json", study_json + "\n"
+        if not path.exists() or path.read_text() != text:
+            write_atomically(path, text)
+            self.__dict__.pop("study", None)
 
     @functools.cached_property
     def study(self) -> dict[str, Any]:

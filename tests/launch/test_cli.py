@@ -166,6 +166,7 @@ def test_a_read_only_store_is_one_line_and_stays_as_it_was(finished, scaling, st
     if os.geteuid() == 0:  # even root must then ask for permission
         scaling.prefix = ["setpriv", "--bounding-set", "-dac_override,-dac_read_search", *scaling.prefix]
     check_line(scaling("run", study_file, "--store", "store", "--set", "num_seeds=3"), 2, "choose a")
+    assert scaling("run", study_file, "--store", "store").returncode == 0  # nothing to do, nothing to write
     assert scaling("status", "store").returncode == 0
     assert scaling("table", "store").returncode == 0
     check_line(scaling("report", "store"), 2, "choose another file")
