@@ -12,7 +12,7 @@ Cost: about two minutes on two CPU cores.
 Expected: at m = 100 nobody is clearly ahead. Linear models go flat at an error near 0.23, and the small network near
 0.19. The random forest does not go flat, and the large network still improves at the largest m.
 
-How the networks are trained: AdamW, 20 epochs but at least 1,000 and at most 3,000 steps, a cosine schedule, and a
+How the networks are trained: AdamW, 20 epochs but at least 800 and at most 2,400 steps, a cosine schedule, and a
 weight decay that falls as 1 / m, as a prior of fixed strength does against the summed loss; the large network has a
 smaller learning rate and a stronger prior. These were chosen by hand on two seeds at a few m and are not tuned for each
 m, so the exponents belong to this recipe. Laws are fitted from m = 400 on: below, most learners do little better than
@@ -56,7 +56,7 @@ def study(largest: int = 51_200, num_seeds: int = 4, evaluation_size: int = 10_0
         return DataSpec(source=StdlibSource(), size=size, evaluation_size=evaluation_size)
 
     def training(size: int, peak_lr: float, prior: float) -> TrainingSpec:
-        num_steps = min(max(20 * size // 128, 1_000), 3_000)
+        num_steps = min(max(20 * size // 128, 800), 2_400)
         return TrainingSpec(
             optimizer=AdamWSpec(peak_lr=peak_lr, weight_decay=min(1.0, prior / size)), num_steps=num_steps
         )
