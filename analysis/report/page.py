@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import jinja2
 import pandas as pd
+from etils import epath
 
 from analysis.laws import AnalysisError, get_law
 from analysis.plots import plot_performance, render_svg
@@ -56,7 +57,7 @@ def write_page(findings: Findings, store: str, path: str) -> None:
       AnalysisError: the file cannot be written.
     """
     try:
-        Path(path).write_text(render_page(findings, store), encoding="utf-8")
+        epath.Path(path).write_text(render_page(findings, store), encoding="utf-8")
     except OSError as error:
         raise AnalysisError(f"--out {path!r} cannot be written ({error.strerror}); choose another file") from None
 
