@@ -106,10 +106,10 @@ def resolve_study(reference: str, assignments: Sequence[str] = ()) -> Study:
       InputError: the study does not exist, an assignment fits neither the function nor any cell, or is invalid.
     """
     if reference.endswith(".json"):
-        return _override(_read_study(Path(reference)), assignments)
+        return _override(_read_study(Path(reference)), assignments, ())
     function = _study_function(reference)
     study, others = _call_study(function, reference, assignments)
-    return _override(study, others)
+    return _override(study, others, tuple(inspect.signature(function).parameters))
 
 
 def _read_study(path: Path) -> Study:
@@ -183,8 +183,13 @@ def _call_study(function: Callable[..., Any], reference: str, assignments: Seque
     return study, others
 
 
-def _override(study: Study, assignments: Sequence[str]) -> Study:
-    own = [assignment for assignment in assignments if re.split(r"[.=]", assignment)[0] in OWN_FIELDS]
+def _override(study: Study, assignments: Sequence[str], parameters: Sequence[str]) -> Study:
+    heads = [re.split(r"[.=]", assignment)[0].strip() for assignment in assignments]
+    for head, assignment in zip(heads, assignments, strict=True):
+        if head not in (*OWN_FIELDS, *Cell.model_fields):
+            valid = (*parameters, *OWN_FIELDS, *Cell.model_fields)
+            raise InputError(f"--set {assignment}: there is no {head!r}; {suggest(head, valid)}")
+    own = [assignment for head, assignment in zip(heads, assignments, strict=True) if head in OWN_FIELDS]
     (study,) = override([study], own)
     others = [assignment for assignment in assignments if assignment not in own]
     cells = iter(override([cell for series in study.series for cell in series.cells], others))

@@ -70,7 +70,8 @@ def test_cells_that_an_override_makes_equal_count_once(path):
         ("none.py", [], "'none.py' does not exist"),
         ("none.json", [], "cannot be read"),
         ("performance_vs_data", ["largest=big"], "largest"),
-        ("performance_vs_data", ["lorgest=200"], "there is no 'lorgest'"),
+        ("performance_vs_data", ["lorgest=200"], "there is no 'lorgest'; did you mean 'largest'"),
+        ("performance_vs_data", ["data.soze=200"], "there is no 'data.soze'; did you mean 'size'"),
         ("performance_vs_data", ["largest=10"], "0 < smallest <= largest"),
     ],
 )
