@@ -34,6 +34,8 @@ STYLE: Any = {
     "svg.hashsalt": "scaling",  # equal figures become equal files
 }
 
+NAMES_OF_PARAMETRIZATIONS = {"standard": "standard", "mup": "μP", "completep": "CompleteP"}
+
 NAMES = {"error": "error rate", "loss": "loss (nats)", "data_unique": "labelled examples m"}
 
 

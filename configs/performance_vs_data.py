@@ -19,19 +19,8 @@ m, so the exponents belong to this recipe. Laws are fitted from m = 400 on: belo
 guess, and no power law holds.
 """
 
-from scaling.cell import (
-    AdamWSpec,
-    Cell,
-    DataSpec,
-    LinearSVMSpec,
-    LogisticRegressionSpec,
-    MLPSpec,
-    ModelSpec,
-    RandomForestSpec,
-    RBFSVMSpec,
-    StdlibSource,
-    TrainingSpec,
-)
+from scaling.cell import AdamWSpec, Cell, DataSpec, StdlibSource, TrainingSpec
+from scaling.models.specs import LinearSVMSpec, LogisticRegressionSpec, MLPSpec, ModelSpec, RandomForestSpec, RBFSVMSpec
 from scaling.study import FitSpec, Series, Study, ladder
 
 CLASSICAL: dict[str, tuple[ModelSpec, int]] = {  # label: model, largest m that its cost allows

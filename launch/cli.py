@@ -210,6 +210,35 @@ def report(options: argparse.Namespace) -> int:
     return DONE
 
 
+def models(options: argparse.Namespace) -> int:
+    """Shows a model family at a size, or a published network: shape, parameters and FLOPs."""
+    from launch.models import describe_family, describe_preset, list_families, parse_count, render_description
+    from launch.text import render_table
+    from scaling.models import FAMILIES
+
+    if options.preset and (options.family or options.params):
+        raise InputError("--preset names a network of its own; leave --family and --params out")
+    if options.preset:
+        found = describe_preset(options.preset, options.assignments)
+    elif options.family and (options.params or options.assignments or options.family not in FAMILIES):
+        size = parse_count(options.params) if options.params else None
+        found = describe_family(options.family, size, options.assignments)
+    else:
+        if options.params:
+            raise InputError(f"--params {options.params}: of which family? add --family, for example --family mlp")
+        rows = list_families(options.family)
+        if options.json:
+            _print_json(rows)
+        else:
+            print(render_table(rows) + "\n\nAny size of a family: scaling models --family transformer --params 10M")
+        return DONE
+    if options.json:
+        _print_json(found)
+    else:
+        print(render_description(found))
+    return DONE
+
+
 def _declared_study(source: str) -> dict[str, Any]:
     """Returns the metric and fit that a store's study declares, or the defaults for a file."""
     if (Store(source).path / "study.json").exists():
@@ -314,6 +343,15 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("store", metavar="STORE")
     sub.add_argument("--out", metavar="FILE.html", help="default STORE/report.html")
     sub.add_argument("--figure", metavar="FILE", help="write the figure by itself too, as .svg, .pdf or .png")
+    add_json(sub)
+    sub = add("models", models)
+    sub.add_argument("--family", metavar="NAME", help="mlp, convnet, resnet, transformer, vit, lstm, …")
+    sub.add_argument("--params", metavar="N", help="size asked for: 10M, 1.5B, 300k")
+    sub.add_argument("--preset", metavar="NAME", help="a published network: resnet50, gpt2, vit_b16, …")
+    sub.add_argument(
+        "--set", action="append", default=[], dest="assignments", metavar="PATH=VALUE",
+        help="change model (model.depth=4), task (task.vocab_size=50257) or count (flops.attention=causal); repeatable",
+    )  # fmt: skip
     add_json(sub)
     return parser
 

@@ -1,9 +1,11 @@
 """Cells → jobs: what is left to do, which cells share a compiled program, and roughly how long each takes."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
 
-from scaling.cell import Cell, MLPSpec
+from scaling.cell import Cell
+from scaling.models.specs import NetworkSpec
 from scaling.record import Store
 from scaling.spec import canonical_json, fingerprint_text
 from scaling.study import Study
@@ -12,11 +14,39 @@ from scaling.study import Study
 # left, which then follows what is seen; nothing else depends on them.
 STEP_SECONDS = 1.5e-4
 FLOPS_PER_SECOND = 5e10
-CLASSICAL_SECONDS = {
-    "logistic_regression": lambda m: 1e-4 * m,
-    "linear_svm": lambda m: 2e-5 * m,
-    "random_forest": lambda m: 1.5e-4 * m,
-    "rbf_svm": lambda m: 1e-4 * m + 5e-7 * m * m,
+CLASSICAL_SECONDS: dict[str, Callable[[Any, int], float]] = {  # by model and m
+    "logistic_regression": lambda _, m: 1e-4 * m,
+    "linear_svm": lambda _, m: 2e-5 * m,
+    "random_forest": lambda model, m: 3e-6 * model.num_trees * m,
+    "rbf_svm": lambda _, m: 1e-4 * m + 5e-7 * m * m,
+    "gradient_boosting": lambda model, m: model.num_iterations * (3e-3 + 1e-6 * m),
+    "naive_bayes": lambda _, m: 1e-3 + 1.5e-6 * m,
+}
+
+
+class Scale(NamedTuple):
+    """What a network's size and cost follow from, within an order of magnitude, where its data has not been read.
+
+    Attributes:
+      params: N over depth · width².
+      uses: how often an example uses each parameter: in every place of an image, for every token, or once.
+    """
+
+    params: float
+    uses: float
+
+
+# From published networks at 224 × 224 (He et al. 2015; Simonyan & Zisserman 2014; Szegedy et al. 2014; Chollet 2016),
+# and 64 tokens.
+SCALES = {
+    "mlp": Scale(1, 1),
+    "convnet": Scale(3_000, 30),
+    "resnet": Scale(350, 150),
+    "inception": Scale(1_700, 220),
+    "xception": Scale(2_800, 370),
+    "lstm": Scale(8, 64),
+    "transformer": Scale(12, 64),
+    "vit": Scale(12, 64),
 }
 
 
@@ -45,12 +75,27 @@ def program_key(cell: Cell) -> str:
     return fingerprint_text(canonical_json(kept))
 
 
-def estimate_seconds(cell: Cell) -> float:
-    """Returns a rough time for a cell on one CPU core."""
-    if cell.training is not None and isinstance(cell.model, MLPSpec):
-        step_flops = 6.0 * cell.model.num_params * cell.training.batch_size
-        return cell.training.num_steps * (STEP_SECONDS + step_flops / FLOPS_PER_SECOND)
-    return CLASSICAL_SECONDS[cell.model.kind](cell.data.size)
+def estimate_seconds(cell: Cell, train_flops: float | None = None) -> float:
+    """Returns a rough time for a cell on one CPU core.
+
+    Args:
+      cell: what would be trained.
+      train_flops: of a whole run of a network, where they are known (`describe_cell` counts them, but reads the data);
+        None guesses them from the specification alone.
+    """
+    if not isinstance(cell.model, NetworkSpec):
+        return CLASSICAL_SECONDS[cell.model.kind](cell.model, cell.data.size)
+    assert cell.training is not None  # noqa: S101  (Cell requires it of networks)
+    if train_flops is None:
+        train_flops = _guess_example_flops(cell.model) * cell.training.num_steps * cell.training.batch_size
+    return cell.training.num_steps * STEP_SECONDS + train_flops / FLOPS_PER_SECOND
+
+
+def _guess_example_flops(model: Any) -> float:
+    """Returns about 6 FLOPs for each use of a parameter: 2 forward and 4 backward."""
+    scale = SCALES[model.kind]
+    num_params = model.num_params or scale.params * max(model.depth or 1, 1) * model.width**2
+    return 6.0 * num_params * scale.uses
 
 
 class Queue:

@@ -8,7 +8,7 @@ from launch.progress import format_seconds
 from launch.text import render_table
 from scaling.cell import Cell
 from scaling.record import Store, cell_labels
-from scaling.spec import canonical_json, fingerprint_text
+from scaling.spec import canonical_json, fingerprint_text, parse
 
 STATES = ("done", "running", "failed", "diverged", "left")
 
@@ -25,7 +25,7 @@ def describe_store(store: Store) -> dict[str, Any]:
         state = names.get(record.status if record else store.cell_status(name), "left")
         for label in labels:
             series[label][state] += 1
-        guess = estimate_seconds(Cell.from_json(canonical_json(cells[name]), name))
+        guess = estimate_seconds(parse(Cell, canonical_json(cells[name]), name))
         if record is not None:
             spent, estimated = spent + record.wall_seconds, estimated + guess
         else:

@@ -15,7 +15,7 @@ from scaling.attempts import Outcome, end_attempt, read_attempts, start_attempt
 from scaling.cell import Cell
 from scaling.files import append_line, write_atomically
 from scaling.record import CorruptStoreError, Store
-from scaling.spec import InputError
+from scaling.spec import InputError, parse
 
 FLAGS = flags.FLAGS
 
@@ -71,7 +71,7 @@ def serve(store: Store, requests: IO[str], replies: IO[str]) -> None:
     while (name := arrived.get()) is not None:
         busy.set()
         path = store.cell_path(name) / "cell.json"
-        status = run_cell(store, Cell.from_json(path.read_text(), str(path)), sizes)
+        status = run_cell(store, parse(Cell, path.read_text(), str(path)), sizes)
         busy.clear()
         _reply(replies, event="done", cell=name, status=status)
 
@@ -106,7 +106,7 @@ def _train_one(store: Store, path: Path) -> int:
         text = path.read_text()
     except OSError as error:
         raise InputError(f"cell {str(path)!r} cannot be read ({error.strerror}); give a cell.json") from None
-    cell = Cell.from_json(text, str(path))
+    cell = parse(Cell, text, str(path))
     name = cell.fingerprint()
     if store.is_complete(name):
         print(f"cell {name} is complete: {store.cell_path(name) / 'record.json'}")

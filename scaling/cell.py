@@ -1,60 +1,15 @@
 """The full specification of one training run: model, data, training and seed."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
+from scaling.models.specs import ModelSpec, NetworkSpec, Rate, since
 from scaling.spec import InputError, Spec
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+NonNegative = Annotated[float, Field(ge=0.0)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
-
-# --- models ---------------------------------------------------------------------------------------------------------
-
-
-class MLPSpec(Spec):
-    """A multilayer perceptron of about `num_params` parameters; integer inputs are embedded first."""
-
-    kind: Literal["mlp"] = "mlp"
-    num_params: PositiveInt
-    depth: Annotated[int, Field(ge=1, description="number of hidden layers")] = 1
-    embedding_width: Annotated[PositiveInt, Field(description="features per token; unused for dense inputs")] = 8
-    activation: Literal["relu", "tanh", "sigmoid", "gelu"] = "relu"
-
-
-class LogisticRegressionSpec(Spec):
-    """Multinomial logistic regression; `inverse_regularization` is scikit-learn's C."""
-
-    kind: Literal["logistic_regression"] = "logistic_regression"
-    inverse_regularization: PositiveFloat = 1.0
-    max_iterations: PositiveInt = 1000
-
-
-class LinearSVMSpec(Spec):
-    """A one-against-rest linear support vector machine; `inverse_regularization` is scikit-learn's C."""
-
-    kind: Literal["linear_svm"] = "linear_svm"
-    inverse_regularization: PositiveFloat = 0.1
-    max_iterations: PositiveInt = 10_000
-
-
-class RBFSVMSpec(Spec):
-    """A support vector machine with a Gaussian kernel; its cost grows at least with the square of m."""
-
-    kind: Literal["rbf_svm"] = "rbf_svm"
-    inverse_regularization: PositiveFloat = 3.0
-
-
-class RandomForestSpec(Spec):
-    """A random forest; token inputs enter as integer codes."""
-
-    kind: Literal["random_forest"] = "random_forest"
-    num_trees: PositiveInt = 100
-
-
-ModelSpec = Annotated[
-    MLPSpec | LogisticRegressionSpec | LinearSVMSpec | RBFSVMSpec | RandomForestSpec, Field(discriminator="kind")
-]
 
 # --- data -----------------------------------------------------------------------------------------------------------
 
@@ -115,12 +70,32 @@ class DataSpec(Spec):
 
 
 class SGDSpec(Spec):
-    """Stochastic gradient descent with heavy-ball momentum."""
+    """Stochastic gradient descent with heavy-ball or Nesterov's momentum; `momentum` 0 is plain gradient descent."""
 
     kind: Literal["sgd"] = "sgd"
     peak_lr: PositiveFloat
-    momentum: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.9
-    weight_decay: Annotated[float, Field(ge=0.0)] = 0.0
+    momentum: Rate = 0.9
+    nesterov: bool = since(False)
+    weight_decay: NonNegative = 0.0
+
+    @model_validator(mode="after")
+    def _nesterov_has_momentum(self) -> Self:
+        if self.nesterov and not self.momentum:
+            raise InputError(
+                "training.optimizer.nesterov=true has no effect with momentum=0.0; set momentum, or leave nesterov out"
+            )
+        return self
+
+
+class AdamSpec(Spec):
+    """Adam (Kingma & Ba 2014), without weight decay."""
+
+    kind: Literal["adam"] = "adam"
+    peak_lr: PositiveFloat
+    b1: Rate = 0.9
+    b2: Rate = 0.999
+    eps: PositiveFloat = 1e-8
+    weight_decay: ClassVar[float] = 0.0
 
 
 class AdamWSpec(Spec):
@@ -128,13 +103,62 @@ class AdamWSpec(Spec):
 
     kind: Literal["adamw"] = "adamw"
     peak_lr: PositiveFloat
-    b1: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.9
-    b2: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.999
+    b1: Rate = 0.9
+    b2: Rate = 0.999
     eps: PositiveFloat = 1e-8
-    weight_decay: Annotated[float, Field(ge=0.0)] = 0.0
+    weight_decay: NonNegative = 0.0
 
 
-OptimizerSpec = Annotated[SGDSpec | AdamWSpec, Field(discriminator="kind")]
+class RMSPropSpec(Spec):
+    """Gradients over √(mean square) + eps (Hinton 2012), then heavy-ball momentum; weight decay as in AdamW.
+
+    `eps` stands outside the root, as in PyTorch and in Adam, and so is in the units of a gradient.
+    """
+
+    kind: Literal["rmsprop"] = "rmsprop"
+    peak_lr: PositiveFloat
+    decay: Rate = 0.9
+    eps: PositiveFloat = 1e-8
+    momentum: Rate = 0.0
+    weight_decay: NonNegative = 0.0
+
+
+class LionSpec(Spec):
+    """The sign of an interpolated momentum (Chen et al. 2023); weight decay as in AdamW."""
+
+    kind: Literal["lion"] = "lion"
+    peak_lr: PositiveFloat
+    b1: Rate = 0.9
+    b2: Rate = 0.99
+    weight_decay: NonNegative = 0.0
+
+
+class MuonSpec(Spec):
+    """Orthogonalised momentum for the hidden matrices (Jordan et al. 2024), Adam for all else; decay as in AdamW.
+
+    Attributes:
+      peak_lr: of both halves. An update of a hidden matrix has singular values near √max(1, fan_out / fan_in), one of
+        Adam's has entries near 1.
+      momentum: of the gradients of hidden matrices.
+      newton_schulz_steps: iterations of the orthogonalisation.
+      nesterov: whether the momentum looks ahead.
+      b1, b2, eps: of Adam.
+    """
+
+    kind: Literal["muon"] = "muon"
+    peak_lr: PositiveFloat
+    momentum: Rate = 0.95
+    newton_schulz_steps: PositiveInt = 5
+    nesterov: bool = True
+    b1: Rate = 0.9
+    b2: Rate = 0.999
+    eps: PositiveFloat = 1e-8
+    weight_decay: NonNegative = 0.0
+
+
+OptimizerSpec = Annotated[
+    SGDSpec | AdamSpec | AdamWSpec | RMSPropSpec | LionSpec | MuonSpec, Field(discriminator="kind")
+]
 
 
 class ConstantSchedule(Spec):
@@ -200,7 +224,7 @@ class Cell(Spec):
 
     @model_validator(mode="after")
     def _training_fits_model(self) -> Self:
-        by_gradient = isinstance(self.model, MLPSpec)
+        by_gradient = isinstance(self.model, NetworkSpec)
         if by_gradient and self.training is None:
             raise InputError(f"training is missing, but {self.model.kind} is trained by gradient descent; set training")
         if not by_gradient and self.training is not None:

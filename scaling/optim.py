@@ -1,19 +1,90 @@
 """Optimisers and learning-rate schedules; the peak learning rate and the weight decay stay outside, as array values."""
 
+import math
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from scaling.cell import ConstantSchedule, CosineSchedule, OptimizerSpec, ScheduleSpec, SGDSpec
+from scaling.cell import (
+    AdamSpec,
+    AdamWSpec,
+    ConstantSchedule,
+    CosineSchedule,
+    LionSpec,
+    MuonSpec,
+    OptimizerSpec,
+    RMSPropSpec,
+    ScheduleSpec,
+    SGDSpec,
+)
 
 
-def make_direction(spec: OptimizerSpec) -> optax.GradientTransformation:
-    """Returns the transformation from gradients to the direction that one unit of learning rate subtracts."""
-    if isinstance(spec, SGDSpec):
-        return optax.trace(decay=spec.momentum) if spec.momentum else optax.identity()
-    return optax.scale_by_adam(b1=spec.b1, b2=spec.b2, eps=spec.eps)
+def make_direction(spec: OptimizerSpec, roles: Any = None, eps_factor: float = 1.0) -> optax.GradientTransformation:
+    """Returns the transformation from gradients to the direction that one unit of learning rate subtracts.
+
+    Args:
+      spec: the update rule; its peak learning rate and weight decay are not used here.
+      roles: a pytree like the parameters with the role of each array (`scaling.models.layers.Role`); Muon needs it.
+      eps_factor: on `eps` of the rules that divide by a root mean square (Adam, RMSProp, Muon's Adam): such an eps is
+        in the units of a gradient, which a parametrisation may change.
+
+    Raises:
+      ValueError: Muon without roles.
+    """
+    match spec:
+        case SGDSpec():
+            return optax.trace(spec.momentum, spec.nesterov) if spec.momentum else optax.identity()
+        case AdamSpec() | AdamWSpec():
+            return optax.scale_by_adam(spec.b1, spec.b2, spec.eps * eps_factor)
+        case RMSPropSpec():
+            scaled = optax.scale_by_rms(spec.decay, spec.eps * eps_factor, eps_in_sqrt=False)
+            return optax.chain(scaled, optax.trace(spec.momentum)) if spec.momentum else scaled
+        case LionSpec():
+            return optax.scale_by_lion(spec.b1, spec.b2)
+        case MuonSpec():
+            return _make_muon(spec, roles, eps_factor)
+
+
+def _make_muon(spec: MuonSpec, roles: Any, eps_factor: float) -> optax.GradientTransformation:
+    """Returns Muon for hidden matrices, and for all else plain Adam (optax's own `muon` has Nesterov's Adam there).
+
+    An orthogonalised update is scaled by √max(1, fan_out / fan_in), which lets the same learning rate serve every width
+    (the spectral condition, Yang et al. 2023; Jordan et al. 2024), as optax's `muon` does without `consistent_rms`.
+    """
+    if roles is None:
+        raise ValueError("training.optimizer.kind=muon needs the role of every array; give make_direction its roles")
+
+    def rules(params: Any) -> Any:
+        return jax.tree.map(lambda p, role: "muon" if role == "hidden" and p.ndim > 1 else "adam", params, roles)
+
+    def axes(matrices: Any) -> Any:
+        return jax.tree.map(lambda matrix: _matrix_axes(matrix.ndim), matrices)
+
+    def by_shape(updates: Any, params: Any) -> Any:
+        return jax.tree.map(lambda u: math.sqrt(max(1.0, u.shape[-1] / _fan_in(u))) * u, updates)
+
+    orthogonal = optax.contrib.scale_by_muon(
+        ns_steps=spec.newton_schulz_steps, beta=spec.momentum, nesterov=spec.nesterov, weight_dimension_numbers=axes
+    )
+    muon = optax.chain(orthogonal, optax.stateless(by_shape))
+    adam = optax.scale_by_adam(spec.b1, spec.b2, spec.eps * eps_factor)
+    return optax.partition({"muon": muon, "adam": adam}, rules)
+
+
+def _matrix_axes(rank: int) -> optax.contrib.MuonDimensionNumbers:
+    """Returns which axes of a hidden array are a matrix's rows and columns.
+
+    A kernel of a convolution, [H, W, C, D], is one matrix [H·W·C, D]. Stacked matrices, [E, D, F], stay E matrices.
+    """
+    rows = (0, 1, 2) if rank == 4 else (rank - 2,)
+    return optax.contrib.MuonDimensionNumbers(reduction_axis=rows, output_axis=(rank - 1,))
+
+
+def _fan_in(matrix: jax.Array) -> int:
+    return math.prod(matrix.shape[axis] for axis in _matrix_axes(matrix.ndim).reduction_axis)
 
 
 def make_schedule(spec: ScheduleSpec) -> Callable[[jax.Array], jax.Array]:
@@ -33,10 +104,35 @@ def make_schedule(spec: ScheduleSpec) -> Callable[[jax.Array], jax.Array]:
     return factor
 
 
-def apply_update(params: object, direction: object, lr: jax.Array, weight_decay: jax.Array) -> object:
-    """Returns params - lr · (direction + weight_decay · params); biases and gains (rank below 2) do not decay."""
+def apply_update(
+    params: Any,
+    direction: Any,
+    lr: jax.Array,
+    weight_decay: jax.Array,
+    lr_factors: Any = None,
+    decay_factors: Any = None,
+) -> Any:
+    """Returns params - lr · f · (direction + weight_decay · g · params), with f and g each array's own factors.
 
-    def update(p: jax.Array, d: jax.Array) -> jax.Array:
-        return p - lr * (d + weight_decay * p) if p.ndim > 1 else p - lr * d
+    Biases and gains (rank below 2) do not decay.
 
-    return jax.tree.map(update, params, direction)
+    Args:
+      params: pytree of arrays.
+      direction: pytree like it.
+      lr: of this step, scalar.
+      weight_decay: scalar.
+      lr_factors: pytree of floats like `params`, f; None for ones.
+      decay_factors: the same, g.
+    """
+    ones = jax.tree.map(lambda _: 1.0, params)
+
+    def update(p: jax.Array, d: jax.Array, f: float, g: float) -> jax.Array:
+        return p - lr * f * (d + weight_decay * g * p) if p.ndim > 1 else p - lr * f * d
+
+    return jax.tree.map(
+        update,
+        params,
+        direction,
+        ones if lr_factors is None else lr_factors,
+        ones if decay_factors is None else decay_factors,
+    )

@@ -16,12 +16,12 @@ import numpy as np
 from scaling.cell import Cell, TrainingSpec
 from scaling.data.sources import Source, check_size, load_source
 from scaling.data.subsets import digest_prefixes, draw_order
-from scaling.models import TaskShape, classical, gradient_family
+from scaling.flops import FLOPS_VERSION, count_flops
+from scaling.models import TaskShape, classical, make_shape
+from scaling.models.specs import NetworkSpec
+from scaling.params import count_params
 from scaling.record import Evaluation, Record, SubsetManifest
 from scaling.train import DeviceData, get_program, run_steps
-
-# Raise when what `flops` and `train_flops` count changes meaning.
-FLOPS_VERSION = 1
 
 # Examples evaluated in one call: bounds memory, and one compilation serves the whole evaluation set.
 EVALUATION_BATCH = 5_000
@@ -70,7 +70,7 @@ def train_cell(
 
 def task_shape(source: Source) -> TaskShape:
     """Returns what a model must fit to learn from a source."""
-    return TaskShape(source.inputs.shape[1], source.vocab_size, source.num_classes)
+    return TaskShape(source.inputs.shape[1], source.vocab_size, source.num_classes, source.image_shape)
 
 
 def describe_cell(cell: Cell) -> dict[str, Any]:
@@ -85,13 +85,13 @@ def describe_cell(cell: Cell) -> dict[str, Any]:
     if cell.training is None:
         params = classical.count_params(cell.model, task)
         return {"num_params": sum(params.values()) or None, "data_seen": cell.data.size, "train_flops": None}
-    family = gradient_family(cell.model.kind)
-    shape = family.shape(cell.model, task)
+    assert isinstance(cell.model, NetworkSpec)  # noqa: S101  (a cell with training holds a network)
+    shape = make_shape(cell.model, task)
     seen = cell.training.num_steps * cell.training.batch_size
     return {
-        "num_params": sum(family.count_params(shape).values()),
+        "num_params": sum(count_params(shape).values()),
         "data_seen": seen,
-        "train_flops": seen * sum(family.count_flops(shape).values()),
+        "train_flops": seen * sum(count_flops(shape).train.values()),
     }
 
 
@@ -103,21 +103,21 @@ def _train_by_gradient(
     task: TaskShape,
     report: Callable[[Evaluation], None],
 ) -> dict[str, Any]:
-    family = gradient_family(cell.model.kind)
-    shape = family.shape(cell.model, task)
-    program = get_program(family.build, shape, training)
+    assert isinstance(cell.model, NetworkSpec)  # noqa: S101  (a cell with training holds a network)
+    shape = make_shape(cell.model, task)
+    program = get_program(shape, training)
     shift, scale = _standardize(source, indices)
     inputs, labels, eval_batches = _to_device(cell.data.model_dump_json(include={"source", "evaluation_size"}), source)
     order = np.zeros(source.size, np.int32)
     order[: len(indices)] = indices
     data = DeviceData(inputs, labels, jnp.asarray(order), jnp.asarray(shift), jnp.asarray(scale))
-    flops = family.count_flops(shape)
+    flops = count_flops(shape).train
     evaluations: list[Evaluation] = []
     diverged = False
     for step, variables, finite in run_steps(program, training, cell.data.size, cell.seed, data):
         sums = [program.evaluate(variables, *batch, data.shift, data.scale) for batch in eval_batches]
-        loss = sum(float(batch_loss) for batch_loss, _ in sums) / len(source.eval_labels)
-        correct = sum(int(batch_correct) for _, batch_correct in sums)
+        loss = sum(float(batch_loss) for batch_loss, _, _ in sums) / len(source.eval_labels)
+        correct = sum(int(batch_correct) for _, batch_correct, _ in sums)
         diverged = not (finite and np.isfinite(loss))
         seen = step * training.batch_size
         evaluation = Evaluation(
@@ -131,7 +131,7 @@ def _train_by_gradient(
         report(evaluation)
         if diverged:
             break
-    params = family.count_params(shape)
+    params = count_params(shape)
     device = jax.devices()[0]
     return {
         "status": "diverged" if diverged else "ok",
@@ -160,18 +160,19 @@ def _fit_estimator(
     labels = source.labels[indices]
     if len(np.unique(labels)) < 2:
         raise ValueError(f"the first {len(labels)} examples hold one class only, which {cell.model.kind} cannot fit")
-    estimator = classical.build(cell.model, cell.seed)
+    estimator = classical.build(cell.model, task, cell.seed)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", ConvergenceWarning)
         estimator.fit(prepared(source.inputs[indices]), labels)
     eval_inputs = prepared(source.eval_inputs)
     predicted = estimator.predict(eval_inputs)
     probabilities = classical.class_probabilities(cell.model, estimator, eval_inputs)
-    params = classical.count_params(cell.model, task)
+    params = classical.effective_params(cell.model, estimator)
+    train_flops = classical.train_flops(cell.model, estimator, len(indices), task.num_features)
     evaluation = Evaluation(
         step=None,
         data_seen=len(indices),
-        train_flops=None,
+        train_flops=train_flops,
         loss=_log_loss(probabilities, estimator.classes_, source),
         metrics=_accuracy(int((predicted == source.eval_labels).sum()), source),
     )
@@ -180,7 +181,7 @@ def _fit_estimator(
         "status": "ok",
         "num_params": sum(params.values()) or None,
         "params": params,
-        "flops": {},
+        "flops": {} if train_flops is None else {"fit": train_flops},
         "evaluations": (evaluation,),
         "peak_lr": None,
         "batch_size": None,

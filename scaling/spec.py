@@ -1,10 +1,11 @@
 """The base of every specification: frozen, strict and closed, with canonical JSON, fingerprints and overrides."""
 
+import dataclasses
 import difflib
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
-from typing import Any, Self, TypeVar
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
@@ -37,19 +38,6 @@ class Spec(BaseModel):
         """Returns the identity of this value: the first 12 hex digits of the sha256 of its canonical JSON."""
         return fingerprint_text(self.canonical_json())
 
-    @classmethod
-    def from_json(cls, text: str | bytes, where: str) -> Self:
-        """Returns the value that `text` describes; executes nothing.
-
-        Args:
-          text: a JSON document.
-          where: what the text is, for the error message (a file's path, say).
-
-        Raises:
-          InputError: the text is no JSON, or does not describe a valid value.
-        """
-        return parse(cls, text, where)
-
 
 SpecT = TypeVar("SpecT", bound=BaseModel)
 
@@ -73,7 +61,12 @@ def fingerprint_text(text: str) -> str:
 
 
 def parse(cls: type[SpecT], text: str | bytes, where: str) -> SpecT:
-    """Returns the model that a JSON text describes, or raises one readable line.
+    """Returns the model that a JSON text describes, or raises one readable line; executes nothing.
+
+    Args:
+      cls: the model's class.
+      text: a JSON document.
+      where: what the text is, for the error message (a file's path, say).
 
     Raises:
       InputError: names the first offending field by its dotted path, its value, the constraint and the nearest name.
@@ -121,7 +114,7 @@ def override(specs: Sequence[SpecT], assignments: Sequence[str]) -> list[SpecT]:
     refusals: dict[str, list[UnknownPathError]] = {path: [] for path, _ in parsed}
     results = []
     for spec in specs:
-        document = spec.model_dump(mode="json")
+        document = _all_fields(spec)
         restarted: set[int] = set()
         for path, value in parsed:
             try:
@@ -133,6 +126,17 @@ def override(specs: Sequence[SpecT], assignments: Sequence[str]) -> list[SpecT]:
         if len(errors) == len(specs) and errors:
             raise errors[0]
     return results
+
+
+def _all_fields(value: Any) -> Any:
+    """Returns a specification as JSON-like values, with the fields that its own JSON leaves out at their default."""
+    if isinstance(value, BaseModel):
+        return {name: _all_fields(getattr(value, name)) for name in type(value).model_fields}
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return dataclasses.asdict(value)
+    if isinstance(value, dict):
+        return {key: _all_fields(item) for key, item in value.items()}
+    return [_all_fields(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def _parse_assignment(assignment: str) -> tuple[str, Any]:

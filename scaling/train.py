@@ -12,8 +12,11 @@ from jax import lax
 
 from scaling.cell import OptimizerSpec, ScheduleSpec, TrainingSpec
 from scaling.data.batches import batch_indices
-from scaling.models import Model, Variables
+from scaling.models import Shape
+from scaling.models.network import Model, Variables, build
+from scaling.objectives import Batch, evaluation_sums, make_batch, training_loss
 from scaling.optim import apply_update, make_direction, make_schedule
+from scaling.parametrization import UpdateTrees, epsilon_factor, update_trees
 
 
 class TrainState(NamedTuple):
@@ -73,12 +76,12 @@ class Program:
     Attributes:
       init: seed → TrainState.
       run: (state, hyper, data, stop) → state after step `stop`; donates the state.
-      evaluate: (variables, inputs, labels, shift, scale) → (summed loss, number correct).
+      evaluate: (variables, inputs, labels, shift, scale) → (summed loss, number right, number of predictions).
     """
 
     init: Callable[[jax.Array], TrainState]
     run: Callable[[TrainState, Hyper, DeviceData, jax.Array], TrainState]
-    evaluate: Callable[..., tuple[jax.Array, jax.Array]]
+    evaluate: Callable[..., tuple[jax.Array, jax.Array, jax.Array]]
 
 
 def prepare_inputs(inputs: jax.Array, shift: jax.Array, scale: jax.Array) -> jax.Array:
@@ -86,32 +89,28 @@ def prepare_inputs(inputs: jax.Array, shift: jax.Array, scale: jax.Array) -> jax
     return inputs if shift.size == 0 else (inputs.astype(jnp.float32) - shift[None]) * scale[None]
 
 
-def classification_loss(logits: jax.Array, labels: jax.Array) -> jax.Array:
-    """Returns negative log-likelihoods in nats, [B], of logits [B, K]."""
-    return optax.softmax_cross_entropy_with_integer_labels(logits, labels)
-
-
 def train_step(
     model: Model,
     direction: optax.GradientTransformation,
+    factors: UpdateTrees,
     schedule: Callable[[jax.Array], jax.Array],
     state: TrainState,
     hyper: Hyper,
-    batch: tuple[jax.Array, jax.Array],
+    batch: Batch,
 ) -> TrainState:
-    """Returns the state after one optimiser step on a batch of inputs [B, …] and labels [B]; a pure function."""
+    """Returns the state after one optimiser step; a pure function."""
 
     def batch_loss(params: Any) -> tuple[jax.Array, Any]:
         variables = {"params": params, "state": state.variables["state"]}
         key = jax.random.fold_in(jax.random.key(hyper.seed), state.step)
-        logits, model_state = model.apply(variables, batch[0], train=True, key=key)
-        return classification_loss(logits, batch[1]).mean(), model_state
+        outputs, model_state = model.apply(variables, batch.inputs, train=True, key=key)
+        return training_loss(outputs, batch), model_state
 
     (loss, model_state), gradients = jax.value_and_grad(batch_loss, has_aux=True)(state.variables["params"])
     update, optimizer = direction.update(gradients, state.optimizer, state.variables["params"])
     # The middle of the step: the first step already moves, the last is not wasted.
     lr = hyper.peak_lr * schedule((state.step + 0.5) / hyper.num_steps)
-    params = apply_update(state.variables["params"], update, lr, hyper.weight_decay)
+    params = apply_update(state.variables["params"], update, lr, hyper.weight_decay, factors.lr, factors.weight_decay)
     first_bad = (state.diverged_at < 0) & ~jnp.isfinite(loss)
     return TrainState(
         step=state.step + 1,
@@ -121,21 +120,20 @@ def train_step(
     )
 
 
-def get_program(build: Callable[[Any], Model], shape: Any, training: TrainingSpec) -> Program:
+def get_program(shape: Shape, training: TrainingSpec) -> Program:
     """Returns the program of all cells with this shape, optimiser, schedule and batch size.
 
     The compiled calls take the last step as a value: a run may stop anywhere to be evaluated without a new compilation.
     """
     values_aside = training.optimizer.model_copy(update={"peak_lr": 1.0, "weight_decay": 0.0})
-    return _make_program(build, shape, values_aside, training.schedule, training.batch_size)
+    return _make_program(shape, values_aside, training.schedule, training.batch_size)
 
 
 @functools.lru_cache(maxsize=32)
-def _make_program(
-    build: Callable[[Any], Model], shape: Any, optimizer: OptimizerSpec, schedule: ScheduleSpec, batch_size: int
-) -> Program:
-    model = build(shape)
-    direction = make_direction(optimizer)
+def _make_program(shape: Shape, optimizer: OptimizerSpec, schedule: ScheduleSpec, batch_size: int) -> Program:
+    model, task = build(shape), shape.task
+    factors = update_trees(shape, optimizer.kind)
+    direction = make_direction(optimizer, factors.roles, epsilon_factor(shape))
     factor = make_schedule(schedule)
 
     def init(seed: jax.Array) -> TrainState:
@@ -145,18 +143,26 @@ def _make_program(
     def run(state: TrainState, hyper: Hyper, data: DeviceData, stop: jax.Array) -> TrainState:
         def body(_: Any, state: TrainState) -> TrainState:
             chosen = data.order[batch_indices(state.step, batch_size, hyper.size, hyper.seed)]  # [B]
-            batch = prepare_inputs(data.inputs[chosen], data.shift, data.scale), data.labels[chosen]
-            return train_step(model, direction, factor, state, hyper, batch)
+            inputs = prepare_inputs(data.inputs[chosen], data.shift, data.scale)
+            batch = make_batch(task, inputs, data.labels[chosen], _objective_key(hyper.seed, state.step))
+            return train_step(model, direction, factors, factor, state, hyper, batch)
 
         return lax.fori_loop(state.step, stop, body, state)
 
     def evaluate(
         variables: Variables, inputs: jax.Array, labels: jax.Array, shift: jax.Array, scale: jax.Array
-    ) -> tuple[jax.Array, jax.Array]:
-        logits, _ = model.apply(variables, prepare_inputs(inputs, shift, scale), train=False, key=None)
-        return classification_loss(logits, labels).sum(), (logits.argmax(-1) == labels).sum()
+    ) -> tuple[jax.Array, jax.Array, jax.Array]:
+        # Every evaluation asks the same questions: the masks and orders of seed 0, step 0.
+        batch = make_batch(task, prepare_inputs(inputs, shift, scale), labels, _objective_key(0, 0))
+        outputs, _ = model.apply(variables, batch.inputs, train=False, key=None)
+        return evaluation_sums(outputs, batch)
 
     return Program(jax.jit(init), jax.jit(run, donate_argnums=0), jax.jit(evaluate))
+
+
+def _objective_key(seed: jax.Array | int, step: jax.Array | int) -> jax.Array:
+    """Returns the key of a step's masks and orders, apart from the key of its dropout."""
+    return jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), step), 1)
 
 
 def evaluation_steps(num_steps: int, num_evaluations: int) -> list[int]:

@@ -37,6 +37,7 @@ class Source:
       scaling: `unit` when `inputs * unit` is of order one; `standardize` when columns have units of their own and a
         learner scales them by the mean and standard deviation of its own subset.
       unit: the factor for `unit` scaling.
+      image_shape: (H, W, C) where the F numbers are an image, row by row.
       sha256: hash of the pool's inputs and labels.
       eval_sha256: hash of the evaluation set's.
     """
@@ -50,6 +51,7 @@ class Source:
     vocab_size: int | None = None
     scaling: str = "unit"
     unit: float = 1.0
+    image_shape: tuple[int, int, int] | None = None
 
     @property
     def size(self) -> int:
@@ -134,7 +136,7 @@ def _load_digits(spec: DigitsSource, evaluation_size: int) -> Source:
 
     del spec
     images, labels = load_digits(return_X_y=True)
-    return _split("digits", images.astype(np.float32), labels, evaluation_size, unit=1 / 16)
+    return _split("digits", images.astype(np.float32), labels, evaluation_size, unit=1 / 16, image_shape=(8, 8, 1))
 
 
 def _load_table(spec: TableSource, evaluation_size: int) -> Source:
@@ -182,6 +184,7 @@ def _load_idx(spec: IdxSource, evaluation_size: int) -> Source:
         eval_labels=eval_labels.astype(np.int32)[chosen],
         num_classes=int(labels.max()) + 1,
         unit=1 / 255,
+        image_shape=(*images.shape[1:], 1),
     )
 
 

@@ -1,21 +1,21 @@
-"""Model families: a specification and a task give a shape, its exact counts, and two pure functions."""
+"""Model families: a specification and a task give a shape, and a shape the layers that everything is counted from."""
 
 import dataclasses
+import functools
 import importlib
-import zlib
-from collections.abc import Callable, Mapping
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
-import jax
-from flax import nnx
+from scaling.models.layers import Dims, Layer
+from scaling.models.specs import NetworkSpec
+from scaling.spec import InputError, suggest
 
-# Families trained by gradient descent, by kind: a module with `shape`, `count_params`, `count_flops` and `build`.
-# Families with a solver of their own live in `classical`. To add one: its specification joins `ModelSpec` in cell.py,
+# Families trained by gradient descent: a module each, with TASK, PRESETS, `shape` and `layers`, and no JAX in it.
+# Families with a solver of their own live in `classical`. To add one: its specification joins `ModelSpec` in specs.py,
 # its module joins here.
-GRADIENT_FAMILIES = {"mlp": "scaling.models.mlp"}
+FAMILIES = ("mlp", "convnet", "resnet", "inception", "xception", "lstm", "transformer", "vit")
 
-Variables = dict[str, Any]
+Objective = Literal["classify", "next_token", "masked", "permuted", "none"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,58 +25,96 @@ class TaskShape:
     Attributes:
       num_features: F numbers, or T tokens, in an example.
       vocab_size: V for tokens; None for numbers.
-      num_classes: K.
+      num_classes: K; V where tokens are predicted.
+      image_shape: (H, W, C) where the F numbers are an image.
+      objective: `classify` an example, or predict its tokens: the `next_token`, `masked` ones (Devlin et al. 2018), or
+        in a `permuted` order (Yang et al. 2019); `none` stops at the features.
     """
 
     num_features: int
     vocab_size: int | None
     num_classes: int
+    image_shape: tuple[int, int, int] | None = None
+    objective: Objective = "classify"
+
+    @property
+    def dims(self) -> Dims:
+        """The dims of one example: (H, W, C), (F,) or (T,)."""
+        return self.image_shape or (self.num_features,)
+
+    @property
+    def predicts_tokens(self) -> bool:
+        """Whether the model predicts tokens: counts are then per token, else per example."""
+        return self.objective in ("next_token", "masked", "permuted", "none") and self.vocab_size is not None
 
 
-class Model(NamedTuple):
-    """A network as two pure functions.
+def image_task(side: int, num_classes: int, channels: int = 3) -> TaskShape:
+    """Returns the task of classifying square images."""
+    return TaskShape(side * side * channels, None, num_classes, (side, side, channels))
+
+
+def token_task(vocab_size: int, num_tokens: int, objective: Objective = "next_token") -> TaskShape:
+    """Returns the task of predicting tokens."""
+    return TaskShape(num_tokens, vocab_size, vocab_size, None, objective)
+
+
+@dataclasses.dataclass(frozen=True)
+class Shape:
+    """A network of one size: what decides every array.
 
     Attributes:
-      init: key → variables, `{"params": …, "state": …}` of plain nested dicts of arrays.
-      apply: (variables, inputs, train, key) → (outputs, state).
+      spec: the family and its switches; says nothing of the size any more.
+      task: inputs and outputs.
+      width: the family's unit of width.
+      depth: the family's unit of depth.
     """
 
-    init: Callable[[jax.Array], Variables]
-    apply: Callable[..., tuple[jax.Array, Mapping[str, Any]]]
+    spec: Any  # a NetworkSpec; each family knows its own class
+    task: TaskShape
+    width: int
+    depth: int
 
 
-def gradient_family(kind: str) -> ModuleType:
+class Preset(NamedTuple):
+    """A published network: its specification, and the task that it was published for."""
+
+    spec: NetworkSpec
+    task: TaskShape
+
+
+def family_of(kind: str) -> ModuleType:
     """Returns the module of a family that is trained by gradient descent."""
-    return importlib.import_module(GRADIENT_FAMILIES[kind])
+    return importlib.import_module(f"scaling.models.{kind}")
 
 
-def as_model(define: Callable[[jax.Array], nnx.Module]) -> Model:
-    """Returns the two pure functions of a Flax NNX module, which serves as a definition only.
+def make_shape(spec: NetworkSpec, task: TaskShape) -> Shape:
+    """Returns the shape of a specification on a task.
 
-    Args:
-      define: key → module; called with `(inputs, train=…, key=…)` afterwards.
+    Raises:
+      InputError: the family cannot fit this task, or has no shape of that size.
     """
-    graph = _split(nnx.eval_shape(lambda: define(jax.random.key(0))))[0]
-
-    def init(key: jax.Array) -> Variables:
-        _, params, state = _split(define(key))
-        return {"params": params, "state": state}
-
-    def apply(variables: Variables, inputs: jax.Array, *, train: bool, key: jax.Array | None) -> Any:
-        module: Any = nnx.merge(graph, nnx.State(variables["params"]), nnx.State(variables["state"]))
-        outputs = module(inputs, train=train, key=key)
-        return outputs, _split(module)[2]
-
-    return Model(init, apply)
+    return family_of(spec.kind).shape(spec, task)  # type: ignore[attr-defined]
 
 
-def named_rngs(key: jax.Array, name: str) -> nnx.Rngs:
-    """Returns the random stream of a named submodule; adding another submodule does not change it."""
-    return nnx.Rngs(jax.random.fold_in(key, zlib.crc32(name.encode())))
+@functools.lru_cache(maxsize=256)
+def make_layers(shape: Shape) -> Layer:
+    """Returns the network of a shape as data, before any parametrisation."""
+    return family_of(shape.spec.kind).layers(shape)
 
 
-def _split(module: nnx.Module) -> tuple[Any, dict[str, Any], dict[str, Any]]:
-    """Returns a module's definition, its parameters and its other state, the last two as plain nested dicts."""
-    parts: Any = nnx.split(module, nnx.Param, ...)
-    graph, params, state = parts
-    return graph, nnx.to_pure_dict(params), nnx.to_pure_dict(state)
+def find_preset(name: str) -> Preset:
+    """Returns a published network by name.
+
+    Raises:
+      InputError: there is none of that name.
+    """
+    presets = all_presets()
+    if name not in presets:
+        raise InputError(f"--preset {name}: there is no such network; {suggest(name, presets)}")
+    return presets[name]
+
+
+@functools.cache
+def all_presets() -> dict[str, Preset]:
+    """Returns all published networks by name."""
+    return {name: preset for kind in FAMILIES for name, preset in family_of(kind).PRESETS.items()}

@@ -1,15 +1,30 @@
-"""Classical learners, scikit-learn's estimators, as families like any other."""
+"""Classical learners, scikit-learn's estimators, as families like any other.
 
+In the counts: m examples, F features (T tokens of a vocabulary of V), K classes.
+"""
+
+import math
 from typing import Any
 
 import numpy as np
 import scipy.sparse
 
-from scaling.cell import LinearSVMSpec, LogisticRegressionSpec, ModelSpec, RandomForestSpec, RBFSVMSpec
 from scaling.models import TaskShape
+from scaling.models.specs import (
+    GradientBoostingSpec,
+    LinearSVMSpec,
+    LogisticRegressionSpec,
+    ModelSpec,
+    NaiveBayesSpec,
+    RandomForestSpec,
+    RBFSVMSpec,
+)
+
+# Learners that take a token as its integer code; the others need one-hot rows.
+TAKES_CODES = (RandomForestSpec, GradientBoostingSpec, NaiveBayesSpec)
 
 
-def build(spec: ModelSpec, seed: int) -> Any:
+def build(spec: ModelSpec, task: TaskShape, seed: int) -> Any:
     """Returns an unfitted estimator; all of its randomness comes from the seed."""
     match spec:
         case LogisticRegressionSpec():
@@ -28,6 +43,23 @@ def build(spec: ModelSpec, seed: int) -> Any:
             from sklearn.ensemble import RandomForestClassifier
 
             return RandomForestClassifier(spec.num_trees, n_jobs=1, random_state=seed)
+        case GradientBoostingSpec():
+            from sklearn.ensemble import HistGradientBoostingClassifier
+
+            # Early stopping would hold a tenth of the m examples back.
+            return HistGradientBoostingClassifier(
+                max_iter=spec.num_iterations,
+                learning_rate=spec.learning_rate,
+                max_leaf_nodes=spec.max_leaves,
+                early_stopping=False,
+                random_state=seed,
+            )
+        case NaiveBayesSpec():
+            from sklearn.naive_bayes import CategoricalNB, GaussianNB
+
+            if task.vocab_size is None:
+                return GaussianNB()
+            return CategoricalNB(alpha=spec.smoothing, min_categories=task.vocab_size)
     raise TypeError(f"{spec.kind} is not a classical family")
 
 
@@ -35,9 +67,12 @@ def encode_inputs(spec: ModelSpec, inputs: np.ndarray, task: TaskShape) -> Any:
     """Returns inputs as the estimator wants them.
 
     Tokens [n, T] become sparse one-hot rows [n, T·V], since their codes have no order that a linear or a kernel method
-    could use; a forest splits the codes themselves. Numbers [n, F] pass.
+    could use; trees split the codes themselves, and naive Bayes counts them. Numbers [n, F] pass, to naive Bayes in
+    double precision: it sums F log-likelihoods that nearly constant features make huge.
     """
-    if task.vocab_size is None or isinstance(spec, RandomForestSpec):
+    if task.vocab_size is None:
+        return inputs.astype(np.float64) if isinstance(spec, NaiveBayesSpec) else inputs
+    if isinstance(spec, TAKES_CODES):
         return inputs
     num_rows, num_tokens = inputs.shape
     columns = inputs.astype(np.int32) + task.vocab_size * np.arange(num_tokens, dtype=np.int32)
@@ -47,12 +82,100 @@ def encode_inputs(spec: ModelSpec, inputs: np.ndarray, task: TaskShape) -> Any:
 
 
 def count_params(spec: ModelSpec, task: TaskShape) -> dict[str, int]:
-    """Returns the coefficients and intercepts of linear models by group; nothing for models without a fixed size."""
-    if not isinstance(spec, LogisticRegressionSpec | LinearSVMSpec):
-        return {}
-    num_features = task.num_features * (task.vocab_size or 1)
-    num_outputs = task.num_classes if task.num_classes > 2 else 1
-    return {"head": num_outputs * (num_features + 1)}
+    """Returns parameters by group, as `effective_params` counts them, where they are known before the fit.
+
+    These are linear models and naive Bayes, once every class has been seen. The others grow with the data: nothing.
+    """
+    num_features, num_classes, vocab_size = task.num_features, task.num_classes, task.vocab_size
+    match spec:
+        case LogisticRegressionSpec() | LinearSVMSpec():
+            num_outputs = num_classes if num_classes > 2 else 1
+            return {"head": num_outputs * (num_features * (vocab_size or 1) + 1)}
+        case NaiveBayesSpec():
+            by_feature = 2 if vocab_size is None else vocab_size - 1
+            return {"likelihood": num_classes * num_features * by_feature, "prior": num_classes - 1}
+    return {}
+
+
+def effective_params(spec: ModelSpec, estimator: Any) -> dict[str, int]:
+    """Returns the numbers that a fitted estimator predicts with, by group, over the classes that it has seen.
+
+    - Linear models, `head`: coefficients and intercepts, one row for each class; a single one for two classes. For
+      tokens all T·V columns count, seen or not.
+    - RBF SVM, `support_vectors`: the F numbers of each, or its T ones where rows are one-hot (the stored nonzeros, so
+      as many as token codes); `dual_coefficients`: K − 1 for each support vector, zeros included; `intercepts`: one
+      for each pair of classes.
+    - Random forest, `splits`: a feature and a threshold for each inner node; `leaves`: K − 1 free shares for each.
+    - Gradient boosting, `splits` alike; `leaves`: one value for each, over the trees of all classes; `baseline`: one
+      for each tree of an iteration (K, or 1 for two classes). scikit-learn has no public way to its trees; where the
+      private one is gone, nothing is returned.
+    - Naive Bayes, `likelihood`: a mean and a variance for each class and number, or V − 1 free shares for each class
+      and token; `prior`: K − 1.
+    """
+    match spec:
+        case LogisticRegressionSpec() | LinearSVMSpec():
+            return {"head": estimator.coef_.size + estimator.intercept_.size}
+        case RBFSVMSpec():
+            return {
+                "support_vectors": int(estimator.support_vectors_.size),
+                "dual_coefficients": math.prod(estimator.dual_coef_.shape),
+                "intercepts": estimator.intercept_.size,
+            }
+        case RandomForestSpec():
+            trees = [member.tree_ for member in estimator.estimators_]
+            leaves = sum(int(tree.n_leaves) for tree in trees)
+            splits = sum(int(tree.node_count) for tree in trees) - leaves
+            return {"splits": 2 * splits, "leaves": leaves * (len(estimator.classes_) - 1)}
+        case GradientBoostingSpec():
+            try:
+                trees = [tree for iteration in estimator._predictors for tree in iteration]
+                leaves = sum(int(tree.nodes["is_leaf"].sum()) for tree in trees)
+            except (AttributeError, KeyError, TypeError, ValueError):
+                return {}
+            splits = sum(len(tree.nodes) for tree in trees) - leaves
+            return {"splits": 2 * splits, "leaves": leaves, "baseline": estimator.n_trees_per_iteration_}
+        case NaiveBayesSpec():
+            num_classes = len(estimator.classes_)
+            if hasattr(estimator, "theta_"):
+                likelihood = estimator.theta_.size + estimator.var_.size
+            else:
+                likelihood = num_classes * int((estimator.n_categories_ - 1).sum())
+            return {"likelihood": likelihood, "prior": num_classes - 1}
+    raise TypeError(f"{spec.kind} is not a classical family")
+
+
+def train_flops(spec: ModelSpec, estimator: Any, num_examples: int, num_features: int) -> float | None:
+    """Returns an estimate of the FLOPs of a fit, a multiply-add being 2; None where the solver does not tell.
+
+    With m examples, F features (T for tokens: the nonzeros of a one-hot row) and R rows of coefficients (K, or 1 for
+    two classes):
+
+    - Logistic regression: 4·m·F·R for each of n_iter + 1 evaluations of the loss and its gradient by L-BFGS, 2·m·F·R
+      forward and as much back. A lower estimate: it takes further evaluations where a line search needs them.
+    - Linear SVM, fewer examples than columns of coefficients: 4·m·F·R a sweep of dual coordinate descent (Hsieh et al.
+      2008), a product and an update for each example. An upper estimate: `n_iter_` is the largest of the classes', and
+      sweeps shrink to the examples that still change. With more examples scikit-learn takes a trust-region Newton
+      method, whose conjugate-gradient steps it does not count: None.
+    - Naive Bayes: one pass, 3·m·F for the sums and the sums of squares of numbers; m·T for counts of tokens.
+    - RBF SVM: None, since it does not tell how many kernel values it computed, and which came from its cache.
+    - Random forest and gradient boosting: None, since their work is sorting, comparing and counting.
+
+    Args:
+      spec: of the estimator.
+      estimator: fitted.
+      num_examples: m.
+      num_features: F or T.
+    """
+    pass_flops = float(num_examples) * num_features
+    match spec:
+        case LogisticRegressionSpec():
+            return 4.0 * pass_flops * len(estimator.coef_) * (int(estimator.n_iter_.max()) + 1)
+        case LinearSVMSpec():
+            num_rows, num_columns = estimator.coef_.shape
+            return 4.0 * pass_flops * num_rows * estimator.n_iter_ if num_examples < num_columns else None
+        case NaiveBayesSpec():
+            return pass_flops * (3 if hasattr(estimator, "theta_") else 1)
+    return None
 
 
 def class_probabilities(spec: ModelSpec, estimator: Any, inputs: Any) -> np.ndarray | None:
@@ -60,4 +183,5 @@ def class_probabilities(spec: ModelSpec, estimator: Any, inputs: Any) -> np.ndar
 
     A forest's vote shares can be 0, for which the log loss is infinite, and support vector machines have none.
     """
-    return estimator.predict_proba(inputs) if isinstance(spec, LogisticRegressionSpec) else None
+    likely = isinstance(spec, LogisticRegressionSpec | GradientBoostingSpec | NaiveBayesSpec)
+    return estimator.predict_proba(inputs) if likely else None

@@ -9,6 +9,7 @@ import pytest
 
 STUDY = """
 from scaling.cell import *
+from scaling.models.specs import *
 from scaling.study import *
 
 def study(num_seeds: int = 2, num_steps: int = 50) -> Study:

@@ -9,7 +9,7 @@ import pytest
 from scaling.record import Store
 from scaling.study import resolve_study
 
-COMMANDS = {"plan", "run", "cell", "status", "table", "fit", "report"}
+COMMANDS = {"plan", "run", "cell", "status", "table", "fit", "report", "models"}
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def test_the_table_is_printed_and_written(finished, scaling):
         assert scaling("table", "store", "--to", name).returncode == 0
         assert (scaling.folder / name).stat().st_size > 1000
     printed = scaling("table", "store").stdout.splitlines()
-    assert printed[0].startswith("study,cell,family,label,seed,step,is_final,status,trunk,num_params,params_embedding")
+    assert printed[0].startswith("study,cell,family,label,seed,step,is_final,status,trunk,num_params,params_")
     assert printed == (scaling.folder / "table.csv").read_text().splitlines()
     assert len(scaling.json("table", "store")) == len(printed) - 1
 
@@ -69,7 +69,8 @@ def test_plan_and_record_agree(finished, scaling, study_file):
     for row in planned:
         record = finished.read_record(row["cell"])
         assert (record.num_params, record.evaluations[-1].data_seen) == (row["num_params"], row["data_seen"])
-        assert record.evaluations[-1].train_flops == row["train_flops"]
+        if row["train_flops"] is not None:  # scikit-learn's solvers tell their iterations afterwards
+            assert record.evaluations[-1].train_flops == row["train_flops"]
 
 
 def test_a_dry_run_writes_nothing(scaling, study_file):

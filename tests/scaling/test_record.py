@@ -13,8 +13,9 @@ from etils.epath import backend
 from fsspec.implementations.memory import MemoryFileSystem
 
 from scaling import attempts
-from scaling.cell import Cell, DataSpec, DigitsSource, LogisticRegressionSpec
+from scaling.cell import Cell, DataSpec, DigitsSource
 from scaling.files import append_line, write_atomically
+from scaling.models.specs import LogisticRegressionSpec
 from scaling.record import CorruptStoreError, Evaluation, Record, Store, SubsetManifest
 from scaling.spec import InputError
 from scaling.study import Series, Study

@@ -7,17 +7,8 @@ import subprocess
 
 import pytest
 
-from scaling.cell import (
-    AdamWSpec,
-    Cell,
-    CosineSchedule,
-    DataSpec,
-    DigitsSource,
-    MLPSpec,
-    RandomForestSpec,
-    StdlibSource,
-    TrainingSpec,
-)
+from scaling.cell import AdamWSpec, Cell, CosineSchedule, DataSpec, DigitsSource, SGDSpec, StdlibSource, TrainingSpec
+from scaling.models.specs import MLPSpec, RandomForestSpec, ResNetSpec, TransformerSpec
 from scaling.spec import InputError, canonical_json, fingerprint_text, override, parse
 
 MLP = Cell(
@@ -37,7 +28,10 @@ def test_fingerprints_never_change():
 
 
 def test_fingerprints_agree_in_processes_with_other_hash_seeds(python):
-    code = f"from scaling.cell import Cell; print(Cell.from_json({MLP.canonical_json()!r}, 'here').fingerprint())"
+    code = (
+        "from scaling.cell import Cell; from scaling.spec import parse; "
+        f"print(parse(Cell, {MLP.canonical_json()!r}, 'here').fingerprint())"
+    )
     for seed in ("0", "1"):
         environment = {**os.environ, "PYTHONHASHSEED": seed}
         done = subprocess.run([python, "-c", code], capture_output=True, text=True, check=True, env=environment)
@@ -48,7 +42,7 @@ def test_fingerprints_do_not_depend_on_the_order_of_fields():
     document = json.loads(MLP.canonical_json())
     for names in itertools.permutations(document):
         shuffled = json.dumps({name: document[name] for name in names})
-        assert Cell.from_json(shuffled, "here").fingerprint() == MLP.fingerprint()
+        assert parse(Cell, shuffled, "here").fingerprint() == MLP.fingerprint()
 
 
 def test_the_canonical_json_itself_hashes_to_the_fingerprint():
@@ -59,14 +53,14 @@ def test_the_canonical_json_itself_hashes_to_the_fingerprint():
 def test_json_round_trips_exactly(value):
     optimizer = AdamWSpec(peak_lr=value, eps=value)
     cell = MLP.model_copy(update={"training": TrainingSpec(optimizer=optimizer, num_steps=1)})
-    assert Cell.from_json(cell.canonical_json(), "here") == cell
+    assert parse(Cell, cell.canonical_json(), "here") == cell
 
 
 def test_loading_json_executes_nothing():
     hostile = json.loads(MLP.canonical_json())
     hostile["model"] = {"kind": "os.system", "command": "true"}
-    with pytest.raises(InputError, match=r"model.kind='os.system' is unknown; choose one of 'linear_svm'"):
-        Cell.from_json(json.dumps(hostile), "cell.json")
+    with pytest.raises(InputError, match=r"model.kind='os.system' is unknown; choose one of 'convnet', .*'linear_svm'"):
+        parse(Cell, json.dumps(hostile), "cell.json")
 
 
 def test_specifications_are_frozen():
@@ -78,7 +72,7 @@ def test_strings_and_floats_do_not_pass_for_integers():
     for size in ('"100"', "100.0", "true"):
         text = MLP.canonical_json().replace('"size":100', f'"size":{size}')
         with pytest.raises(InputError, match=r"data\.size="):
-            Cell.from_json(text, "cell.json")
+            parse(Cell, text, "cell.json")
 
 
 @pytest.mark.parametrize(
@@ -86,6 +80,9 @@ def test_strings_and_floats_do_not_pass_for_integers():
     [
         (["dta.size=3"], "there is no 'dta'; did you mean 'data'"),
         (["data.sise=3"], "there is no 'data.sise'; did you mean 'size'"),
+        (["model.normalisation=batch"], "there is no 'model.normalisation'; did you mean 'normalization'"),
+        (["model.width=8"], "model.num_params and model.width: both are set; set the one"),
+        (["training.optimizer.kind=adam", "training.optimizer.weight_decay=1"], "no field 'training.optimizer.weight"),
         (["data.size=many"], 'data.size="many": Input should be a valid integer'),
         (["data.size=0"], "data.size=0: Input should be greater than 0"),
         (["data.size"], "has no value; write --set PATH=VALUE"),
@@ -112,6 +109,26 @@ def test_override_sets_nested_fields_and_leaves_the_original():
     assert changed.training is not None
     assert changed.training.schedule == CosineSchedule(final_fraction=0.1)
     assert MLP.data.size == 100
+
+
+def test_fields_added_later_leave_the_json_of_their_default_alone():
+    assert SGDSpec(peak_lr=0.5).canonical_json() == '{"kind":"sgd","momentum":0.9,"peak_lr":0.5,"weight_decay":0.0}'
+    (changed,) = override([MLP], ["seed=4"])
+    assert changed.canonical_json() == MLP.canonical_json().replace('"seed":3', '"seed":4')
+
+
+def test_override_sets_fields_that_the_json_leaves_out_at_their_default():
+    (changed,) = override([MLP], ["model.normalization=batch", "model.width=8", "model.num_params=null"])
+    assert changed.model == MLPSpec(width=8, normalization="batch")
+    (again,) = override([changed], ["model.proportions=[2,1]", "model.normalization=none"])
+    assert again.model == MLPSpec(width=8, proportions=(2, 1))
+
+
+def test_networks_of_every_family_need_training():
+    for model in (TransformerSpec(num_params=1_000), ResNetSpec(width=4)):
+        assert Cell(model=model, data=MLP.data, training=MLP.training).model == model
+        with pytest.raises(ValueError, match=f"training is missing, but {model.kind} is trained by gradient descent"):
+            Cell(model=model, data=MLP.data)
 
 
 def test_override_of_a_kind_starts_that_part_from_its_defaults():

@@ -2,12 +2,14 @@
 
 import pytest
 
-from scaling.cell import Cell, DataSpec, DigitsSource, LogisticRegressionSpec
+from scaling.cell import Cell, DataSpec, DigitsSource
+from scaling.models.specs import LogisticRegressionSpec
 from scaling.spec import InputError
 from scaling.study import Series, Study, ladder, resolve_study
 
 SOURCE = """
 from scaling.cell import *
+from scaling.models.specs import *
 from scaling.study import *
 
 def study(largest: int = 400) -> Study:

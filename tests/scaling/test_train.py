@@ -6,22 +6,16 @@ import numpy as np
 import optax
 import pytest
 
-from scaling.cell import (
-    AdamWSpec,
-    ConstantSchedule,
-    CosineSchedule,
-    MLPSpec,
-    OptimizerSpec,
-    SGDSpec,
-    TrainingSpec,
-)
+from scaling.cell import AdamWSpec, ConstantSchedule, CosineSchedule, OptimizerSpec, SGDSpec, TrainingSpec
 from scaling.data.batches import batch_indices
-from scaling.models import TaskShape, mlp
+from scaling.models import TaskShape, make_shape
+from scaling.models.network import build
+from scaling.models.specs import MLPSpec
 from scaling.optim import make_schedule
 from scaling.train import DeviceData, evaluation_steps, get_program, run_steps
 
 TASK = TaskShape(num_features=5, vocab_size=None, num_classes=3)
-SHAPE = mlp.shape(MLPSpec(num_params=200), TASK)
+SHAPE = make_shape(MLPSpec(num_params=200), TASK)
 
 
 def make_data(size: int = 40, pool: int = 64) -> DeviceData:
@@ -37,9 +31,7 @@ def train(optimizer: OptimizerSpec, *, size=40, seed=0, num_steps=60, batch_size
     training = TrainingSpec(
         optimizer=optimizer, schedule=schedule or CosineSchedule(), batch_size=batch_size, num_steps=num_steps
     )
-    *_, (step, variables, finite) = run_steps(
-        get_program(mlp.build, SHAPE, training), training, size, seed, make_data(size)
-    )
+    *_, (step, variables, finite) = run_steps(get_program(SHAPE, training), training, size, seed, make_data(size))
     return step, variables["params"], finite
 
 
@@ -49,7 +41,7 @@ def same(a, b) -> bool:
 
 def test_cells_that_differ_in_values_share_one_compilation():
     spec = AdamWSpec(peak_lr=1e-2)
-    program = get_program(mlp.build, SHAPE, TrainingSpec(optimizer=spec, batch_size=8, num_steps=1))
+    program = get_program(SHAPE, TrainingSpec(optimizer=spec, batch_size=8, num_steps=1))
     train(spec)
     compiled = program.run._cache_size()
     for change in ({"peak_lr": 3e-2}, {"weight_decay": 0.3}):
@@ -69,14 +61,14 @@ def test_stopping_to_evaluate_changes_nothing():
     often, once = (TrainingSpec(optimizer=spec, batch_size=8, num_steps=64, num_evaluations=count) for count in (7, 1))
     results = []
     for training in (often, once):
-        *_, last = run_steps(get_program(mlp.build, SHAPE, training), training, 40, 0, make_data())
+        *_, last = run_steps(get_program(SHAPE, training), training, 40, 0, make_data())
         results.append(last[1])
     assert same(*results)
 
 
 def plain_adamw(training: TrainingSpec, size: int, seed: int):
     """Trains with optax's own AdamW and schedule in a plain Python loop, as a reader would write it."""
-    data, model = make_data(size), mlp.build(SHAPE)
+    data, model = make_data(size), build(SHAPE)
     spec = training.optimizer
     assert isinstance(spec, AdamWSpec)
     schedule = make_schedule(training.schedule)
@@ -94,8 +86,8 @@ def plain_adamw(training: TrainingSpec, size: int, seed: int):
         chosen = np.asarray(data.order)[batch_indices(step, training.batch_size, size, seed)]
 
         def loss(params, chosen=chosen):
-            logits, _ = model.apply({"params": params, "state": {}}, data.inputs[chosen], train=True, key=None)
-            return optax.softmax_cross_entropy_with_integer_labels(logits, data.labels[chosen]).mean()
+            outputs, _ = model.apply({"params": params, "state": {}}, data.inputs[chosen], train=True, key=None)
+            return optax.softmax_cross_entropy_with_integer_labels(outputs.logits, data.labels[chosen]).mean()
 
         update, state = optimizer.update(jax.grad(loss)(params), state, params)
         params = optax.apply_updates(params, update)
@@ -115,7 +107,7 @@ def test_examples_outside_the_subset_have_no_influence():
     data = make_data(size=10)
     spoiled = data.inputs.at[np.setdiff1d(np.arange(64), np.asarray(data.order[:10]))].set(1e6)
     training = TrainingSpec(optimizer=AdamWSpec(peak_lr=1e-2), batch_size=8, num_steps=20)
-    program = get_program(mlp.build, SHAPE, training)
+    program = get_program(SHAPE, training)
     results = []
     for inputs in (data.inputs, spoiled):
         *_, last = run_steps(program, training, 10, 0, data._replace(inputs=inputs))
@@ -126,9 +118,10 @@ def test_examples_outside_the_subset_have_no_influence():
 def test_a_run_learns():
     data = make_data(size=64)
     training = TrainingSpec(optimizer=AdamWSpec(peak_lr=2e-2), batch_size=16, num_steps=400)
-    program = get_program(mlp.build, SHAPE, training)
+    program = get_program(SHAPE, training)
     *_, (_, variables, _) = run_steps(program, training, 64, 0, data)
-    _, correct = program.evaluate(variables, data.inputs, data.labels, data.shift, data.scale)
+    _, correct, predictions = program.evaluate(variables, data.inputs, data.labels, data.shift, data.scale)
+    assert int(predictions) == 64
     assert int(correct) >= 62
 
 

@@ -1,106 +1,118 @@
-"""MLPs: sized by parameter count, counted exactly, and independent layer by layer."""
+"""MLPs: sized by parameter count, counted exactly, and stable at the start."""
+
+import dataclasses
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from scaling.cell import MLPSpec
-from scaling.models import TaskShape, mlp
+from scaling.flops import count_flops
+from scaling.models import Shape, TaskShape, find_preset, make_shape
+from scaling.models.network import build
+from scaling.models.specs import MLPSpec
+from scaling.params import count_params
 from scaling.spec import InputError
 
 TOKENS = TaskShape(num_features=16, vocab_size=62, num_classes=3)
 NUMBERS = TaskShape(num_features=784, vocab_size=None, num_classes=10)
 
 
-def arrays(model, seed=0):
-    return model.init(jax.random.key(seed))["params"]
+def total(shape: Shape) -> int:
+    return sum(count_params(shape).values())
 
 
-def total(params) -> int:
-    return sum(leaf.size for leaf in jax.tree.leaves(params))
+def arrays(shape: Shape, seed: int = 0):
+    return build(shape).init(jax.random.key(seed))["params"]
 
 
-@pytest.mark.parametrize("task", [TOKENS, NUMBERS])
-@pytest.mark.parametrize("depth", [1, 2, 4])
-@pytest.mark.parametrize("request_", [10_000, 123_456, 5_000_000])
-def test_counts_by_group_equal_the_real_arrays(task, depth, request_):
-    shape = mlp.shape(MLPSpec(num_params=request_, depth=depth), task)
-    params = arrays(mlp.build(shape))
-    counted = mlp.count_params(shape)
-    assert {group: total(params.get(group, {})) for group in counted} == counted
+def sized(width: int, depth: int = 1, task: TaskShape = NUMBERS, **switches) -> Shape:
+    return make_shape(MLPSpec(width=width, depth=depth, **switches), task)
 
 
-def test_lenet_300_100_style_counts_are_exact():
-    # LeNet-300-100 has 784·300 + 300 + 300·100 + 100 + 100·10 + 10 parameters; with equal widths the sum is alike.
-    shape = mlp.MLPShape(NUMBERS, 0, 300, 2, "relu")
-    assert sum(mlp.count_params(shape).values()) == 784 * 300 + 300 + 300 * 300 + 300 + 300 * 10 + 10
+def test_lenet_300_100_has_its_published_size():
+    shape = make_shape(*find_preset("lenet300_100"))
+    assert total(shape) == 784 * 300 + 300 + 300 * 100 + 100 + 100 * 10 + 10 == 266_610
+    assert sum(count_flops(shape).forward.values()) == 2 * 266_200
 
 
 @pytest.mark.parametrize("task", [TOKENS, NUMBERS])
 def test_sizing_is_nearest_and_monotone(task):
     spec = MLPSpec(num_params=1, embedding_width=4)
     widths = []
-    for request in np.geomspace(5_000, 5e8, 60).astype(int):
-        shape = mlp.shape(spec.model_copy(update={"num_params": int(request)}), task)
+    for request in np.geomspace(5_000, 2e5, 60).astype(int):
+        shape = make_shape(spec.model_copy(update={"num_params": int(request)}), task)
         widths.append(shape.width)
 
         def miss(width, shape=shape, request=request):
-            return abs(
-                sum(mlp.count_params(mlp.MLPShape(task, shape.embedding_width, width, 1, "relu")).values()) - request
-            )
+            return abs(total(dataclasses.replace(shape, width=width)) - request)
 
         assert miss(shape.width) <= min(miss(shape.width + 1), miss(max(shape.width - 1, 1)))
     assert widths == sorted(widths)
 
 
 def test_a_request_below_the_smallest_network_is_refused_with_the_smallest():
-    with pytest.raises(InputError, match=r"num_params=100: the nearest mlp .* has 631; ask for at least 421"):
-        mlp.shape(MLPSpec(num_params=100), TOKENS)
+    with pytest.raises(InputError, match=r"num_params=100: the smallest mlp .* has 631 .*; ask for about that"):
+        make_shape(MLPSpec(num_params=100), TOKENS)
 
 
 def test_adding_a_layer_leaves_the_other_layers_initial_values_alone():
-    shallow, deep = (arrays(mlp.build(mlp.MLPShape(TOKENS, 8, 32, depth, "relu"))) for depth in (2, 3))
-    for name in ("layer_0", "layer_1"):
-        np.testing.assert_array_equal(shallow["hidden"][name]["kernel"], deep["hidden"][name]["kernel"])
-    np.testing.assert_array_equal(shallow["head"]["kernel"], deep["head"]["kernel"])
-    np.testing.assert_array_equal(shallow["embedding"]["embedding"], deep["embedding"]["embedding"])
+    shallow, deep = (arrays(sized(32, depth, TOKENS)) for depth in (2, 3))
+    for path in (("hidden", "first"), ("hidden", "others", "layer_0", "dense"), ("head",), ("embedding",)):
+        here, there = shallow, deep
+        for name in path:
+            here, there = here[name], there[name]
+        for name, value in here.items():
+            np.testing.assert_array_equal(value, there[name])
 
 
 def test_layers_differ_from_each_other_and_between_seeds():
-    params = arrays(mlp.build(mlp.MLPShape(TOKENS, 8, 128, 3, "relu")))
-    assert not np.allclose(params["hidden"]["layer_1"]["kernel"], params["hidden"]["layer_2"]["kernel"])
-    other = arrays(mlp.build(mlp.MLPShape(TOKENS, 8, 128, 3, "relu")), seed=1)
-    assert not np.allclose(params["head"]["kernel"], other["head"]["kernel"])
+    params = arrays(sized(128, 3, TOKENS))
+    others = params["hidden"]["others"]
+    assert not np.allclose(others["layer_0"]["dense"]["kernel"], others["layer_1"]["dense"]["kernel"])
+    assert not np.allclose(params["head"]["kernel"], arrays(sized(128, 3, TOKENS), seed=1)["head"]["kernel"])
 
 
-@pytest.mark.parametrize(("activation", "low", "high"), [("relu", 0.5, 2.0), ("tanh", 0.2, 2.0)])
-def test_initial_values_keep_the_scale_of_activations_through_ten_layers(activation, low, high):
-    shape = mlp.MLPShape(TaskShape(256, None, 256), 0, 256, 10, activation)
-    model = mlp.build(shape)
+def spread(depth: int, **switches) -> float:
+    """Returns the standard deviation of the last hidden layer's outputs on inputs of standard deviation 1."""
+    shape = sized(256, depth, TaskShape(256, None, 10), **switches)
+    model, taps = build(shape), {}
     inputs = jax.random.normal(jax.random.key(1), (512, 256))
-    logits, _ = model.apply(model.init(jax.random.key(0)), inputs, train=False, key=None)
-    assert low < float(jnp.std(logits)) < high
+    model.apply(model.init(jax.random.key(0)), inputs, train=False, key=None, taps=taps)
+    return float(jnp.std(taps["/hidden"]))
 
 
-@pytest.mark.parametrize("task", [TOKENS, NUMBERS])
-@pytest.mark.parametrize("depth", [1, 3])
-def test_training_flops_equal_xlas_count_of_the_matrix_products(task, depth):
-    """XLA also counts element-wise work and our one-hot embedding, so the analytic count is a little below its own."""
-    batch = 256
-    shape = mlp.MLPShape(task, 8 if task.vocab_size else 0, 256, depth, "relu")
-    model = mlp.build(shape)
-    variables = model.init(jax.random.key(0))
-    dtype = jnp.uint8 if task.vocab_size else jnp.float32
+@pytest.mark.parametrize(("activation", "low", "high"), [("relu", 0.5, 2.5), ("tanh", 0.2, 2.0)])
+def test_initial_values_keep_the_scale_of_activations_through_ten_layers(activation, low, high):
+    assert low < spread(10, activation=activation) < high
 
-    def loss(params, inputs):
-        logits, _ = model.apply({"params": params, "state": {}}, inputs, train=True, key=None)
-        return jax.nn.logsumexp(logits, axis=-1).sum()
 
-    inputs = jax.ShapeDtypeStruct((batch, task.num_features), dtype)
-    lowered = jax.jit(jax.grad(loss)).lower(variables["params"], inputs)
-    measured = lowered.compile().cost_analysis()["flops"] / batch
-    counted = sum(mlp.count_flops(shape).values())
-    if task.vocab_size:  # the lookup runs as products with one-hot rows, forward and for the table's gradient
-        counted += 2 * 2 * task.num_features * task.vocab_size * shape.embedding_width
-    assert counted == pytest.approx(measured, rel=0.03)
+def test_through_thirty_rectified_layers_he_keeps_the_scale_and_glorot_loses_it():
+    # He et al. 2015, section 2.2: each layer halves the variance unless the initial values make up for it.
+    assert 0.4 < spread(30, initializer="he") < 3.0
+    assert spread(30, initializer="glorot") == pytest.approx(spread(30, initializer="he") * 2 ** (-30 / 2), rel=0.1)
+
+
+def test_residual_layers_are_the_same_network_with_shortcuts():
+    shape, twin = (sized(32, 3, residual=residual) for residual in (True, False))
+    assert count_params(shape) == count_params(twin)
+    assert count_flops(shape) == count_flops(twin)
+    inputs = jax.random.normal(jax.random.key(1), (4, 784))
+    logits = [
+        build(s).apply(build(s).init(jax.random.key(0)), inputs, train=False, key=None)[0].logits for s in (shape, twin)
+    ]
+    assert not np.allclose(*logits)
+
+
+def test_residual_layers_of_changing_width_are_refused():
+    with pytest.raises(InputError, match=r"residual=true needs hidden layers of one width"):
+        make_shape(MLPSpec(width=300, proportions=(3, 1), residual=True), NUMBERS)
+
+
+def test_kaplans_aspect_widens_and_deepens_together():
+    for request in np.geomspace(1e4, 1e10, 13):
+        shape = make_shape(MLPSpec(num_params=int(request), aspect="kaplan", aspect_ratio=32), NUMBERS)
+        assert shape.depth >= 1
+        if shape.width >= 320:
+            assert 0.7 < shape.width / shape.depth / 32 < 1.4
+            assert total(shape) == pytest.approx(request, rel=0.03)

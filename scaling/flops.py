@@ -1,0 +1,120 @@
+"""FLOPs of a network, from its layers: by named term, forward and in training, under a stated convention."""
+
+import dataclasses
+from typing import Literal
+
+from scaling.models import Shape, make_layers
+from scaling.models.layers import Visit, walk
+from scaling.models.sequence_layers import Attention
+from scaling.params import count_by_convention
+
+# Raise when what `flops` and `train_flops` of a record count changes meaning.
+FLOPS_VERSION = 2
+
+
+@dataclasses.dataclass(frozen=True)
+class Convention:
+    """What a FLOP count includes. A multiply-add is 2; element-wise work is left out unless switched on.
+
+    Attributes:
+      embedding: token embedding as the product with one-hot rows that it is not, 2·V·D a token (Hoffmann et al. 2022).
+      logits: the readout.
+      attention: scores and weighted values: of every pair of tokens (`full`), of the pairs that a causal mask lets
+        through, (T + 1) / 2 of T (`causal`), or none.
+      softmax, norms: element-wise work of attention and of normalisation.
+      remat: recompute all blocks in the backward pass; changes `hardware` FLOPs alone.
+    """
+
+    embedding: bool = False
+    logits: bool = True
+    attention: Literal["full", "causal", "none"] = "full"
+    softmax: bool = False
+    norms: bool = False
+    remat: bool = False
+
+
+DEFAULT = Convention()
+
+
+@dataclasses.dataclass(frozen=True)
+class Flops:
+    """Counts of one example, or of one token where tokens are predicted.
+
+    Attributes:
+      forward: by term.
+      train: by term: three times forward (one for each factor's gradient), less the first layer's unneeded input
+        gradient.
+      hardware: of a training step, with what is recomputed.
+      six_n: the rule of thumb, 6 · N with all parameters, of one token (or of an example that is one place).
+      unit: `per example` or `per token`.
+    """
+
+    forward: dict[str, float]
+    train: dict[str, float]
+    hardware: float
+    six_n: float
+    unit: str
+
+
+def count_flops(shape: Shape, convention: Convention = DEFAULT) -> Flops:
+    """Returns a network's FLOPs; terms that the convention leaves out are absent."""
+    per = shape.task.num_features if shape.task.predicts_tokens else 1
+    forward: dict[str, float] = {}
+    train: dict[str, float] = {}
+    needs_no_input_gradient = shape.task.vocab_size is None
+    for visit in walk(make_layers(shape), shape.task.dims):
+        for term, flops in visit.layer.flops(visit.dims).items():
+            share = _share(term, visit, convention) * visit.copies / per
+            factor = 3.0
+            if needs_no_input_gradient and any(w.is_matmul for w in visit.layer.weights(visit.dims).values()):
+                needs_no_input_gradient, factor = False, 2.0
+            if share and not visit.in_auxiliary:
+                forward[term] = forward.get(term, 0.0) + flops * share
+            if share:
+                train[term] = train.get(term, 0.0) + factor * flops * share
+    recomputed = sum(flops for term, flops in forward.items() if term not in ("logits", "embedding"))
+    return Flops(
+        forward=forward,
+        train=train,
+        hardware=sum(train.values()) + (recomputed if convention.remat else 0.0),
+        six_n=6.0 * count_by_convention(shape, "total"),
+        unit="per token" if shape.task.predicts_tokens else "per example",
+    )
+
+
+def _share(term: str, visit: Visit, convention: Convention) -> float:
+    """Returns which share of a term's FLOPs counts."""
+    if term in ("attention", "softmax"):
+        layer, num_tokens = visit.layer, visit.dims[0]
+        is_causal = isinstance(layer, Attention) and layer.mask == "causal"
+        causal = (num_tokens + 1) / (2 * num_tokens) if is_causal else 1.0
+        share = {"full": 1.0, "causal": causal, "none": 0.0}[convention.attention]
+        return share if term == "attention" or convention.softmax else 0.0
+    switches = {"embedding": convention.embedding, "logits": convention.logits, "norm": convention.norms}
+    return float(switches.get(term, True))
+
+
+def palm_flops_per_token(num_params: float, depth: int, num_heads: int, head_size: int, num_tokens: int) -> float:
+    """Returns training FLOPs of a token as PaLM counts them: 6 N + 12 L H K T (Chowdhery et al. 2022, appendix B).
+
+    N is all parameters, L blocks, H heads, K head size, T tokens. Nothing is taken off for a causal mask, and nothing
+    recomputed is counted.
+
+    >>> palm_flops_per_token(540.35e9, 118, 48, 256, 2048) / 1e12
+    3.277734806784
+    """
+    return 6.0 * num_params + 12.0 * depth * num_heads * head_size * num_tokens
+
+
+def model_flops_utilization(
+    tokens_per_second: float, flops_per_token: float, num_chips: int, peak_flops: float
+) -> float:
+    """Returns MFU: the share of the chips' peak that the FLOPs a model needs make up (Chowdhery et al. 2022).
+
+    `peak_flops` is of one chip, in FLOP/s. PaLM 540B on 6,144 TPU v4 at 238.3 thousand tokens a second:
+
+    >>> flops_per_token = palm_flops_per_token(540.35e9, 118, 48, 256, 2048)
+    >>> round(model_flops_utilization(238.3e3, flops_per_token, 6144, 275e12), 4)
+    0.4623
+    """
+    return tokens_per_second * flops_per_token / (num_chips * peak_flops)

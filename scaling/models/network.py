@@ -1,0 +1,84 @@
+"""From a shape to a network that runs: two pure functions, defined by Flax modules and free of them above this line."""
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+from flax import nnx
+
+from scaling.models import Shape
+from scaling.models.modules import Context, make_module
+from scaling.parametrization import parametrized_layers
+
+Variables = dict[str, Any]
+
+
+class Outputs(NamedTuple):
+    """What a network says of a batch.
+
+    Attributes:
+      logits: [B, K], or [B, T, V] where tokens are predicted.
+      auxiliary: (loss weight, logits) of auxiliary classifiers, in training.
+      penalty: to add to the loss in training: routed experts' balance; 0 for other networks.
+    """
+
+    logits: jax.Array
+    auxiliary: tuple[tuple[float, jax.Array], ...]
+    penalty: jax.Array | float
+
+
+class Model(NamedTuple):
+    """A network as two pure functions.
+
+    Attributes:
+      init: key → variables, `{"params": …, "state": …}` of plain nested dicts of arrays.
+      apply: (variables, inputs, train, key) → (Outputs, state); `taps`, a dict, receives every layer's output by path.
+    """
+
+    init: Callable[[jax.Array], Variables]
+    apply: Callable[..., tuple[Outputs, Mapping[str, Any]]]
+
+
+@functools.lru_cache(maxsize=32)
+def build(shape: Shape) -> Model:
+    """Returns the network of a shape, under its parametrisation."""
+    layers, dims = parametrized_layers(shape), shape.task.dims
+
+    def define(key: jax.Array) -> nnx.Module:
+        return make_module(layers, dims, key)
+
+    graph = _split(nnx.eval_shape(lambda: define(jax.random.key(0))))[0]
+
+    def init(key: jax.Array) -> Variables:
+        _, params, state = _split(define(key))
+        return {"params": params, "state": state}
+
+    def apply(
+        variables: Variables,
+        inputs: Any,
+        *,
+        train: bool,
+        key: jax.Array | None,
+        taps: dict[str, jax.Array] | None = None,
+    ) -> tuple[Outputs, Mapping[str, Any]]:
+        module: Any = nnx.merge(graph, nnx.State(variables["params"]), nnx.State(variables["state"]))
+        context = Context(train=train, key=key, taps=taps)
+        if shape.task.image_shape:
+            inputs = inputs.reshape(inputs.shape[0], *dims)
+        logits = module(inputs, context)
+        return Outputs(logits, tuple(context.auxiliary), sum(context.penalties, start=0.0)), _split(module)[2]
+
+    return Model(init, apply)
+
+
+def abstract_variables(shape: Shape) -> Variables:
+    """Returns a network's variables as shapes and dtypes, without making an array."""
+    return jax.eval_shape(build(shape).init, jax.random.key(0))
+
+
+def _split(module: nnx.Module) -> tuple[Any, dict[str, Any], dict[str, Any]]:
+    """Returns a module's definition, its parameters and its other state, the last two as plain nested dicts."""
+    parts: Any = nnx.split(module, nnx.Param, ...)
+    graph, params, state = parts
+    return graph, nnx.to_pure_dict(params), nnx.to_pure_dict(state)

@@ -1,0 +1,93 @@
+"""What a network is trained for: classes of examples, or tokens: the next, the masked ones, or in a permuted order.
+
+Dims: B batch, T tokens, K classes, V vocabulary.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from scaling.models import TaskShape
+from scaling.models.network import Outputs
+
+# Of masked language modelling (Devlin et al. 2018): the share of tokens to predict, and how many of these the network
+# sees as the mask token, as a random token, or as they are.
+MASKED_SHARE, SHOWN_AS_MASK, SHOWN_AT_RANDOM = 0.15, 0.8, 0.1
+
+# Of permutation language modelling (Yang et al. 2019): one token in six, the last ones of the order, is predicted.
+PREDICTED_SHARE = 1 / 6
+
+
+class Batch(NamedTuple):
+    """What one step learns from.
+
+    Attributes:
+      inputs: of the network: numbers [B, …], tokens [B, T], or a dict of tokens and what is said of them.
+      targets: [B] classes or [B, T] tokens.
+      weights: like targets: 1 where the loss counts, else 0; None for everywhere.
+    """
+
+    inputs: Any
+    targets: jax.Array
+    weights: jax.Array | None
+
+
+def make_batch(task: TaskShape, inputs: jax.Array, labels: jax.Array, key: jax.Array) -> Batch:
+    """Returns inputs and targets of a task's objective.
+
+    Args:
+      task: with the objective.
+      inputs: [B, …] examples; tokens [B, T + 1] for `next_token`, whose last ones are targets alone; else [B, T].
+      labels: [B] classes; ignored where tokens are predicted.
+      key: draws masks and permutations.
+    """
+    match task.objective:
+        case "next_token":
+            return Batch(inputs[:, :-1], inputs[:, 1:], None)
+        case "masked":
+            return _mask(task, inputs, key)
+        case "permuted":
+            ranks = jnp.argsort(jax.random.uniform(key, inputs.shape), axis=-1)  # [B, T], a permutation a row
+            first_predicted = round(inputs.shape[1] * (1 - PREDICTED_SHARE))
+            weights = (ranks >= first_predicted).astype(jnp.float32)
+            return Batch({"tokens": inputs, "ranks": ranks}, inputs, weights)
+        case _:
+            return Batch(inputs, labels, None)
+
+
+def _mask(task: TaskShape, tokens: jax.Array, key: jax.Array) -> Batch:
+    """Returns tokens of which some are hidden; the vocabulary's last token is the mask."""
+    assert task.vocab_size is not None  # noqa: S101  (tokens have a vocabulary)
+    chosen_key, how_key, token_key = jax.random.split(key, 3)
+    chosen = jax.random.uniform(chosen_key, tokens.shape) < MASKED_SHARE  # [B, T]
+    how = jax.random.uniform(how_key, tokens.shape)
+    random = jax.random.randint(token_key, tokens.shape, 0, task.vocab_size - 1)
+    shown = jnp.where(how < SHOWN_AS_MASK, task.vocab_size - 1, tokens)
+    shown = jnp.where((how >= SHOWN_AS_MASK) & (how < SHOWN_AS_MASK + SHOWN_AT_RANDOM), random, shown)
+    return Batch(jnp.where(chosen, shown, tokens), tokens, chosen.astype(jnp.float32))
+
+
+def nats(logits: jax.Array, targets: jax.Array) -> jax.Array:
+    """Returns negative log-likelihoods like targets, of logits with classes last."""
+    return optax.softmax_cross_entropy_with_integer_labels(logits, targets)
+
+
+def training_loss(outputs: Outputs, batch: Batch) -> jax.Array:
+    """Returns the mean negative log-likelihood, with what auxiliary classifiers and experts add."""
+
+    def mean(logits: jax.Array) -> jax.Array:
+        losses = nats(logits, batch.targets)
+        if batch.weights is None:
+            return losses.mean()
+        return (losses * batch.weights).sum() / jnp.maximum(batch.weights.sum(), 1.0)
+
+    return sum((weight * mean(logits) for weight, logits in outputs.auxiliary), mean(outputs.logits) + outputs.penalty)
+
+
+def evaluation_sums(outputs: Outputs, batch: Batch) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Returns (summed loss in nats, number predicted right, number of predictions)."""
+    weights = jnp.ones(batch.targets.shape) if batch.weights is None else batch.weights
+    right = outputs.logits.argmax(-1) == batch.targets
+    return (nats(outputs.logits, batch.targets) * weights).sum(), (right * weights).sum(), weights.sum()

@@ -1,0 +1,46 @@
+"""Parameters of a network: by named group, by role, and under the conventions that scaling laws count N by."""
+
+from scaling.models import Shape, make_layers
+from scaling.models.layers import walk
+from scaling.models.sequence_layers import TiedReadout
+
+# Lookup tables, which `non_embedding` leaves out.
+TABLE_GROUPS = ("embedding", "positions")
+
+
+def count_params(shape: Shape) -> dict[str, int]:
+    """Returns parameters by group; their sum is the total."""
+    counts: dict[str, int] = {}
+    for visit in walk(make_layers(shape), shape.task.dims):
+        for weight in visit.layer.weights(visit.dims).values():
+            counts[weight.group] = counts.get(weight.group, 0) + weight.size * visit.copies
+    return counts
+
+
+def count_by_convention(shape: Shape, convention: str) -> int:
+    """Returns N as a convention counts it.
+
+    `total` is every trainable number; `non_embedding` leaves out the tables of tokens and positions (Kaplan et al.
+    2020); `matmul` is every entry of a matrix that activations are multiplied by, once for each use of a tied table.
+    """
+    total = 0
+    for visit in walk(make_layers(shape), shape.task.dims):
+        for weight in visit.layer.weights(visit.dims).values():
+            counts = {
+                "total": True,
+                "non_embedding": weight.group not in TABLE_GROUPS,
+                "matmul": weight.is_matmul,
+            }[convention]
+            total += weight.size * visit.copies if counts else 0
+        if convention == "matmul" and isinstance(visit.layer, TiedReadout):
+            total += visit.dims[-1] * visit.layer.vocab_size
+    return total
+
+
+def count_active(shape: Shape) -> int:
+    """Returns the parameters that one example uses: all but the experts that it is not routed to."""
+    return sum(
+        round(weight.size * weight.active) * visit.copies
+        for visit in walk(make_layers(shape), shape.task.dims)
+        for weight in visit.layer.weights(visit.dims).values()
+    )
