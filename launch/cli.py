@@ -216,6 +216,10 @@ def models(options: argparse.Namespace) -> int:
     from launch.text import render_table
     from scaling.models import FAMILIES
 
+    if options.coordinate_check:
+        return _check_coordinates(options)
+    if options.out:
+        raise InputError(f"--out {options.out}: is for the figure of --coordinate-check; add that, or leave --out out")
     if options.preset and (options.family or options.params):
         raise InputError("--preset names a network of its own; leave --family and --params out")
     if options.preset:
@@ -237,6 +241,22 @@ def models(options: argparse.Namespace) -> int:
     else:
         print(render_description(found))
     return DONE
+
+
+def _check_coordinates(options: argparse.Namespace) -> int:
+    """Prints whether activations and their changes keep their size as a family grows; 1 where muP or CompleteP fail."""
+    if not options.family or options.preset or options.params:
+        raise InputError("--coordinate-check is of a family at small sizes of its own; give --family NAME alone")
+    from launch.coordinates import check_family, draw_check, render_check, transfers
+
+    rows, verdicts = check_family(options.family, options.assignments)
+    path = options.out or f"coordinate-check-{options.family}.svg"
+    draw_check(options.family, rows, verdicts, path)
+    if options.json:
+        _print_json({"family": options.family, "figure": path, "verdicts": verdicts})
+    else:
+        print(render_check(verdicts) + f"\n\nfigure: {path}")
+    return DONE if transfers(verdicts) else WORK_FAILED
 
 
 def _declared_study(source: str) -> dict[str, Any]:
@@ -352,6 +372,11 @@ def _parser() -> argparse.ArgumentParser:
         "--set", action="append", default=[], dest="assignments", metavar="PATH=VALUE",
         help="change model (model.depth=4), task (task.vocab_size=50257) or count (flops.attention=causal); repeatable",
     )  # fmt: skip
+    sub.add_argument(
+        "--coordinate-check", action="store_true",
+        help="train the family for a few steps at growing widths and depths: do activations keep their size?",
+    )  # fmt: skip
+    sub.add_argument("--out", metavar="FILE", help="the check's figure; default coordinate-check-NAME.svg")
     add_json(sub)
     return parser
 

@@ -1,6 +1,7 @@
 """What families and published networks look like at a size: shape, parameters by group, FLOPs by term."""
 
 import dataclasses
+import math
 import re
 import typing
 from collections.abc import Sequence
@@ -102,13 +103,16 @@ def _spec_classes() -> tuple[Any, ...]:
 
 def _assigned(description: Description, assignments: Sequence[str]) -> tuple[Any, TaskShape, Convention]:
     changed = override([description], assignments)[0]
-    task = changed.task
+    return changed.model, settle_task(changed.task), changed.flops
+
+
+def settle_task(task: TaskShape) -> TaskShape:
+    """Returns a task whose number of features or classes follows from the image shape or vocabulary that was set."""
     if task.image_shape is not None:
-        height, width, channels = task.image_shape
-        task = dataclasses.replace(task, num_features=height * width * channels)
+        task = dataclasses.replace(task, num_features=math.prod(task.image_shape))
     if task.predicts_tokens and task.vocab_size is not None:
         task = dataclasses.replace(task, num_classes=task.vocab_size)
-    return changed.model, task, changed.flops
+    return task
 
 
 def _describe(preset: str | None, spec: NetworkSpec, task: TaskShape, convention: Convention) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from jax import lax
 from scaling.cell import OptimizerSpec, ScheduleSpec, TrainingSpec
 from scaling.data.batches import batch_indices
 from scaling.models import Shape
-from scaling.models.network import Model, Variables, build
+from scaling.models.network import Model, Variables, build, compile_init
 from scaling.objectives import Batch, evaluation_sums, make_batch, training_loss
 from scaling.optim import apply_update, make_direction, make_schedule
 from scaling.parametrization import UpdateTrees, epsilon_factor, update_trees
@@ -157,7 +157,7 @@ def _make_program(shape: Shape, optimizer: OptimizerSpec, schedule: ScheduleSpec
         outputs, _ = model.apply(variables, batch.inputs, train=False, key=None)
         return evaluation_sums(outputs, batch)
 
-    return Program(jax.jit(init), jax.jit(run, donate_argnums=0), jax.jit(evaluate))
+    return Program(compile_init(init), jax.jit(run, donate_argnums=0), jax.jit(evaluate))
 
 
 def _objective_key(seed: jax.Array | int, step: jax.Array | int) -> jax.Array:
