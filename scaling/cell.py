@@ -179,6 +179,20 @@ class CosineSchedule(Spec):
 ScheduleSpec = Annotated[ConstantSchedule | CosineSchedule, Field(discriminator="kind")]
 
 
+class LayerwiseSpec(Spec):
+    """Greedy layer-wise pre-training of an MLP: each hidden layer first reconstructs its input (Bengio et al. 2006).
+
+    Attributes:
+      num_steps: of each layer, on batches like those of training.
+      peak_lr: of plain gradient descent, constant.
+      corruption: share of a layer's inputs set to 0, from which it reconstructs them all (Vincent et al. 2008).
+    """
+
+    num_steps: PositiveInt
+    peak_lr: PositiveFloat
+    corruption: Rate = 0.0
+
+
 class TrainingSpec(Spec):
     """How a gradient-trained cell spends its steps.
 
@@ -189,6 +203,7 @@ class TrainingSpec(Spec):
         once an epoch, and a batch larger than m holds several epochs.
       num_steps: optimiser steps.
       num_evaluations: evaluations on the fixed set, log-spaced in steps; the last one is at the end.
+      pretraining: before the first step, for MLPs; its FLOPs count, its examples are not counted as seen.
     """
 
     optimizer: OptimizerSpec
@@ -196,6 +211,7 @@ class TrainingSpec(Spec):
     batch_size: PositiveInt = 128
     num_steps: PositiveInt
     num_evaluations: PositiveInt = 5
+    pretraining: LayerwiseSpec | None = since(None)
 
     @model_validator(mode="after")
     def _positions_fit_32_bits(self) -> Self:

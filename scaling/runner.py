@@ -17,9 +17,10 @@ from scaling.cell import Cell, TrainingSpec
 from scaling.data.sources import Source, check_size, load_source
 from scaling.data.subsets import digest_prefixes, draw_order
 from scaling.flops import FLOPS_VERSION, count_flops
-from scaling.models import TaskShape, classical, make_shape
+from scaling.models import Shape, TaskShape, classical, make_shape
 from scaling.models.specs import NetworkSpec
 from scaling.params import count_params
+from scaling.pretraining import check_pretraining, count_pretraining_flops
 from scaling.record import Evaluation, Record, SubsetManifest
 from scaling.train import DeviceData, get_program, run_steps
 
@@ -88,11 +89,18 @@ def describe_cell(cell: Cell) -> dict[str, Any]:
     assert isinstance(cell.model, NetworkSpec)  # noqa: S101  (a cell with training holds a network)
     shape = make_shape(cell.model, task)
     seen = cell.training.num_steps * cell.training.batch_size
+    if cell.training.pretraining is not None:
+        check_pretraining(shape)
     return {
         "num_params": sum(count_params(shape).values()),
         "data_seen": seen,
-        "train_flops": seen * sum(count_flops(shape).train.values()),
+        "train_flops": _pretraining_flops(shape, cell.training) + seen * sum(count_flops(shape).train.values()),
     }
+
+
+def _pretraining_flops(shape: Shape, training: TrainingSpec) -> float:
+    spec = training.pretraining
+    return 0.0 if spec is None else count_pretraining_flops(shape, spec, training.batch_size)
 
 
 def _train_by_gradient(
@@ -111,7 +119,7 @@ def _train_by_gradient(
     order = np.zeros(source.size, np.int32)
     order[: len(indices)] = indices
     data = DeviceData(inputs, labels, jnp.asarray(order), jnp.asarray(shift), jnp.asarray(scale))
-    flops = count_flops(shape).train
+    flops, pretraining_flops = count_flops(shape).train, _pretraining_flops(shape, training)
     evaluations: list[Evaluation] = []
     diverged = False
     for step, variables, finite in run_steps(program, training, cell.data.size, cell.seed, data):
@@ -123,7 +131,7 @@ def _train_by_gradient(
         evaluation = Evaluation(
             step=step,
             data_seen=seen,
-            train_flops=seen * sum(flops.values()),
+            train_flops=pretraining_flops + seen * sum(flops.values()),
             loss=None if diverged else loss,
             metrics={} if diverged else _accuracy(correct, source),
         )
@@ -137,7 +145,8 @@ def _train_by_gradient(
         "status": "diverged" if diverged else "ok",
         "num_params": sum(params.values()),
         "params": params,
-        "flops": {term: count * evaluations[-1].data_seen for term, count in flops.items()},
+        "flops": {term: count * evaluations[-1].data_seen for term, count in flops.items()}
+        | ({"pretraining": pretraining_flops} if pretraining_flops else {}),
         "evaluations": tuple(evaluations),
         "peak_lr": training.optimizer.peak_lr,
         "batch_size": training.batch_size,

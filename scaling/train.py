@@ -10,13 +10,14 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 
-from scaling.cell import OptimizerSpec, ScheduleSpec, TrainingSpec
+from scaling.cell import LayerwiseSpec, OptimizerSpec, ScheduleSpec, TrainingSpec
 from scaling.data.batches import batch_indices
 from scaling.models import Shape
 from scaling.models.network import Model, Variables, build, compile_init
 from scaling.objectives import Batch, evaluation_sums, make_batch, training_loss
 from scaling.optim import apply_update, make_direction, make_schedule
 from scaling.parametrization import UpdateTrees, epsilon_factor, update_trees
+from scaling.pretraining import check_pretraining, pretrain_layers
 
 
 class TrainState(NamedTuple):
@@ -75,11 +76,13 @@ class Program:
 
     Attributes:
       init: seed → TrainState.
+      pretrain: (state, hyper, data) → state before the first step; None without pre-training.
       run: (state, hyper, data, stop) → state after step `stop`; donates the state.
       evaluate: (variables, inputs, labels, shift, scale) → (summed loss, number right, number of predictions).
     """
 
     init: Callable[[jax.Array], TrainState]
+    pretrain: Callable[[TrainState, Hyper, DeviceData], TrainState] | None
     run: Callable[[TrainState, Hyper, DeviceData, jax.Array], TrainState]
     evaluate: Callable[..., tuple[jax.Array, jax.Array, jax.Array]]
 
@@ -126,11 +129,17 @@ def get_program(shape: Shape, training: TrainingSpec) -> Program:
     The compiled calls take the last step as a value: a run may stop anywhere to be evaluated without a new compilation.
     """
     values_aside = training.optimizer.model_copy(update={"peak_lr": 1.0, "weight_decay": 0.0})
-    return _make_program(shape, values_aside, training.schedule, training.batch_size)
+    return _make_program(shape, values_aside, training.schedule, training.batch_size, training.pretraining)
 
 
 @functools.lru_cache(maxsize=32)
-def _make_program(shape: Shape, optimizer: OptimizerSpec, schedule: ScheduleSpec, batch_size: int) -> Program:
+def _make_program(
+    shape: Shape,
+    optimizer: OptimizerSpec,
+    schedule: ScheduleSpec,
+    batch_size: int,
+    pretraining: LayerwiseSpec | None,
+) -> Program:
     model, task = build(shape), shape.task
     factors = update_trees(shape, optimizer.kind)
     direction = make_direction(optimizer, factors.roles, epsilon_factor(shape))
@@ -140,11 +149,24 @@ def _make_program(shape: Shape, optimizer: OptimizerSpec, schedule: ScheduleSpec
         variables = model.init(jax.random.key(seed))
         return TrainState(jnp.int32(0), variables, direction.init(variables["params"]), jnp.int32(-1))
 
+    def examples_at(step: jax.Array, hyper: Hyper, data: DeviceData) -> tuple[jax.Array, jax.Array]:
+        chosen = data.order[batch_indices(step, batch_size, hyper.size, hyper.seed)]  # [B]
+        return prepare_inputs(data.inputs[chosen], data.shift, data.scale), data.labels[chosen]
+
+    def pretrain(state: TrainState, hyper: Hyper, data: DeviceData) -> TrainState:
+        assert pretraining is not None  # noqa: S101  (below, it is None only where this is not called)
+        params = pretrain_layers(
+            shape,
+            pretraining,
+            state.variables["params"],
+            lambda step: examples_at(step, hyper, data)[0],
+            jax.random.fold_in(jax.random.key(hyper.seed), 2),
+        )
+        return state._replace(variables={**state.variables, "params": params})
+
     def run(state: TrainState, hyper: Hyper, data: DeviceData, stop: jax.Array) -> TrainState:
         def body(_: Any, state: TrainState) -> TrainState:
-            chosen = data.order[batch_indices(state.step, batch_size, hyper.size, hyper.seed)]  # [B]
-            inputs = prepare_inputs(data.inputs[chosen], data.shift, data.scale)
-            batch = make_batch(task, inputs, data.labels[chosen], _objective_key(hyper.seed, state.step))
+            batch = make_batch(task, *examples_at(state.step, hyper, data), _objective_key(hyper.seed, state.step))
             return train_step(model, direction, factors, factor, state, hyper, batch)
 
         return lax.fori_loop(state.step, stop, body, state)
@@ -157,7 +179,10 @@ def _make_program(shape: Shape, optimizer: OptimizerSpec, schedule: ScheduleSpec
         outputs, _ = model.apply(variables, batch.inputs, train=False, key=None)
         return evaluation_sums(outputs, batch)
 
-    return Program(compile_init(init), jax.jit(run, donate_argnums=0), jax.jit(evaluate))
+    if pretraining is not None:
+        check_pretraining(shape)
+    first = jax.jit(pretrain, donate_argnums=0) if pretraining is not None else None
+    return Program(compile_init(init), first, jax.jit(run, donate_argnums=0), jax.jit(evaluate))
 
 
 def _objective_key(seed: jax.Array | int, step: jax.Array | int) -> jax.Array:
@@ -186,6 +211,8 @@ def run_steps(
         seed=jnp.uint32(seed),
     )
     state = program.init(jnp.uint32(seed))
+    if program.pretrain is not None:
+        state = program.pretrain(state, hyper, data)
     for stop in evaluation_steps(training.num_steps, training.num_evaluations):
         state = program.run(state, hyper, data, jnp.int32(stop))
         diverged_at = int(state.diverged_at)

@@ -69,3 +69,15 @@ def layers(shape: Shape) -> Layer:
         after=activate(),
         head=Dense(task.num_classes, role="output", group="head", term="logits"),
     )
+
+
+def hidden_paths(shape: Shape) -> list[tuple[str, ...]]:
+    """Returns where the parameters of each hidden layer are, from the first on."""
+    paths: list[tuple[str, ...]] = [("hidden", "first")]
+    for number in range(shape.depth - 1):
+        if shape.spec.proportions is not None:
+            paths.append(("hidden", f"layer_{number}", "dense"))
+        else:
+            branch = ("branch",) if shape.spec.residual else ()
+            paths.append(("hidden", "others", f"layer_{number}", *branch, "dense"))
+    return paths

@@ -156,9 +156,7 @@ def test_one_step_has_a_finite_loss_and_moves_every_array(name):
     shape = network(name)
     variables = initial(shape)
     loss = loss_of(shape, examples(shape.task), variables["state"])
-    compiled = (
-        jax.jit(jax.value_and_grad(loss, has_aux=True)).lower(variables["params"]).compile(QUICK_TO_COMPILE)
-    )
+    compiled = jax.jit(jax.value_and_grad(loss, has_aux=True)).lower(variables["params"]).compile(QUICK_TO_COMPILE)
     (value, state), gradients = compiled(variables["params"])
     assert np.isfinite(value)
     assert jax.tree.structure(state) == jax.tree.structure(variables["state"])
@@ -235,9 +233,7 @@ def test_element_wise_work_vanishes_on_a_large_decoder():
 def test_another_block_leaves_the_other_layers_initial_values_alone(name):
     spec, task = NETWORKS[name]
     shapes = [make_shape(spec.model_copy(update={"depth": depth}), task) for depth in (2, 3)]
-    shallow, deep = (
-        dict(jax.tree_util.tree_leaves_with_path(initial(s)["params"])) for s in shapes
-    )
+    shallow, deep = (dict(jax.tree_util.tree_leaves_with_path(initial(s)["params"])) for s in shapes)
     assert len(deep) > len(shallow)
     assert set(shallow) < set(deep)
     for path, value in shallow.items():
