@@ -6,7 +6,7 @@ from typing import Literal
 from scaling.models import Shape, make_layers
 from scaling.models.layers import Visit, walk
 from scaling.models.sequence_layers import Attention
-from scaling.params import count_by_convention
+from scaling.params import count_active
 
 # Raise when what `flops` and `train_flops` of a record count changes meaning.
 FLOPS_VERSION = 2
@@ -45,7 +45,7 @@ class Flops:
       train: by term: three times forward (one for each factor's gradient), less the first layer's unneeded input
         gradient.
       hardware: of a training step, with what is recomputed.
-      six_n: the rule of thumb, 6 · N with all parameters, of one token (or of an example that is one place).
+      six_n: the rule of thumb, 6 · N, with the parameters that one token uses.
       unit: `per example` or `per token`.
     """
 
@@ -77,7 +77,7 @@ def count_flops(shape: Shape, convention: Convention = DEFAULT) -> Flops:
         forward=forward,
         train=train,
         hardware=sum(train.values()) + (recomputed if convention.remat else 0.0),
-        six_n=6.0 * count_by_convention(shape, "total"),
+        six_n=6.0 * count_active(shape),
         unit="per token" if shape.task.predicts_tokens else "per example",
     )
 

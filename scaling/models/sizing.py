@@ -90,7 +90,7 @@ def find_shape(
     best = min(candidates, key=lambda rung: abs(count(*rung) - request))
     nearest_count = count(*best)
     if max(nearest_count / request, request / nearest_count) > MAX_MISS:
-        which = "smallest" if len(candidates) == 1 else "nearest"
+        which = "smallest" if all(count(*rung) > request for rung in candidates) else "nearest"
         raise InputError(
             f"model.num_params={request}: the {which} {_kind(spec)} for this task has {nearest_count} parameters "
             f"({spec.convention}); ask for about that, or change depth, aspect or task"
