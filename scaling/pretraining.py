@@ -4,6 +4,7 @@ The recipe for deep networks of sigmoids before rectifiers and better initial va
 inputs, Vincent et al. 2008). Dims: B batch, F inputs of a layer, D its width.
 """
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -94,7 +95,7 @@ def count_pretraining_flops(shape: Shape, spec: LayerwiseSpec, batch_size: int) 
     needs no gradient; the layers below cost one each: 2·(5·F·D + Σ F·D below) an example.
     """
     sizes = [shape.task.num_features, *widths(shape)]
-    products = [fan_in * width for fan_in, width in zip(sizes, sizes[1:], strict=False)]
+    products = [fan_in * width for fan_in, width in itertools.pairwise(sizes)]
     per_example = sum(2.0 * (5 * own + sum(products[:number])) for number, own in enumerate(products))
     return per_example * spec.num_steps * batch_size
 

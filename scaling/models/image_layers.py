@@ -116,7 +116,7 @@ class LocalResponseNorm(Layer):
 
 @dataclasses.dataclass(frozen=True)
 class RadialReadout(Layer):
-    """scale · negative squared distances to K fixed ±1 codes: LeNet-5's output (LeCun et al. 1998), learning nothing."""
+    """scale · negative squared distances to K fixed ±1 codes: LeNet-5's output (LeCun et al. 1998), not learnt."""
 
     num_classes: int
     scale: float = 1.0

@@ -316,7 +316,7 @@ class Visit(NamedTuple):
 
 
 def walk(root: Layer, dims: Dims, *, expand: bool = False) -> Iterator[Visit]:
-    """Yields the layers with arrays or FLOPs of their own in forward order; with `expand`, every copy of repeated ones."""
+    """Yields the layers with arrays or FLOPs of their own in forward order; with `expand`, every copy of one."""
     yield from _walk(Visit((), root, dims, 1, in_branch=False, in_auxiliary=False), expand)
 
 

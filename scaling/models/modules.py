@@ -1,4 +1,4 @@
-"""Layers as Flax modules: containers, dense layers, convolutions, normalisation and pooling.
+"""Layers as Flax modules: containers, dense layers, normalisation and what needs no arrays.
 
 Dims: B batch, H, W, C image height, width and channels, D features, K classes; `…` is any number of dims.
 """
@@ -11,12 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import nnx
-from jax import lax
 
-from scaling.models import image_layers, layers
-from scaling.models.image_layers import Padding
+from scaling.models import layers
 from scaling.models.layers import Dims, Initializer, Layer
 
 ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
@@ -88,14 +85,30 @@ def make_module(layer: Layer, dims: Dims, key: jax.Array, path: str = "") -> Any
 
     Every layer draws its initial values from its own path, so inserting one leaves the others alone.
     """
-    from scaling.models import sequence_modules  # noqa: F401  (registers its modules; it imports this one)
+    from scaling.models import image_modules, sequence_modules  # noqa: F401  (register themselves; they import this one)
 
     return MODULES[type(layer)](layer, dims, key, path)
 
 
-def rngs_at(key: jax.Array, path: str) -> nnx.Rngs:
+class Keys:
+    """The random stream of one layer, for Flax's layers, which ask for `params()`.
+
+    Flax's own streams count in a traced array, at a cost that grows with the square of the number of layers: minutes for
+    a hundred blocks.
+    """
+
+    def __init__(self, key: jax.Array) -> None:
+        self._key, self._count = key, 0
+
+    def params(self) -> jax.Array:
+        """Returns the next key."""
+        self._count += 1
+        return jax.random.fold_in(self._key, self._count)
+
+
+def rngs_at(key: jax.Array, path: str) -> Any:
     """Returns the random stream of the layer at a path."""
-    return nnx.Rngs(jax.random.fold_in(key, zlib.crc32(path.encode())))
+    return Keys(jax.random.fold_in(key, zlib.crc32(path.encode())))
 
 
 def sampler(initializer: Initializer, fan_in: int, fan_out: int) -> Callable[..., jax.Array]:
@@ -213,58 +226,18 @@ class Dense(nnx.Linear):
         return super().__call__(x if self.scale == 1.0 else self.scale * x)  # […, D]
 
 
-@implements(image_layers.Conv)
-class Conv(nnx.Module):
-    """A 2-D convolution, dense, grouped, depthwise, or with a table of connections."""
-
-    def __init__(self, layer: image_layers.Conv, dims: Dims, key: jax.Array, path: str) -> None:
-        self._layer = layer
-        self.groups = layer.num_groups(dims)
-        weights = layer.weights(dims)
-        kernel = weights["kernel"]
-        rngs = rngs_at(key, path)
-        self.kernel = nnx.Param(sampler(layer.init, kernel.fan_in, kernel.fan_out)(rngs.params(), kernel.shape))
-        if layer.bias:
-            self.bias = nnx.Param(jnp.zeros(weights["bias"].shape))
-
-    def __call__(self, x: jax.Array, context: Context) -> jax.Array:
-        kernel = self.kernel[...]
-        if self._layer.connections is not None:
-            kernel = _dense_kernel(kernel, self._layer.connections, x.shape[-1])
-        y = lax.conv_general_dilated(
-            x,
-            kernel,
-            window_strides=(self._layer.stride, self._layer.stride),
-            padding=_both_sides(self._layer.padding),
-            dimension_numbers=("NHWC", "HWIO", "NHWC"),
-            feature_group_count=self.groups,
-        )  # [B, H, W, C]
-        return y + self.bias[...].reshape(1, 1, 1, -1) if self._layer.bias else y
-
-
-def _dense_kernel(values: jax.Array, connections: tuple[tuple[int, ...], ...], channels: int) -> jax.Array:
-    """Returns [kh, kw, C, maps] with the connections' [n, kh, kw] in their places, else 0."""
-    rows = np.array([channel for seen in connections for channel in seen])
-    columns = np.array([number for number, seen in enumerate(connections) for _ in seen])
-    empty = jnp.zeros((channels, len(connections), *values.shape[1:]), values.dtype)
-    return jnp.transpose(empty.at[rows, columns].set(values), (2, 3, 0, 1))
-
-
-def _both_sides(padding: Padding) -> Any:
-    return [(padding, padding)] * 2 if isinstance(padding, int) else padding
-
-
 @implements(layers.Norm)
 def make_norm(layer: layers.Norm, dims: Dims, key: jax.Array, path: str) -> nnx.Module:
     """Returns the module of a normalisation."""
-    return {"batch": BatchNorm, "layer": LayerNorm, "group": GroupNorm, "rms": RMSNorm}[layer.kind](layer, dims[-1])
+    modules = {"batch": BatchNorm, "layer": LayerNorm, "group": GroupNorm, "rms": RMSNorm}
+    return modules[layer.kind](layer, dims[-1], rngs_at(key, path))
 
 
 class BatchNorm(nnx.BatchNorm):
     """Batch normalisation, whose running statistics follow the batches of training."""
 
-    def __init__(self, layer: layers.Norm, channels: int) -> None:
-        super().__init__(channels, epsilon=layer.epsilon, momentum=0.9, use_scale=layer.use_gain, rngs=nnx.Rngs(0))
+    def __init__(self, layer: layers.Norm, channels: int, rngs: Any) -> None:
+        super().__init__(channels, epsilon=layer.epsilon, momentum=0.9, use_scale=layer.use_gain, rngs=rngs)
 
     def __call__(self, x: jax.Array, context: Context) -> jax.Array:  # type: ignore[override]
         return super().__call__(x, use_running_average=not context.train)
@@ -273,8 +246,8 @@ class BatchNorm(nnx.BatchNorm):
 class LayerNorm(nnx.LayerNorm):
     """Layer normalisation over channels."""
 
-    def __init__(self, layer: layers.Norm, channels: int) -> None:
-        super().__init__(channels, epsilon=layer.epsilon, use_scale=layer.use_gain, rngs=nnx.Rngs(0))
+    def __init__(self, layer: layers.Norm, channels: int, rngs: Any) -> None:
+        super().__init__(channels, epsilon=layer.epsilon, use_scale=layer.use_gain, rngs=rngs)
 
     def __call__(self, x: jax.Array, context: Context) -> jax.Array:  # type: ignore[override]
         return super().__call__(x)
@@ -283,9 +256,9 @@ class LayerNorm(nnx.LayerNorm):
 class GroupNorm(nnx.GroupNorm):
     """Normalisation over places and groups of channels."""
 
-    def __init__(self, layer: layers.Norm, channels: int) -> None:
+    def __init__(self, layer: layers.Norm, channels: int, rngs: Any) -> None:
         groups = layer.groups_of(channels)
-        super().__init__(channels, num_groups=groups, epsilon=layer.epsilon, use_scale=layer.use_gain, rngs=nnx.Rngs(0))
+        super().__init__(channels, num_groups=groups, epsilon=layer.epsilon, use_scale=layer.use_gain, rngs=rngs)
 
     def __call__(self, x: jax.Array, context: Context) -> jax.Array:  # type: ignore[override]
         return super().__call__(x)
@@ -294,29 +267,11 @@ class GroupNorm(nnx.GroupNorm):
 class RMSNorm(nnx.RMSNorm):
     """Division by the root mean square over channels."""
 
-    def __init__(self, layer: layers.Norm, channels: int) -> None:
-        super().__init__(channels, epsilon=layer.epsilon, use_scale=layer.use_gain, rngs=nnx.Rngs(0))
+    def __init__(self, layer: layers.Norm, channels: int, rngs: Any) -> None:
+        super().__init__(channels, epsilon=layer.epsilon, use_scale=layer.use_gain, rngs=rngs)
 
     def __call__(self, x: jax.Array, context: Context) -> jax.Array:  # type: ignore[override]
         return super().__call__(x)
-
-
-@implements(image_layers.Affine)
-class Affine(nnx.Module):
-    """gain · x + bias."""
-
-    def __init__(self, layer: image_layers.Affine, dims: Dims, key: jax.Array, path: str) -> None:
-        weights = layer.weights(dims)
-        if "scale" in weights:
-            self.scale = nnx.Param(jnp.ones(weights["scale"].shape))
-        self.bias = nnx.Param(jnp.zeros(weights["bias"].shape))
-
-    def __call__(self, x: jax.Array, context: Context) -> jax.Array:
-        def spread(vector: jax.Array) -> jax.Array:
-            return vector.reshape((1,) * (x.ndim - vector.ndim) + vector.shape)
-
-        gained = x * spread(self.scale[...]) if hasattr(self, "scale") else x
-        return gained + spread(self.bias[...])
 
 
 # --- layers without arrays ------------------------------------------------------------------------------------------
@@ -332,58 +287,22 @@ class Plain(nnx.Module):
         return FUNCTIONS[type(self._layer)](self._layer, x, context, self._path)
 
 
-def _pool(layer: image_layers.Pool, x: jax.Array, context: Context, path: str) -> jax.Array:
-    window, stride = (layer.window,) * 2, (layer.stride,) * 2
-    padding = _both_sides(layer.padding)
-    if padding == "CEIL":
-        outside = [(-(side - layer.window) % layer.stride) for side in x.shape[1:3]]
-        padding = [(0, extra) for extra in outside]
-    if layer.kind == "max":
-        return nnx.max_pool(x, window, stride, padding)
-    mean = nnx.avg_pool(x, window, stride, padding, count_include_pad=layer.count_padding)
-    return mean if layer.kind == "mean" else mean * float(layer.window**2)
-
-
 def _global_pool(layer: layers.GlobalPool, x: jax.Array, context: Context, path: str) -> jax.Array:
     if layer.kind == "mean":
         return x.mean(axis=tuple(range(1, x.ndim - 1)))  # [B, C]
     return x[:, 0] if layer.kind == "first" else x[:, -1]
 
 
-def _adaptive_pool(layer: image_layers.AdaptivePool, x: jax.Array, context: Context, path: str) -> jax.Array:
-    def shares(side: int) -> np.ndarray:
-        places = np.arange(side)[None]
-        cell = np.arange(layer.size)[:, None]
-        inside = (places >= cell * side // layer.size) & (places < -(-(cell + 1) * side // layer.size))
-        return (inside / inside.sum(axis=1, keepdims=True)).astype(np.float32)
-
-    return jnp.einsum("bhwc,ih,jw->bijc", x, shares(x.shape[1]), shares(x.shape[2]))
+FUNCTIONS: dict[type[Layer], Callable[..., jax.Array]] = {}
 
 
-def _local_response(layer: image_layers.LocalResponseNorm, x: jax.Array, context: Context, path: str) -> jax.Array:
-    before = layer.size // 2
-    sides = [(0, 0), (0, 0), (0, 0), (before, layer.size - 1 - before)]
-    sums = lax.reduce_window(jnp.square(x), 0.0, lax.add, (1, 1, 1, layer.size), (1, 1, 1, 1), sides)
-    return x / (layer.k + layer.alpha / layer.size * sums) ** layer.beta
+def compute(layer: type[Layer], function: Callable[..., jax.Array]) -> None:
+    """Names a function of (layer, x, context, path) as the implementation of a layer without arrays."""
+    FUNCTIONS[layer] = function
+    MODULES[layer] = Plain
 
 
-def _radial_readout(layer: image_layers.RadialReadout, x: jax.Array, context: Context, path: str) -> jax.Array:
-    """The paper draws its codes as pictures of the digits; these are as far apart, and drawn once by a fixed seed."""
-    codes = np.random.default_rng(1998).choice([-1.0, 1.0], size=(layer.num_classes, x.shape[-1])).astype(np.float32)
-    distances = jnp.square(x[:, None] - codes[None]).sum(axis=-1)  # [B, K]
-    return -distances if layer.scale == 1.0 else -layer.scale * distances
-
-
-FUNCTIONS: dict[type[Layer], Callable[..., jax.Array]] = {
-    layers.Activation: lambda layer, x, context, path: ACTIVATIONS[layer.kind](x),
-    layers.Dropout: lambda layer, x, context, path: context.drop(x, layer.rate, path),
-    layers.Flatten: lambda layer, x, context, path: x.reshape(x.shape[0], -1),
-    image_layers.Pool: _pool,
-    layers.GlobalPool: _global_pool,
-    image_layers.AdaptivePool: _adaptive_pool,
-    image_layers.LocalResponseNorm: _local_response,
-    image_layers.RadialReadout: _radial_readout,
-}
-
-for _layer in FUNCTIONS:
-    implements(_layer)(Plain)
+compute(layers.Activation, lambda layer, x, context, path: ACTIVATIONS[layer.kind](x))
+compute(layers.Dropout, lambda layer, x, context, path: context.drop(x, layer.rate, path))
+compute(layers.Flatten, lambda layer, x, context, path: x.reshape(x.shape[0], -1))
+compute(layers.GlobalPool, _global_pool)
