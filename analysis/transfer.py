@@ -20,7 +20,7 @@ Rows = Sequence[Mapping[str, Any]]
 
 
 def mean_losses(rows: Rows) -> dict[tuple[str, str], dict[int, dict[float, float]]]:
-    """Returns the mean loss over seeds by (parametrisation, axis), size and learning rate; infinite where one diverged."""
+    """Returns mean losses over seeds by (parametrisation, axis), size and learning rate; infinite if one diverged."""
     found: dict[Any, Any] = {}
     for row in rows:
         curve = found.setdefault((row["parametrization"], row["axis"]), {}).setdefault(row["value"], {})
@@ -68,7 +68,7 @@ def find_optima(rows: Rows) -> list[dict[str, Any]]:
 
 
 def plot_transfer(rows: Rows, title: str) -> Figure:
-    """Returns the loss against the learning rate, a panel a parametrisation and axis, a line a size, its optimum marked."""
+    """Returns loss against learning rate: a panel a parametrisation and axis, a line a size, a dot its optimum."""
     from matplotlib.colors import LinearSegmentedColormap
     from matplotlib.figure import Figure
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
@@ -95,6 +95,7 @@ def plot_transfer(rows: Rows, title: str) -> Figure:
             ]
             for panel, scheme in zip(panels, by_axis[axis], strict=False):
                 sizes = sorted(curves[scheme, axis])
+                panel.axvline(optima[scheme, axis, sizes[0]]["peak_lr"], color="#555555", ls=":", lw=1.0, zorder=1)
                 for rank, value in enumerate(sizes):
                     curve = curves[scheme, axis][value]
                     colour = shades(rank / max(1, len(sizes) - 1))
@@ -104,12 +105,12 @@ def plot_transfer(rows: Rows, title: str) -> Figure:
                     panel.plot(best["peak_lr"], best["loss"], "o", color=colour, ms=7, mec="white", mew=1.0, zorder=4)
                 panel.set(xscale="log", xlabel="peak learning rate")
                 panel.set_ylim(min(finite) - 0.05 * (np.median(finite) - min(finite)), _ceiling(finite))
-                panel.xaxis.set_major_locator(LogLocator(base=10.0))
+                panel.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
                 panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
                 panel.xaxis.set_minor_formatter(NullFormatter())
                 panel.set_title(f"{NAMES_OF_PARAMETRIZATIONS[scheme]}, over {axis}", loc="left", fontsize=10.5)
             panels[0].set_ylabel("final training loss (nats)")
-            panels[0].legend(title=axis, frameon=False, loc="upper left", fontsize=9)
+            panels[len(by_axis[axis]) - 1].legend(title=axis, frameon=False, loc="upper left", fontsize=9)
         figure.suptitle(title, x=0.01, ha="left", fontsize=11)
     return figure
 

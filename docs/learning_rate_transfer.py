@@ -3,12 +3,13 @@
     python docs/learning_rate_transfer.py
 
 Multilayer perceptrons learn what a random network says of random numbers, each example seen once, so that there is no
-overfitting and the training loss is the loss. Expected: over eight times the width, the best learning rate of the
-standard parametrisation falls by about three octaves, and that of μP stays; over eight times the depth likewise, with
-CompleteP. A few minutes on two cores.
+overfitting and the training loss is the loss. Expected: the best learning rate of the standard parametrisation halves
+whenever the width doubles, and that of μP stays; over eight times the depth that of the standard one falls by an octave
+or more while its networks learn less, and that of CompleteP stays. Three minutes on two cores.
 """
 
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +18,7 @@ from analysis.plots import save_figure
 from analysis.transfer import find_optima, plot_transfer
 from launch.text import render_table
 from scaling.cell import AdamSpec, CosineSchedule
+from scaling.coordinates import Axis
 from scaling.models import TaskShape
 from scaling.models.specs import MLPSpec
 from scaling.transfer import sweep_learning_rates
@@ -25,12 +27,15 @@ NUM_FEATURES, NUM_CLASSES, TEACHER_WIDTH = 32, 10, 64
 NUM_STEPS, BATCH_SIZE = 150, 64
 
 TASK = TaskShape(num_features=NUM_FEATURES, vocab_size=None, num_classes=NUM_CLASSES)
-OVER_WIDTH = (MLPSpec(width=64, depth=3), (64, 128, 256, 512), ("standard", "mup"))
-OVER_DEPTH = (
-    MLPSpec(width=64, depth=2, residual=True, normalization="layer"),
-    (2, 4, 8, 16),
-    ("standard", "completep"),
-)
+LEARNING_RATES = [2.0 ** (power / 2) for power in range(-21, -8)]  # a step is √2
+SWEEPS: dict[Axis, tuple[MLPSpec, tuple[int, ...], tuple[str, str]]] = {
+    "width": (MLPSpec(width=64, depth=3, activation="tanh"), (64, 128, 256, 512), ("standard", "mup")),
+    "depth": (
+        MLPSpec(width=64, depth=2, activation="tanh", residual=True),
+        (2, 4, 8, 16),
+        ("standard", "completep"),
+    ),
+}
 
 
 def teach(num_examples: int) -> tuple[jax.Array, jax.Array]:
@@ -41,18 +46,18 @@ def teach(num_examples: int) -> tuple[jax.Array, jax.Array]:
     return numbers, (hidden @ jax.random.normal(keys[2], (TEACHER_WIDTH, NUM_CLASSES))).argmax(-1)
 
 
-def main() -> None:
-    """Trains the sweeps, prints where the optima lie, and writes the figure."""
+def sweep() -> list[dict[str, Any]]:
+    """Returns the final losses of all sizes and learning rates, under all parametrisations."""
     inputs, labels = teach(NUM_STEPS * BATCH_SIZE)
     rows = []
-    for axis, (spec, values, schemes) in {"width": OVER_WIDTH, "depth": OVER_DEPTH}.items():
+    for axis, (spec, values, schemes) in SWEEPS.items():
         for scheme in schemes:
             rows += sweep_learning_rates(
                 spec.model_copy(update={"parametrization": scheme}),
                 TASK,
                 axis,
                 values,
-                [2.0**power for power in range(-12, -2)],
+                LEARNING_RATES,
                 optimizer=AdamSpec(peak_lr=1.0),
                 inputs=inputs,
                 labels=labels,
@@ -60,8 +65,14 @@ def main() -> None:
                 batch_size=BATCH_SIZE,
                 schedule=CosineSchedule(),
             )
+    return rows
+
+
+def main() -> None:
+    """Trains the sweeps, prints where the optima lie, and writes the figure."""
+    rows = sweep()
     print(render_table(find_optima(rows)))
-    title = "Multilayer perceptrons on a random teacher: the best learning rate of each size (dots)"
+    title = "Best learning rate of each size (dots), beside the smallest's (dotted): perceptrons, random teacher"
     save_figure(plot_transfer(rows, title), str(Path(__file__).with_suffix(".png")))
 
 

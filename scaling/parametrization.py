@@ -5,8 +5,8 @@ layers, `update_trees` its learning-rate and weight-decay factors into a tree li
 optimiser only multiply. At base width and depth every factor is 1: all parametrisations are the standard one there.
 
 Symbols: m_in, m_out, inputs of an output and outputs of an array over those of the same array at base width; m_L,
-residual layers over those at base depth; a, the exponent of depth: 1 for CompleteP (Dey et al. 2025), absent in μP (Yang
-et al. 2022) and standard.
+residual layers over those at base depth; a, the exponent of depth: 1 for CompleteP (Dey et al. 2025), absent in μP
+(Yang et al. 2022) and standard.
 """
 
 import dataclasses
@@ -58,8 +58,8 @@ def multipliers(
     A change of the output by as much as the output itself, at every width, fixes the learning rate. A sign-like update
     of a matrix adds up coherently over its fan-in: 1 / m_in. Gradients of hidden values fall as 1 / m_out of the
     readout, so plain gradient descent needs m_out / m_in. The readout starts as at base width and is divided by m_in.
-    In a residual branch, whose output is multiplied by m_L^-a, every block should change the sum by 1 / m_L: m_L^(a-1) for
-    sign-like updates, and m_L^(2a-1) for gradient descent, whose gradients the branch multiplier shrinks too.
+    In a residual branch, whose output is multiplied by m_L^-a, every block should change the sum by 1 / m_L: m_L^(a-1)
+    for sign-like updates, and m_L^(2a-1) for gradient descent, whose gradients the branch multiplier shrinks too.
 
     Args:
       scheme: `standard`, `mup` or `completep`.

@@ -50,9 +50,10 @@ def sweep_learning_rates(
       values: to try; the first one is the base, where every parametrisation is the standard one.
       learning_rates: peaks to try, all in one program.
       optimizer: the rule; its own peak learning rate is not used.
-      inputs, labels: examples, [n, …] and [n], passed in order: step s sees those from s · batch_size on, and begins
-        again at the end.
-      num_steps, batch_size: of each run.
+      inputs: [n, …] examples, seen in order: step s takes those from s · batch_size on, and begins again at the end.
+      labels: [n], theirs.
+      num_steps: of each run.
+      batch_size: examples of each step.
       seeds: of initial values.
       schedule: of the learning rate; constant by default.
     """

@@ -93,8 +93,8 @@ def make_module(layer: Layer, dims: Dims, key: jax.Array, path: str = "") -> Any
 class Keys:
     """The random stream of one layer, for Flax's layers, which ask for `params()`.
 
-    Flax's own streams count in a traced array, at a cost that grows with the square of the number of layers: minutes for
-    a hundred blocks.
+    Flax's own streams count in a traced array, at a cost that grows with the square of the number of layers: minutes
+    for a hundred blocks.
     """
 
     def __init__(self, key: jax.Array) -> None:
