@@ -27,7 +27,7 @@ NUM_FEATURES, NUM_CLASSES, TEACHER_WIDTH = 32, 10, 64
 NUM_STEPS, BATCH_SIZE = 150, 64
 
 TASK = TaskShape(num_features=NUM_FEATURES, vocab_size=None, num_classes=NUM_CLASSES)
-LEARNING_RATES = [2.0 ** (power / 2) for power in range(-21, -8)]  # a step is √2
+LEARNING_RATES = [2.0 ** (power / 2) for power in range(-23, -8)]  # a step is √2
 SWEEPS: dict[Axis, tuple[MLPSpec, tuple[int, ...], tuple[str, str]]] = {
     "width": (MLPSpec(width=64, depth=3, activation="tanh"), (64, 128, 256, 512), ("standard", "mup")),
     "depth": (

@@ -212,7 +212,7 @@ def report(options: argparse.Namespace) -> int:
 
 def models(options: argparse.Namespace) -> int:
     """Shows a model family at a size, or a published network: shape, parameters and FLOPs."""
-    from launch.models import describe_family, describe_preset, list_families, parse_count, render_description
+    from launch.models import describe_family, describe_preset, list_networks, parse_count, render_description
     from launch.text import render_table
     from scaling.models import FAMILIES
 
@@ -224,13 +224,13 @@ def models(options: argparse.Namespace) -> int:
         raise InputError("--preset names a network of its own; leave --family and --params out")
     if options.preset:
         found = describe_preset(options.preset, options.assignments)
-    elif options.family and (options.params or options.assignments or options.family not in FAMILIES):
+    elif options.family and (options.params or options.assignments or options.family not in (*FAMILIES, "classical")):
         size = parse_count(options.params) if options.params else None
         found = describe_family(options.family, size, options.assignments)
     else:
         if options.params:
             raise InputError(f"--params {options.params}: of which family? add --family, for example --family mlp")
-        rows = list_families(options.family)
+        rows = list_networks(options.family)
         if options.json:
             _print_json(rows)
         else:

@@ -40,10 +40,10 @@ class Scale(NamedTuple):
 # and 64 tokens.
 SCALES = {
     "mlp": Scale(1, 1),
-    "convnet": Scale(3_000, 30),
-    "resnet": Scale(350, 150),
-    "inception": Scale(1_700, 220),
-    "xception": Scale(2_800, 370),
+    "convnet": Scale(50, 30),
+    "resnet": Scale(22, 150),
+    "inception": Scale(6.5, 220),
+    "xception": Scale(0.7, 370),
     "lstm": Scale(8, 64),
     "transformer": Scale(12, 64),
     "vit": Scale(12, 64),

@@ -169,8 +169,14 @@ def _describe_classical(spec: Any, task: TaskShape, convention: Convention) -> d
     }
 
 
-def list_families(kind: str | None = None) -> list[dict[str, Any]]:
-    """Returns a row for each published network, of one family or of all."""
+def list_networks(kind: str | None = None) -> list[dict[str, Any]]:
+    """Returns a row for each published network, of one family or of all; for `classical`, scikit-learn's families."""
+    if kind == "classical":
+        kinds = (str(cls.model_fields["kind"].default) for cls in _spec_classes())
+        found = (describe_family(kind, None, []) for kind in kinds if kind not in FAMILIES)
+        return [
+            {"family": row["family"], "parameters": row["num_params"] and row["num_params"]["total"]} for row in found
+        ]
     rows = []
     for name, preset in all_presets().items():
         family = str(type(preset.spec).model_fields["kind"].default)

@@ -19,6 +19,7 @@ def plan_cells(study: Study, store: Store | None) -> list[dict[str, Any]]:
     for series in study.series:
         for cell in series.cells:
             name = cell.fingerprint()
+            counts = describe_cell(cell)
             rows.append(
                 {
                     "cell": name,
@@ -26,8 +27,8 @@ def plan_cells(study: Study, store: Store | None) -> list[dict[str, Any]]:
                     "family": cell.model.kind,
                     "seed": cell.seed,
                     "data_unique": cell.data.size,
-                    **describe_cell(cell),
-                    "core_seconds": estimate_seconds(cell),
+                    **counts,
+                    "core_seconds": estimate_seconds(cell, counts["train_flops"]),
                     "done": store is not None and store.is_complete(name),
                 }
             )

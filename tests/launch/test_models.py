@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from launch.cli import main
-from launch.models import describe_family, describe_preset, list_families, parse_count, render_description
+from launch.models import describe_family, describe_preset, list_networks, parse_count, render_description
 from scaling.models import FAMILIES, all_presets
 from scaling.spec import InputError
 
@@ -52,7 +52,7 @@ def test_sizes_are_near_the_request_and_grow_with_it(family):
 def test_published_networks_are_listed_with_their_sizes(capsys):
     rows = json.loads(printed(capsys, "--json"))
     assert {row["preset"] for row in rows} == set(all_presets())
-    assert {row["family"] for row in list_families("vit")} == {"vit"}
+    assert {row["family"] for row in list_networks("vit")} == {"vit"}
     assert "resnet50" in printed(capsys)
 
 
@@ -80,6 +80,10 @@ def test_counts_can_be_asked_for_by_convention():
 def test_learners_without_a_size_to_ask_for_show_what_is_known(capsys):
     assert "7,850 parameters" in printed(capsys, "--family", "logistic_regression")
     assert "follows from the data" in printed(capsys, "--family", "random_forest")
+    rows = {row["family"]: row["parameters"] for row in json.loads(printed(capsys, "--family", "classical", "--json"))}
+    assert rows["logistic_regression"] == rows["linear_svm"] == 7850
+    assert rows["naive_bayes"] == 2 * 784 * 10 + 9
+    assert rows["rbf_svm"] is rows["random_forest"] is rows["gradient_boosting"] is None
 
 
 @pytest.mark.parametrize(
