@@ -34,6 +34,7 @@ class Convention:
 
 
 DEFAULT = Convention()
+EVERY_TERM = Convention(embedding=True, softmax=True, norms=True)  # what records keep, for any convention afterwards
 
 
 @dataclasses.dataclass(frozen=True)

@@ -79,7 +79,8 @@ class SubsetManifest(Spec):
 class Record(Spec):
     """What one finished cell measured; the only thing the analysis reads.
 
-    Counts are raw: parameters by named group, training FLOPs by named term of the last evaluation's `train_flops`.
+    Counts are raw: parameters by named group, training FLOPs of the whole run by named term, also those that
+    `train_flops` leaves out (lookups as products, softmax, norms: see `scaling.flops.DEFAULT`).
     Fields are None where a family has no such count; `flops_version` names the accounting.
     """
 

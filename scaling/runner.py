@@ -16,7 +16,7 @@ import numpy as np
 from scaling.cell import Cell, TrainingSpec
 from scaling.data.sources import Source, check_size, load_source
 from scaling.data.subsets import digest_prefixes, draw_order
-from scaling.flops import FLOPS_VERSION, count_flops
+from scaling.flops import EVERY_TERM, FLOPS_VERSION, count_flops
 from scaling.models import Shape, TaskShape, classical, make_shape
 from scaling.models.specs import NetworkSpec
 from scaling.params import count_params
@@ -145,7 +145,9 @@ def _train_by_gradient(
         "status": "diverged" if diverged else "ok",
         "num_params": sum(params.values()),
         "params": params,
-        "flops": {term: count * evaluations[-1].data_seen for term, count in flops.items()}
+        "flops": {
+            term: count * evaluations[-1].data_seen for term, count in count_flops(shape, EVERY_TERM).train.items()
+        }
         | ({"pretraining": pretraining_flops} if pretraining_flops else {}),
         "evaluations": tuple(evaluations),
         "peak_lr": training.optimizer.peak_lr,
