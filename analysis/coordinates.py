@@ -24,9 +24,8 @@ Rows = Sequence[Mapping[str, Any]]
 MAX_SLOPE = 0.2
 
 # What falls is harmless where it is the random initial part beside the learnt one, which falls as n^-1/2 in logits and
-# attention scores (Yang et al. 2022, appendix D.1); activations have slopes down to -0.26 here, for the same reason. A
-# layer whose changes fall as n^-1/2 to the end does not learn (Yang & Hu 2021). In a deep network the sum after
-# the first of many blocks may fall: the more blocks, the less each adds.
+# attention scores (Yang et al. 2022, appendix D.1); activations have slopes down to -0.26 over width here, for the same
+# reason. A layer whose changes fall as n^-1/2 to the end does not learn (Yang & Hu 2021).
 MIN_HIDDEN_SLOPE, MIN_UPDATE_SLOPE = -0.35, -0.45
 
 
@@ -55,12 +54,15 @@ def judge(slopes: Rows) -> list[dict[str, Any]]:
     """Returns one row a parametrisation and axis: its worst slopes, whether it passes, and where it does not.
 
     From the first step on, nothing may grow: no activation, logit, attention score or change of one has a slope above
-    MAX_SLOPE. No activation falls below MIN_HIDDEN_SLOPE, and at the last step no hidden change below MIN_UPDATE_SLOPE.
-    At t = 0 nothing is asked: what the readout says may vanish, and batch norm has hidden the rest.
+    MAX_SLOPE. Over width no activation falls below MIN_HIDDEN_SLOPE, and at the last step no hidden change below
+    MIN_UPDATE_SLOPE. Over depth the latter is asked of what the last blocks of a chain end in, and the former of
+    nothing: the more blocks there are the less each adds, so that sums fall by design where few blocks have been
+    passed, and the random initial parts of the blocks average out everywhere (Dey et al. 2025, section 3). At t = 0
+    nothing is asked: what the readout says may vanish, and batch norm has hidden the rest.
 
-    Columns: `parametrization axis hidden update logits frozen passes worst`. `hidden` is the activations' slope
-    farthest from 0, `update` and `logits` (with scores) the greatest; `frozen` the least of the last changes; `worst`
-    the place that fails by most, None where none does.
+    Columns: `parametrization axis hidden update logits frozen passes worst`. `hidden`, `update` and `logits` (with
+    scores) are the greatest slopes, but `hidden` over width that farthest from 0; `frozen` is the least of the last
+    changes that may not fall, None without any; `worst` the place that fails by most, None where none does.
     """
     verdicts = []
     for parametrization, axis in dict.fromkeys((row["parametrization"], row["axis"]) for row in slopes):
@@ -69,20 +71,21 @@ def judge(slopes: Rows) -> list[dict[str, Any]]:
         trained = [row for row in own if row["step"] >= 1]
         hidden = [row for row in trained if row["kind"] == "hidden"]
         updates = [row for row in trained if row["kind"] == "update"]
-        seen = {row["path"] for row in hidden if axis == "width" or "_first" not in row["path"]}
-        changes = [row for row in updates if row["step"] == last and row["path"] in seen]
+        places = {row["path"] for row in hidden if axis == "width" or row["path"].endswith("_last")}
+        changes = [row for row in updates if row["step"] == last and row["path"] in places]
         excess = [(row["slope"] - MAX_SLOPE, row) for row in trained]
-        excess += [(MIN_HIDDEN_SLOPE - row["slope"], row) for row in hidden if row["path"] in seen]
+        if axis == "width":
+            excess += [(MIN_HIDDEN_SLOPE - row["slope"], row) for row in hidden]
         excess += [(MIN_UPDATE_SLOPE - row["slope"], row) for row in changes]
         most, worst = max(excess, key=lambda pair: pair[0])
         verdicts.append(
             {
                 "parametrization": parametrization,
                 "axis": axis,
-                "hidden": max((row["slope"] for row in hidden if row["slope"] > 0 or row["path"] in seen), key=abs),
+                "hidden": max((row["slope"] for row in hidden), key=abs if axis == "width" else None),
                 "update": max(row["slope"] for row in updates),
                 "logits": max(row["slope"] for row in trained if row["kind"] in ("logits", "scores")),
-                "frozen": min(row["slope"] for row in changes),
+                "frozen": min((row["slope"] for row in changes), default=None),
                 "passes": most <= 0,
                 "worst": f"{worst['kind']} {worst['path']}, t = {worst['step']}" if most > 0 else None,
             }

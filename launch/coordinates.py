@@ -146,18 +146,24 @@ def draw_check(family: str, rows: Sequence[dict[str, Any]], verdicts: Sequence[d
 
 def render_check(verdicts: Sequence[dict[str, Any]]) -> str:
     """Returns the verdicts as a table for a terminal, and what its columns mean."""
+
+    def write(slope: float | None) -> str:
+        return "-" if slope is None else f"{slope:+.2f}"
+
     table = [
         {
             "parametrisation": verdict["parametrization"],
             "over": verdict["axis"],
-            **{name: f"{verdict[name]:+.2f}" for name in ("hidden", "update", "logits", "frozen")},
+            **{name: write(verdict[name]) for name in ("hidden", "update", "logits", "frozen")},
             "verdict": "passes" if verdict["passes"] else "fails: " + verdict["worst"],
         }
         for verdict in verdicts
     ]
     legend = (
-        "Slopes of log mean |x| on log size after the first step. hidden: farthest from 0 of any activation; update,\n"
-        "logits: greatest of any change since t = 0, of logits and scores; frozen: least of the last changes.\n"
-        f"Passes: none above {MAX_SLOPE}, no activation below {MIN_HIDDEN_SLOPE}, frozen not below {MIN_UPDATE_SLOPE}."
+        "Slopes of log mean |x| on log size after the first step. hidden: of activations, over width the farthest\n"
+        "from 0; update, logits: greatest of changes since t = 0, of logits and scores; frozen: least of the last\n"
+        "changes, over depth those after the last block.\n"
+        f"Passes: none above {MAX_SLOPE}, over width no activation below {MIN_HIDDEN_SLOPE}, frozen not below "
+        f"{MIN_UPDATE_SLOPE}."
     )
     return render_table(table) + "\n\n" + legend

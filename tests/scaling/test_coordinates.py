@@ -80,10 +80,10 @@ def test_places_agree_across_depths():
     assert labels[0] == labels[1] > {"blocks/block_first", "blocks/block_middle", "blocks/block_last"}
 
 
-def made_up(slopes, kind="hidden", path="a"):
+def made_up(slopes, kind="hidden", path="a", axis="width"):
     """Returns rows of l1 = n^slope, a slope for each step."""
     return [
-        {"parametrization": "mup", "axis": "width", "value": n, "seed": 0, "step": step, "path": path, "kind": kind,
+        {"parametrization": "mup", "axis": axis, "value": n, "seed": 0, "step": step, "path": path, "kind": kind,
          "l1": float(n) ** slope}
         for step, slope in enumerate(slopes)
         for n in (64, 128, 512)
@@ -111,6 +111,22 @@ def verdict_of(hidden, update, logits):
 def test_a_check_fails_where_sizes_grow_or_layers_freeze(hidden, update, logits, worst):
     verdict = verdict_of(hidden, update, logits)
     assert (verdict["passes"], verdict["worst"]) == (worst is None, worst)
+
+
+@pytest.mark.parametrize(
+    ("path", "slope", "passes"),
+    [
+        ("block_first", -1.0, True),  # one block of many
+        ("block_last", -1.0, False),  # all of them together do not learn
+        ("block_last", -0.3, True),
+        ("block_last", 0.5, False),
+        ("block_first", 0.5, False),
+    ],
+)
+def test_over_depth_the_changes_of_all_blocks_together_may_not_fall(path, slope, passes):
+    rows = made_up((0, 0), path=path, axis="depth") + made_up((0, 0), "logits", "logits", "depth")
+    rows += [row for row in made_up((0, slope), "update", path, "depth") if row["step"]]
+    assert judge(fit_slopes(rows))[0]["passes"] == passes
 
 
 def test_what_overflows_fails():
@@ -146,19 +162,20 @@ def test_over_width_every_family_keeps_its_sizes_under_mup_alone(spec, task, val
     [
         (DECODER, TEXT, ADAM),
         (ViTSpec(width=64, depth=2, head_size=16), IMAGES, ADAM),
-        (ResNetSpec(width=32, depth=2), IMAGES, AdamSpec(peak_lr=0.002)),
+        (ResNetSpec(width=32, depth=2, shortcut="pad"), IMAGES, AdamSpec(peak_lr=0.002)),
+        (ResNetSpec(width=32, depth=2, shortcut="projection"), IMAGES, AdamSpec(peak_lr=0.002)),
     ],
-    ids=["decoder", "vit", "resnet"],
+    ids=["decoder", "vit", "resnet", "resnet with projections"],
 )
 def test_over_depth_residual_families_keep_their_sizes_under_completep_alone(spec, task, optimizer):
-    completep, standard = compare(spec, task, "depth", (2, 4, 8), optimizer, "completep")
+    completep, standard = compare(spec, task, "depth", (2, 6), optimizer, "completep")
     assert completep["passes"], completep["worst"]
     assert not standard["passes"]
 
 
 @pytest.mark.slow
 def test_mup_alone_does_not_keep_sizes_over_depth():
-    assert not check(DECODER, TEXT, "depth", (2, 4, 8), ADAM, "mup")["passes"]
+    assert not check(DECODER, TEXT, "depth", (2, 6), ADAM, "mup")["passes"]
 
 
 @pytest.mark.slow
