@@ -36,11 +36,17 @@ STYLE: Any = {
 
 NAMES_OF_PARAMETRIZATIONS = {"standard": "standard", "mup": "μP", "completep": "CompleteP"}
 
-NAMES = {"error": "error rate", "loss": "loss (nats)", "data_unique": "labelled examples m"}
+NAMES = {"error": "error rate", "bits_per_byte": "bits per byte", "r2": "R²"}
+UNITS = {"examples": "labelled examples m", "tokens": "unique tokens m"}
 
 
 def plot_performance(
-    points: pd.DataFrame, bootstrap: Bootstrap, unsettled: Sequence[tuple[float, float]], metric: str, title: str
+    points: pd.DataFrame,
+    bootstrap: Bootstrap,
+    unsettled: Sequence[tuple[float, float]],
+    metric: str,
+    title: str,
+    data_unit: str = "examples",
 ) -> Figure:
     """Returns performance against m: seed means with 95 % intervals, fitted laws with theirs, and the unsettled region.
 
@@ -50,6 +56,7 @@ def plot_performance(
       unsettled: ranges of m in which nobody is significantly ahead.
       metric: name of the column on the vertical axis.
       title: above the axes.
+      data_unit: what m counts: examples or tokens.
     """
     from matplotlib.figure import Figure
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
@@ -76,7 +83,7 @@ def plot_performance(
                 axes.fill_between(grid, lower, upper, color=colour, alpha=0.13, lw=0, zorder=1)
                 end = (float(grid[-1]), float(fitted[-1]))
             ends.append((str(label), end, colour))
-        axes.set(xscale="log", yscale="log", xlabel=NAMES["data_unique"], ylabel=NAMES.get(metric, metric))
+        axes.set(xscale="log", yscale="log", xlabel=UNITS.get(data_unit, data_unit), ylabel=NAMES.get(metric, metric))
         axes.set_xlim(points["m"].min() / 1.15, points["m"].max() * 3.4)  # room for the names at the right
         positive = points.loc[points["mean"] > 0, "mean"]
         if len(positive):

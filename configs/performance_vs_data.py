@@ -19,7 +19,8 @@ m, so the exponents belong to this recipe. Laws are fitted from m = 400 on: belo
 guess, and no power law holds.
 """
 
-from scaling.cell import AdamWSpec, Cell, DataSpec, StdlibSource, TrainingSpec
+from scaling.cell import AdamWSpec, Cell, TrainingSpec
+from scaling.data.specs import DataSpec, StdlibSource
 from scaling.models.specs import LinearSVMSpec, LogisticRegressionSpec, MLPSpec, ModelSpec, RandomForestSpec, RBFSVMSpec
 from scaling.study import FitSpec, Series, Study, ladder
 

@@ -21,6 +21,7 @@ CLASSICAL_SECONDS: dict[str, Callable[[Any, int], float]] = {  # by model and m
     "rbf_svm": lambda _, m: 1e-4 * m + 5e-7 * m * m,
     "gradient_boosting": lambda model, m: model.num_iterations * (3e-3 + 1e-6 * m),
     "naive_bayes": lambda _, m: 1e-3 + 1.5e-6 * m,
+    "ridge": lambda _, m: 1e-2 + 2e-4 * m,
 }
 
 
@@ -58,10 +59,13 @@ def missing_cells(study: Study, store: Store) -> dict[str, Cell]:
 def program_key(cell: Cell) -> str:
     """Returns a name that cells share if and only if one compilation serves them.
 
-    Such cells may differ in seed, m, order, number of steps, peak learning rate and weight decay.
+    Such cells may differ in seed, m, order, noise, duplicates, number of steps, peak learning rate and weight decay.
     """
     document = cell.model_dump(mode="json")
-    values_aside = {"data": {"size", "order"}, "training": {"num_steps", "num_evaluations"}}
+    values_aside = {
+        "data": {"size", "order", "label_noise", "duplication", "normalize"},
+        "training": {"num_steps", "num_evaluations"},
+    }
     kept = {
         part: {name: value for name, value in (document[part] or {}).items() if name not in values_aside.get(part, ())}
         for part in ("model", "data", "training")

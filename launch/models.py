@@ -87,9 +87,10 @@ def describe_family(kind: str, num_params: int | None, assignments: Sequence[str
     if kind not in FAMILIES:
         if num_params is not None:
             raise InputError(f"--params: {kind} has the size that its data gives it; leave --params out")
-        return _describe_classical(
-            *_assigned(Description(model=classes[kind](), task=image_task(28, 10, 1)), assignments)
-        )
+        task = image_task(28, 10, 1)
+        if kind == "ridge":  # which fits numbers alone
+            task = dataclasses.replace(task, num_classes=1, objective="regress")
+        return _describe_classical(*_assigned(Description(model=classes[kind](), task=task), assignments))
     unsized = num_params is None
     if unsized and not any(assignment.startswith("model.width=") for assignment in assignments):
         raise InputError(f"--params is missing: give {kind} a size, for example --params 10M, or --set model.width=64")

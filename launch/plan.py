@@ -26,7 +26,6 @@ def plan_cells(study: Study, store: Store | None) -> list[dict[str, Any]]:
                     "label": series.label,
                     "family": cell.model.kind,
                     "seed": cell.seed,
-                    "data_unique": cell.data.size,
                     **counts,
                     "core_seconds": estimate_seconds(cell, counts["train_flops"]),
                     "done": store is not None and store.is_complete(name),

@@ -20,6 +20,9 @@ from scaling.spec import InputError, parse
 FLAGS = flags.FLAGS
 
 STORE = flags.DEFINE_string("store", None, "Folder to which the record is published.")
+READER_WORKERS = flags.DEFINE_integer(
+    "reader_workers", 0, "Processes that read data which does not fit on the device; 0 reads in threads.", lower_bound=0
+)
 SERVE = flags.DEFINE_boolean("serve", False, "Train the cells whose fingerprints arrive on standard input.")
 
 
@@ -33,7 +36,12 @@ def run_cell(store: Store, cell: Cell, study_sizes: tuple[int, ...]) -> Outcome:
 
         curve = folder / "curve.jsonl"
         write_atomically(curve, "")  # an attempt starts from nothing and does not continue an older one's curve
-        record = train_cell(cell, study_sizes, lambda evaluation: append_line(curve, evaluation.canonical_json()))
+        record = train_cell(
+            cell,
+            study_sizes,
+            lambda evaluation: append_line(curve, evaluation.canonical_json()),
+            READER_WORKERS.value if FLAGS.is_parsed() else 0,
+        )
         store.publish(record)
     except Exception:  # noqa: BLE001  (whatever a cell does wrong, the sweep goes on)
         end_attempt(folder, attempt, "failed", traceback.format_exc())

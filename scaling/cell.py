@@ -4,67 +4,12 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
+from scaling.data.specs import DataSpec, Fraction
 from scaling.models.specs import ModelSpec, NetworkSpec, Rate, since
 from scaling.spec import InputError, Spec
 
-Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 NonNegative = Annotated[float, Field(ge=0.0)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
-
-# --- data -----------------------------------------------------------------------------------------------------------
-
-
-class StdlibSource(Spec):
-    """Windows of the Python standard library's own source, labelled code, comment or string."""
-
-    kind: Literal["stdlib"] = "stdlib"
-    characters_before: Annotated[int, Field(ge=0)] = 8
-    characters_after: Annotated[int, Field(ge=0)] = 7
-    num_windows: Annotated[PositiveInt, Field(description="labelled windows to draw subsets from")] = 300_000
-
-
-class DigitsSource(Spec):
-    """scikit-learn's bundled 1,797 handwritten digits, 8 × 8 grey."""
-
-    kind: Literal["digits"] = "digits"
-
-
-class IdxSource(Spec):
-    """A folder with the four idx files of MNIST or Fashion-MNIST, gzipped or not."""
-
-    kind: Literal["idx"] = "idx"
-    folder: str
-
-
-class TableSource(Spec):
-    """A delimited text file of numbers with one label column, gzipped or not."""
-
-    kind: Literal["table"] = "table"
-    path: str
-    label_column: Annotated[int, Field(description="0 is the first column, -1 the last")] = -1
-    delimiter: Annotated[str, Field(min_length=1, max_length=1)] = ","
-    header: bool = False
-
-
-SourceSpec = Annotated[StdlibSource | DigitsSource | IdxSource | TableSource, Field(discriminator="kind")]
-
-
-class DataSpec(Spec):
-    """Which labelled examples a cell sees: the first `size` of one seeded permutation of a source.
-
-    Attributes:
-      source: where the examples come from.
-      size: m, the number of unique labelled examples.
-      order: how the permutation is drawn. `independent` shuffles all examples; `stratified` keeps every prefix within
-        one example of the class proportions; `balanced` keeps every prefix within one of equal classes.
-      evaluation_size: examples of the fixed evaluation set, the same for every cell with this source.
-    """
-
-    source: SourceSpec
-    size: PositiveInt
-    order: Literal["independent", "stratified", "balanced"] = "independent"
-    evaluation_size: PositiveInt = 5_000
-
 
 # --- training -------------------------------------------------------------------------------------------------------
 

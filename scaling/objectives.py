@@ -1,4 +1,4 @@
-"""What a network is trained for: classes of examples, or tokens: the next, the masked ones, or in a permuted order.
+"""What a network is trained for: classes or numbers of examples, or tokens: next, masked, or in a permuted order.
 
 Dims: B batch, T tokens, K classes, V vocabulary.
 """
@@ -25,7 +25,7 @@ class Batch(NamedTuple):
 
     Attributes:
       inputs: of the network: numbers [B, …], tokens [B, T], or a dict of tokens and what is said of them.
-      targets: [B] classes or [B, T] tokens.
+      targets: [B] classes, [B] numbers in floating point, or [B, T] tokens.
       weights: like targets: 1 where the loss counts, else 0; None for everywhere.
     """
 
@@ -40,7 +40,7 @@ def make_batch(task: TaskShape, inputs: jax.Array, labels: jax.Array, key: jax.A
     Args:
       task: with the objective.
       inputs: [B, …] examples; tokens [B, T + 1] for `next_token`, whose last ones are targets alone; else [B, T].
-      labels: [B] classes; ignored where tokens are predicted.
+      labels: [B] classes or float32 numbers; ignored where tokens are predicted.
       key: draws masks and permutations.
     """
     match task.objective:
@@ -74,11 +74,26 @@ def nats(logits: jax.Array, targets: jax.Array) -> jax.Array:
     return optax.softmax_cross_entropy_with_integer_labels(logits, targets)
 
 
+def is_regression(batch: Batch) -> bool:
+    """Returns whether targets are numbers: classes and tokens are integers."""
+    return bool(jnp.issubdtype(batch.targets.dtype, jnp.floating))
+
+
+def prediction_losses(logits: jax.Array, batch: Batch) -> jax.Array:
+    """Returns the loss of each prediction, like the targets: the squared error of a number, else nats.
+
+    Args:
+      logits: [B, 1] predicted numbers, or [B, K] or [B, T, V] logits.
+      batch: with the targets.
+    """
+    return (logits[..., 0] - batch.targets) ** 2 if is_regression(batch) else nats(logits, batch.targets)
+
+
 def training_loss(outputs: Outputs, batch: Batch) -> jax.Array:
-    """Returns the mean negative log-likelihood, with what auxiliary classifiers and experts add."""
+    """Returns the mean loss of the predictions, with what auxiliary heads and experts add."""
 
     def mean(logits: jax.Array) -> jax.Array:
-        losses = nats(logits, batch.targets)
+        losses = prediction_losses(logits, batch)
         if batch.weights is None:
             return losses.mean()
         return (losses * batch.weights).sum() / jnp.maximum(batch.weights.sum(), 1.0)
@@ -87,7 +102,13 @@ def training_loss(outputs: Outputs, batch: Batch) -> jax.Array:
 
 
 def evaluation_sums(outputs: Outputs, batch: Batch) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Returns (summed loss in nats, number predicted right, number of predictions)."""
+    """Returns (summed loss, number predicted right, number of predictions).
+
+    The loss is in nats, and the squared error where numbers are predicted, none of which counts as right.
+    """
     weights = jnp.ones(batch.targets.shape) if batch.weights is None else batch.weights
+    loss = (prediction_losses(outputs.logits, batch) * weights).sum()
+    if is_regression(batch):
+        return loss, jnp.zeros(()), weights.sum()
     right = outputs.logits.argmax(-1) == batch.targets
-    return (nats(outputs.logits, batch.targets) * weights).sum(), (right * weights).sum(), weights.sum()
+    return loss, (right * weights).sum(), weights.sum()

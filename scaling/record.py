@@ -52,9 +52,15 @@ class SubsetManifest(Spec):
       size: m.
       digests: for m and each smaller size of the study, the sha256 of the first so many indices. Subset 100 is nested
         in subset 200 when both records hold the same digest for 100.
-      class_counts: examples of each class among the m.
+      class_counts: examples of each class among the m, as they are labelled; empty where there are no classes.
       evaluation_size: examples of the evaluation set.
       evaluation_sha256: hash of its inputs and labels.
+      num_unique: distinct examples among the m; None in records before it was counted, which had no others.
+      label_noise, num_noisy: share of labels changed, as asked for, and how many were.
+      duplication: share of examples that repeat another.
+      in_evaluation: examples that are other rows than the evaluation set's, yet have the same inputs as one of them;
+        None where this was not looked for.
+      facts: what the source tells of itself: numbers of documents and tokens, of examples passed over, versions.
     """
 
     source: str
@@ -66,6 +72,12 @@ class SubsetManifest(Spec):
     class_counts: tuple[int, ...]
     evaluation_size: int
     evaluation_sha256: str
+    num_unique: int | None = None
+    label_noise: float = 0.0
+    num_noisy: int = 0
+    duplication: float = 0.0
+    in_evaluation: int | None = None
+    facts: dict[str, int | float | str] = Field(default_factory=dict)
 
     def is_prefix_of(self, larger: "SubsetManifest") -> bool:
         """Returns whether the two manifests prove that this subset is the beginning of the larger one.
@@ -81,7 +93,9 @@ class Record(Spec):
 
     Counts are raw: parameters by named group, training FLOPs of the whole run by named term, also those that
     `train_flops` leaves out (lookups as products, softmax, norms: see `scaling.flops.DEFAULT`).
-    Fields are None where a family has no such count; `flops_version` names the accounting.
+    Fields are None where a family has no such count; `flops_version` names the accounting. `data_unique` and what was
+    seen are in `data_unit`s, so `epochs` above 1 says that data was repeated. `waiting_seconds` is how long, at most,
+    the device had nothing to do because streamed data had not been read; None where data was resident.
     """
 
     schema_version: Literal[1] = 1
@@ -102,6 +116,7 @@ class Record(Spec):
     peak_lr: float | None
     batch_size: int | None
     wall_seconds: float
+    waiting_seconds: float | None = None
     device_kind: str
     num_devices: int
     mfu: float | None = None
@@ -260,7 +275,7 @@ class Store:
                 "seed": spec["seed"],
                 "is_final": True,
                 "status": "failed" if status == "failed" else "interrupted",
-                "data_unique": spec["data"]["size"],
+                "data_unique": spec["data"]["size"] * spec["data"]["source"].get("sequence_length", 1),
             }
 
 

@@ -1,23 +1,32 @@
 """The train step and the loop of one run: many steps a call, compiled once for cells that differ in values only."""
 
+import collections
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax import lax
 
 from scaling.cell import LayerwiseSpec, OptimizerSpec, ScheduleSpec, TrainingSpec
+from scaling.data.augment import augment
 from scaling.data.batches import batch_indices
+from scaling.data.placement import DeviceData, StreamedData
+from scaling.data.specs import AugmentationSpec
 from scaling.models import Shape
 from scaling.models.network import Model, Variables, build, compile_init
 from scaling.objectives import Batch, evaluation_sums, make_batch, training_loss
 from scaling.optim import apply_update, make_direction, make_schedule
 from scaling.parametrization import UpdateTrees, epsilon_factor, update_trees
 from scaling.pretraining import check_pretraining, pretrain_layers
+
+# Chunks of a stream that the device has been given and has not finished: one that runs and one that follows it.
+CHUNKS_RUNNING = 2
 
 
 class TrainState(NamedTuple):
@@ -53,23 +62,6 @@ class Hyper(NamedTuple):
     seed: jax.Array
 
 
-class DeviceData(NamedTuple):
-    """A pool that is resident on the device, and the subset's place in it.
-
-    Attributes:
-      inputs: [n, F] numbers or [n, T] tokens of the whole pool, shared by all cells of a source.
-      labels: [n] int32.
-      order: [n] int32; its first m entries are the subset, the rest is padding so that m may vary.
-      shift, scale: [F] float32; a learner sees (inputs - shift) · scale. Both empty for tokens.
-    """
-
-    inputs: jax.Array
-    labels: jax.Array
-    order: jax.Array
-    shift: jax.Array
-    scale: jax.Array
-
-
 @dataclasses.dataclass(frozen=True)
 class Program:
     """The compiled functions of all cells with one model shape, optimiser, schedule and batch size.
@@ -78,12 +70,16 @@ class Program:
       init: seed → TrainState.
       pretrain: (state, hyper, data) → state before the first step; None without pre-training.
       run: (state, hyper, data, stop) → state after step `stop`; donates the state.
-      evaluate: (variables, inputs, labels, shift, scale) → (summed loss, number right, number of predictions).
+      run_chunk: (state, hyper, inputs [S, B, …], labels [S, B], shift, scale, number of steps) → (state, step); donates
+        the state.
+      evaluate: (variables, inputs, labels, is_real [B], shift, scale) → (summed loss, number right, number of
+        predictions), of the examples that are real and not padding.
     """
 
     init: Callable[[jax.Array], TrainState]
     pretrain: Callable[[TrainState, Hyper, DeviceData], TrainState] | None
     run: Callable[[TrainState, Hyper, DeviceData, jax.Array], TrainState]
+    run_chunk: Callable[..., tuple[TrainState, jax.Array]]
     evaluate: Callable[..., tuple[jax.Array, jax.Array, jax.Array]]
 
 
@@ -123,13 +119,15 @@ def train_step(
     )
 
 
-def get_program(shape: Shape, training: TrainingSpec) -> Program:
-    """Returns the program of all cells with this shape, optimiser, schedule and batch size.
+def get_program(shape: Shape, training: TrainingSpec, augmentation: AugmentationSpec | None = None) -> Program:
+    """Returns the program of all cells with this shape, optimiser, schedule, batch size and augmentation.
 
     The compiled calls take the last step as a value: a run may stop anywhere to be evaluated without a new compilation.
     """
     values_aside = training.optimizer.model_copy(update={"peak_lr": 1.0, "weight_decay": 0.0})
-    return _make_program(shape, values_aside, training.schedule, training.batch_size, training.pretraining)
+    return _make_program(
+        shape, values_aside, training.schedule, training.batch_size, training.pretraining, augmentation
+    )
 
 
 @functools.lru_cache(maxsize=32)
@@ -139,6 +137,7 @@ def _make_program(
     schedule: ScheduleSpec,
     batch_size: int,
     pretraining: LayerwiseSpec | None,
+    augmentation: AugmentationSpec | None,
 ) -> Program:
     model, task = build(shape), shape.task
     factors = update_trees(shape, optimizer.kind)
@@ -151,7 +150,16 @@ def _make_program(
 
     def examples_at(step: jax.Array, hyper: Hyper, data: DeviceData) -> tuple[jax.Array, jax.Array]:
         chosen = data.order[batch_indices(step, batch_size, hyper.size, hyper.seed)]  # [B]
-        return prepare_inputs(data.inputs[chosen], data.shift, data.scale), data.labels[chosen]
+        inputs = data.inputs[chosen]
+        if augmentation is not None:
+            positions = jnp.uint32(step) * jnp.uint32(batch_size) + jnp.arange(batch_size, dtype=jnp.uint32)  # [B]
+            images = inputs.reshape(batch_size, *task.dims)  # [B, H, W, C]
+            inputs = augment(jnp, augmentation, images, positions, hyper.seed).reshape(inputs.shape)
+        return prepare_inputs(inputs, data.shift, data.scale), data.labels[chosen]
+
+    def step_on(state: TrainState, hyper: Hyper, inputs: jax.Array, labels: jax.Array) -> TrainState:
+        batch = make_batch(task, inputs, labels, _objective_key(hyper.seed, state.step))
+        return train_step(model, direction, factors, factor, state, hyper, batch)
 
     def pretrain(state: TrainState, hyper: Hyper, data: DeviceData) -> TrainState:
         assert pretraining is not None  # noqa: S101  (below, it is None only where this is not called)
@@ -166,23 +174,50 @@ def _make_program(
 
     def run(state: TrainState, hyper: Hyper, data: DeviceData, stop: jax.Array) -> TrainState:
         def body(_: Any, state: TrainState) -> TrainState:
-            batch = make_batch(task, *examples_at(state.step, hyper, data), _objective_key(hyper.seed, state.step))
-            return train_step(model, direction, factors, factor, state, hyper, batch)
+            return step_on(state, hyper, *examples_at(state.step, hyper, data))
 
         return lax.fori_loop(state.step, stop, body, state)
 
+    def run_chunk(
+        state: TrainState,
+        hyper: Hyper,
+        inputs: jax.Array,
+        labels: jax.Array,
+        shift: jax.Array,
+        scale: jax.Array,
+        num_steps: jax.Array,
+    ) -> tuple[TrainState, jax.Array]:
+        def body(index: jax.Array, state: TrainState) -> TrainState:
+            return step_on(state, hyper, prepare_inputs(inputs[index], shift, scale), labels[index])
+
+        state = lax.fori_loop(0, num_steps, body, state)
+        return state, state.step + 0  # a copy that outlives the donated state: ready when the chunk is done
+
     def evaluate(
-        variables: Variables, inputs: jax.Array, labels: jax.Array, shift: jax.Array, scale: jax.Array
+        variables: Variables,
+        inputs: jax.Array,
+        labels: jax.Array,
+        is_real: jax.Array,
+        shift: jax.Array,
+        scale: jax.Array,
     ) -> tuple[jax.Array, jax.Array, jax.Array]:
         # Every evaluation asks the same questions: the masks and orders of seed 0, step 0.
         batch = make_batch(task, prepare_inputs(inputs, shift, scale), labels, _objective_key(0, 0))
+        counts = is_real.reshape(-1, *(1,) * (batch.targets.ndim - 1))  # [B] or [B, 1]
+        weights = jnp.ones(batch.targets.shape) if batch.weights is None else batch.weights
         outputs, _ = model.apply(variables, batch.inputs, train=False, key=None)
-        return evaluation_sums(outputs, batch)
+        return evaluation_sums(outputs, batch._replace(weights=weights * counts))
 
     if pretraining is not None:
         check_pretraining(shape)
     first = jax.jit(pretrain, donate_argnums=0) if pretraining is not None else None
-    return Program(compile_init(init), first, jax.jit(run, donate_argnums=0), jax.jit(evaluate))
+    return Program(
+        compile_init(init),
+        first,
+        jax.jit(run, donate_argnums=0),
+        jax.jit(run_chunk, donate_argnums=0),
+        jax.jit(evaluate),
+    )
 
 
 def _objective_key(seed: jax.Array | int, step: jax.Array | int) -> jax.Array:
@@ -200,7 +235,7 @@ def evaluation_steps(num_steps: int, num_evaluations: int) -> list[int]:
 
 
 def run_steps(
-    program: Program, training: TrainingSpec, size: int, seed: int, data: DeviceData
+    program: Program, training: TrainingSpec, size: int, seed: int, data: DeviceData | StreamedData
 ) -> Iterator[tuple[int, Variables, bool]]:
     """Yields (steps done, variables, whether the loss is finite) at each evaluation point; stops at divergence."""
     hyper = Hyper(
@@ -211,12 +246,57 @@ def run_steps(
         seed=jnp.uint32(seed),
     )
     state = program.init(jnp.uint32(seed))
+    stops = evaluation_steps(training.num_steps, training.num_evaluations)
+    states = (
+        _run_resident(program, state, hyper, data, stops)
+        if isinstance(data, DeviceData)
+        else _run_streamed(program, state, hyper, data, stops)
+    )
+    for stop, at_stop in zip(stops, states, strict=True):
+        diverged_at = int(at_stop.diverged_at)
+        if diverged_at >= 0:
+            yield diverged_at, at_stop.variables, False
+            return
+        yield stop, at_stop.variables, True
+
+
+def _run_resident(
+    program: Program, state: TrainState, hyper: Hyper, data: DeviceData, stops: Sequence[int]
+) -> Iterator[TrainState]:
+    """Yields the state at each stop."""
     if program.pretrain is not None:
         state = program.pretrain(state, hyper, data)
-    for stop in evaluation_steps(training.num_steps, training.num_evaluations):
+    for stop in stops:
         state = program.run(state, hyper, data, jnp.int32(stop))
-        diverged_at = int(state.diverged_at)
-        if diverged_at >= 0:
-            yield diverged_at, state.variables, False
-            return
-        yield stop, state.variables, True
+        yield state
+
+
+def _run_streamed(
+    program: Program, state: TrainState, hyper: Hyper, data: StreamedData, stops: Sequence[int]
+) -> Iterator[TrainState]:
+    """Yields the state at each stop. While the device works on a chunk, the next ones are read and carried to it."""
+    chunks, done = data.chunks(stops), 0
+    running: collections.deque[Any] = collections.deque()
+    for stop in stops:
+        while done < stop:
+            asked = time.monotonic()
+            chunk = next(chunks)
+            if all(step.is_ready() for step in running):
+                data.waiting_seconds += time.monotonic() - asked
+            num_steps = len(chunk["labels"])
+            carried = jax.device_put([_pad_steps(chunk[name], data.chunk_steps) for name in ("inputs", "labels")])
+            if len(running) == CHUNKS_RUNNING:
+                running.popleft().block_until_ready()
+            state, step = program.run_chunk(state, hyper, *carried, data.shift, data.scale, jnp.int32(num_steps))
+            running.append(step)
+            done += num_steps
+        yield state
+
+
+def _pad_steps(array: np.ndarray, num_steps: int) -> np.ndarray:
+    """Returns an array [S, …] with as many steps as every chunk has, so that one compilation serves all."""
+    if len(array) == num_steps:
+        return array
+    padded = np.zeros((num_steps, *array.shape[1:]), array.dtype)
+    padded[: len(array)] = array
+    return padded

@@ -26,6 +26,7 @@ class Findings:
 
     Attributes:
       name, question, metric: of the study.
+      data_unit: what m counts: examples or tokens.
       table: all rows of the store.
       cells: the final rows, one a cell and label.
       points: one row a series and size, in the study's order: `label family num_params m seeds mean low high`.
@@ -43,6 +44,7 @@ class Findings:
     name: str
     question: str
     metric: str
+    data_unit: str
     table: pd.DataFrame
     cells: pd.DataFrame
     points: pd.DataFrame
@@ -83,6 +85,7 @@ def find_all(store: Store, resamples: int = 1000) -> Findings:
         name=store.study["name"],
         question=store.study["question"],
         metric=metric,
+        data_unit=str(rows["data_unit"].iloc[0]),
         table=table,
         cells=table[table["is_final"].astype(bool)],
         points=points,
@@ -247,19 +250,26 @@ def _describe_slope(label: str, points: pd.DataFrame) -> str:
 def _check_provenance(records: dict[str, Record]) -> dict[str, str]:
     """Returns the data's hashes and what the manifests prove, checked here and now."""
     manifests = [record.data for record in records.values()]
-    by_draw: dict[tuple[str, str, int], list[Any]] = {}
-    for manifest in manifests:
-        by_draw.setdefault((manifest.source_sha256, manifest.order, manifest.seed), []).append(manifest)
+    by_draw: dict[tuple[Any, ...], list[Any]] = {}
+    for one in manifests:
+        by_draw.setdefault((one.source_sha256, one.order, one.seed, one.duplication), []).append(one)
     pairs = [(small, large) for draw in by_draw.values() for small in draw for large in draw if small.size < large.size]
     proven = sum(small.is_prefix_of(large) for small, large in pairs)
     evaluation_sets = {manifest.evaluation_sha256 for manifest in manifests}
     same = "the same for every cell" if len(evaluation_sets) == 1 else f"{len(evaluation_sets)} DIFFERENT ones"
     size = manifests[0].evaluation_size
     environments = sorted({_join(record.environment) for record in records.values()})
+    found = [one.in_evaluation for one in manifests if one.in_evaluation is not None]
+    overlap = f"at most {max(found, default=0):,} examples of a subset have the inputs of an evaluation example"
+    changed = sorted({f"label noise {m.label_noise:g}, duplicates {m.duplication:g}" for m in manifests})
     return {
         "data": ", ".join(sorted({f"{m.source} (sha256 {m.source_sha256[:16]}…)" for m in manifests})),
         "evaluation set": f"{same} ({size:,} examples, sha256 {min(evaluation_sets)[:16]}…)",
         "nested subsets": f"{proven:,} of {len(pairs):,} pairs of records of one seed prove it",
+        **({"overlap": overlap} if found else {}),
+        **(
+            {"changed on purpose": "; ".join(changed)} if any(m.label_noise or m.duplication for m in manifests) else {}
+        ),
         "software": "; ".join(environments),
     }
 

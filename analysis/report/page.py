@@ -47,7 +47,14 @@ def render_page(findings: Findings, store: str) -> str:
 
 def draw_figure(findings: Findings) -> Figure:
     """Returns the report's figure."""
-    return plot_performance(findings.points, findings.bootstrap, findings.unsettled, findings.metric, findings.question)
+    return plot_performance(
+        findings.points,
+        findings.bootstrap,
+        findings.unsettled,
+        findings.metric,
+        findings.question,
+        findings.data_unit,
+    )
 
 
 def write_page(findings: Findings, store: str, path: str) -> None:

@@ -1,17 +1,11 @@
 """The examples of step s, as a pure function of (seed, s): each epoch is a keyed permutation that takes no memory."""
 
 from types import ModuleType
-from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 
-# Multiplications by odd numbers and right shifts are invertible modulo a power of two; so many rounds of both leave
-# no trace of the order that the tests of frequencies in tests/scaling/data/test_batches.py find; two rounds fail them.
-ROUNDS = 8
-
-Array = Any  # a NumPy or JAX array: the same code serves the host and the device
+from scaling.data.permutation import Array, mix, permute
 
 
 @np.errstate(over="ignore")  # uint32 arithmetic is meant to wrap around
@@ -29,52 +23,18 @@ def batch_indices(step: Array, batch_size: int, size: Array, seed: Array) -> Arr
       seed: scalar.
     """
     xp: ModuleType = np if all(isinstance(x, (int, np.generic, np.ndarray)) for x in (step, size, seed)) else jnp
-    size = xp.asarray(size, xp.uint32)
     positions = xp.asarray(step, xp.uint32) * xp.uint32(batch_size) + xp.arange(batch_size, dtype=xp.uint32)  # [B]
-    return permute(xp, positions % size, size, _mix(xp, xp.asarray(seed, xp.uint32), positions // size))
+    return indices_at(xp, positions, size, seed)
 
 
-@np.errstate(over="ignore")
-def permute(xp: ModuleType, positions: Array, size: Array, key: Array) -> Array:
-    """Returns the images of positions under a keyed bijection of 0 … size - 1, uint32 of the positions' shape.
-
-    A hash that is invertible on the next power of two, walked along its cycle until it lands inside (Black and Rogaway,
-    "Ciphers with arbitrary finite domains", 2002). Needs no memory, so it serves any size below 2**31.
+def indices_at(xp: ModuleType, positions: Array, size: Array, seed: Array) -> Array:
+    """Returns which examples of a subset, uint32 below `size`, are at positions of a run that goes on through epochs.
 
     Args:
       xp: numpy or jax.numpy.
-      positions: uint32 below `size`.
-      size: scalar uint32.
-      key: uint32, scalar or one for each position.
+      positions: uint32 of any shape, below 2**32.
+      size: m, scalar.
+      seed: scalar.
     """
-    mask = size - xp.uint32(1)
-    for shift in (1, 2, 4, 8, 16):
-        mask = mask | (mask >> xp.uint32(shift))
-    bits = xp.asarray(sum(((mask >> xp.uint32(b)) & xp.uint32(1)) for b in range(32)), xp.uint32)
-    half = xp.maximum((bits + xp.uint32(1)) // xp.uint32(2), xp.uint32(1))
-
-    def scramble(x: Array) -> Array:
-        for i in range(ROUNDS):
-            word = _mix(xp, key, xp.uint32(2 * i))
-            x = (x * (word | xp.uint32(1)) + _mix(xp, key, xp.uint32(2 * i + 1))) & mask
-            x = x ^ (x >> half)
-        return x
-
-    def walk(x: Array) -> Array:
-        return xp.where(x < size, x, scramble(x))
-
-    images = scramble(positions)
-    if xp is jnp:
-        return lax.while_loop(lambda x: jnp.any(x >= size), walk, images)
-    while (images >= size).any():
-        images = walk(images)
-    return images
-
-
-@np.errstate(over="ignore")
-def _mix(xp: ModuleType, key: Array, value: Array) -> Array:
-    """Returns a hash of two uint32 (the finaliser of MurmurHash3, Appleby 2011), of their broadcast shape."""
-    x = xp.asarray(key, xp.uint32) ^ (xp.asarray(value, xp.uint32) * xp.uint32(0x9E3779B9) + xp.uint32(0x7F4A7C15))
-    x = (x ^ (x >> xp.uint32(16))) * xp.uint32(0x85EBCA6B)
-    x = (x ^ (x >> xp.uint32(13))) * xp.uint32(0xC2B2AE35)
-    return x ^ (x >> xp.uint32(16))
+    size = xp.asarray(size, xp.uint32)
+    return permute(xp, positions % size, size, mix(xp, xp.asarray(seed, xp.uint32), positions // size))

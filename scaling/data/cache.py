@@ -10,13 +10,18 @@ from pathlib import Path
 import numpy as np
 
 
+def cache_folder() -> Path:
+    """Returns the folder of what can be made again: `$XDG_CACHE_HOME/scaling`, or `~/.cache/scaling`."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "scaling"
+
+
 def load_or_make(name: str, make: Callable[[], Sequence[np.ndarray]]) -> list[np.ndarray]:
     """Returns the arrays kept under a name, or makes and keeps them.
 
-    The name must change with everything that the arrays depend on. The folder is `$XDG_CACHE_HOME` or `~/.cache`; where
-    it cannot be written, the arrays are made anew each time.
+    The name must change with everything that the arrays depend on. Where the cache folder cannot be
+    written, the arrays are made anew each time.
     """
-    path = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "scaling" / f"{name}.npz"
+    path = cache_folder() / f"{name}.npz"
     with contextlib.suppress(OSError, ValueError, zipfile.BadZipFile, EOFError), np.load(path) as kept:
         return [kept[key] for key in kept.files]
     arrays = list(make())

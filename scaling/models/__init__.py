@@ -15,7 +15,7 @@ from scaling.spec import InputError, suggest
 # its module joins here.
 FAMILIES = ("mlp", "convnet", "resnet", "inception", "xception", "lstm", "transformer", "vit")
 
-Objective = Literal["classify", "next_token", "masked", "permuted", "none"]
+Objective = Literal["classify", "regress", "next_token", "masked", "permuted", "none"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,10 +25,10 @@ class TaskShape:
     Attributes:
       num_features: F numbers, or T tokens, in an example.
       vocab_size: V for tokens; None for numbers.
-      num_classes: K; V where tokens are predicted.
+      num_classes: K; 1 where a number is predicted, V where tokens are.
       image_shape: (H, W, C) where the F numbers are an image.
-      objective: `classify` an example, or predict its tokens: the `next_token`, `masked` ones (Devlin et al. 2018), or
-        in a `permuted` order (Yang et al. 2019); `none` stops at the features.
+      objective: `classify` an example, `regress` a number on it, or predict its tokens: the `next_token`, `masked` ones
+        (Devlin et al. 2018), or in a `permuted` order (Yang et al. 2019); `none` stops at the features.
     """
 
     num_features: int

@@ -20,7 +20,7 @@ PRESETS = {
     "zaremba_lstm_large": Preset(LSTMSpec(width=1500, dropout=0.65), token_task(10_000, 35)),
 }
 
-OBJECTIVES = ("next_token", "classify", "none")
+OBJECTIVES = ("next_token", "classify", "regress", "none")
 
 
 def shape(spec: LSTMSpec, task: TaskShape) -> Shape:
@@ -52,7 +52,6 @@ def layers(shape: Shape) -> Layer:
     # A table of given width does not grow with the network, so the first layer is what leads from fixed size to width.
     first = LSTM(shape.width, init, role="hidden" if spec.embedding_width is None else "input")
     step: Layer = sequential(norm=normalize(spec.normalization), dropout=drop(), lstm=LSTM(shape.width, init))
-    is_classifier = task.objective == "classify"
     head = Dense(task.num_classes, role="output", group="head", term="logits")
     return sequential(
         embedding=Embed(task.vocab_size or 0, spec.embedding_width or shape.width),
@@ -60,6 +59,6 @@ def layers(shape: Shape) -> Layer:
         layer_0=first,
         layer=Repeat("layer", Residual(step) if spec.residual else step, shape.depth - 1),
         last_dropout=drop(),
-        pool=GlobalPool("last") if is_classifier else None,
+        pool=None if task.predicts_tokens else GlobalPool("last"),
         head=head if task.objective != "none" else None,
     )

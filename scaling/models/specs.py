@@ -321,6 +321,18 @@ class NaiveBayesSpec(Spec):
     smoothing: Annotated[PositiveFloat, Field(description="pseudo-counts of each token (Laplace)")] = 1.0
 
 
+class RidgeSpec(Spec):
+    """Ridge regression of numbers: the w and b that minimise ||y - X w - b||² + regularization · ||w||².
+
+    Attributes:
+      regularization: λ, against a sum over examples and not their mean; 0 is least squares, and among its solutions the
+        one of the smallest ||w||.
+    """
+
+    kind: Literal["ridge"] = "ridge"
+    regularization: Annotated[float, Field(ge=0.0)] = 1.0
+
+
 ModelSpec = Annotated[
     MLPSpec
     | ConvNetSpec
@@ -335,6 +347,7 @@ ModelSpec = Annotated[
     | RBFSVMSpec
     | RandomForestSpec
     | GradientBoostingSpec
-    | NaiveBayesSpec,
+    | NaiveBayesSpec
+    | RidgeSpec,
     Field(discriminator="kind"),
 ]

@@ -47,8 +47,8 @@ TASK = token_task(256, 256)  # bytes
 # What each form can learn: only an encoder sees both sides of a hidden token, and only without seeing the later ones
 # is there something to learn in predicting them.
 OBJECTIVES = {
-    "decoder": ("next_token", "classify", "none"),
-    "encoder": ("masked", "permuted", "classify", "none"),
+    "decoder": ("next_token", "classify", "regress", "none"),
+    "encoder": ("masked", "permuted", "classify", "regress", "none"),
     "encoder_decoder": ("next_token",),
 }
 
@@ -160,18 +160,18 @@ def _readout(shape: Shape, bias: bool) -> Layer:
 
 
 def _pooled_head(shape: Shape) -> Sequential:
-    """Returns pool [→ pooler] → classes; for features, the tokens themselves where there is no pooler."""
+    """Returns pool [→ pooler] → classes or a number; for features, the tokens themselves where there is no pooler."""
     spec, task = shape.spec, shape.task
-    is_classifier = task.objective == "classify"
+    is_labelled = task.objective in ("classify", "regress")
     pooler = sequential(
         dense=Dense(shape.width, init=initializer(spec), group="pooler"),
         activation=Activation("tanh"),
     )
     kind: Literal["first", "last", "mean"] = "last" if spec.form == "decoder" else "mean"
     return sequential(
-        pool=GlobalPool("first" if spec.has_pooler else kind) if spec.has_pooler or is_classifier else None,
+        pool=GlobalPool("first" if spec.has_pooler else kind) if spec.has_pooler or is_labelled else None,
         pooler=pooler if spec.has_pooler else None,
-        readout=Dense(task.num_classes, role="output", group="head", term="logits") if is_classifier else None,
+        readout=Dense(task.num_classes, role="output", group="head", term="logits") if is_labelled else None,
     )
 
 

@@ -85,7 +85,7 @@ def layers(shape: Shape) -> Layer:
         blocks=block.stack("full", shape.depth),
         norm=block.final_norm(),
         pool=GlobalPool("first" if has_class_token else "mean"),
-        head=head if task.objective == "classify" else None,
+        head=None if task.objective == "none" else head,
     )
 
 

@@ -12,7 +12,8 @@ from analysis.plots import assign_looks, save_figure
 from analysis.report.findings import crossing_rows, find_all, lead_rows, order_rows
 from analysis.report.page import draw_figure, format_rows, render_page, write_page
 from analysis.series import fit_rows, fit_study, format_interval
-from scaling.cell import Cell, DataSpec, DigitsSource
+from scaling.cell import Cell
+from scaling.data.specs import DataSpec, DigitsSource
 from scaling.models.specs import LogisticRegressionSpec
 from scaling.record import Evaluation, Record, Store, SubsetManifest
 from scaling.study import FitSpec, Series, Study

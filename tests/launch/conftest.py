@@ -9,6 +9,7 @@ import pytest
 
 STUDY = """
 from scaling.cell import *
+from scaling.data.specs import *
 from scaling.models.specs import *
 from scaling.study import *
 

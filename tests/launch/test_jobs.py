@@ -6,7 +6,8 @@ from typing import get_args
 import pytest
 
 from launch.jobs import Queue, estimate_seconds, program_key
-from scaling.cell import AdamWSpec, Cell, DataSpec, DigitsSource, TrainingSpec
+from scaling.cell import AdamWSpec, Cell, TrainingSpec
+from scaling.data.specs import DataSpec, DigitsSource
 from scaling.models.specs import GradientBoostingSpec, MLPSpec, ModelSpec, NetworkSpec, RandomForestSpec
 from scaling.spec import override
 

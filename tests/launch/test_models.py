@@ -83,6 +83,7 @@ def test_learners_without_a_size_to_ask_for_show_what_is_known(capsys):
     rows = {row["family"]: row["parameters"] for row in json.loads(printed(capsys, "--family", "classical", "--json"))}
     assert rows["logistic_regression"] == rows["linear_svm"] == 7850
     assert rows["naive_bayes"] == 2 * 784 * 10 + 9
+    assert rows["ridge"] == 785
     assert rows["rbf_svm"] is rows["random_forest"] is rows["gradient_boosting"] is None
 
 

@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from scaling.cell import Cell, DataSpec, DigitsSource, LayerwiseSpec, SGDSpec, StdlibSource, TrainingSpec
+from scaling.cell import Cell, LayerwiseSpec, SGDSpec, TrainingSpec
+from scaling.data.specs import DataSpec, DigitsSource, StdlibSource
 from scaling.models import TaskShape, make_shape
 from scaling.models.mlp import hidden_paths
 from scaling.models.network import build

@@ -13,7 +13,8 @@ from etils.epath import backend
 from fsspec.implementations.memory import MemoryFileSystem
 
 from scaling import attempts
-from scaling.cell import Cell, DataSpec, DigitsSource
+from scaling.cell import Cell
+from scaling.data.specs import DataSpec, DigitsSource
 from scaling.files import append_line, write_atomically
 from scaling.models.specs import LogisticRegressionSpec
 from scaling.record import CorruptStoreError, Evaluation, Record, Store, SubsetManifest

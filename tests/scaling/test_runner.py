@@ -3,8 +3,21 @@
 import numpy as np
 import pytest
 
-from scaling.cell import AdamWSpec, Cell, DataSpec, DigitsSource, IdxSource, StdlibSource, TableSource, TrainingSpec
+from scaling.cell import AdamWSpec, Cell, TrainingSpec
 from scaling.data.sources import load_source
+from scaling.data.specs import (
+    AugmentationSpec,
+    DataSpec,
+    DiabetesSource,
+    DigitsSource,
+    IdxSource,
+    StdlibSource,
+    TableSource,
+    TeacherSource,
+    TextSource,
+)
+from scaling.data.subsets import draw_subset
+from scaling.data.synthetic import expected_error
 from scaling.models.specs import (
     GradientBoostingSpec,
     LinearSVMSpec,
@@ -13,9 +26,11 @@ from scaling.models.specs import (
     NaiveBayesSpec,
     RandomForestSpec,
     RBFSVMSpec,
+    RidgeSpec,
+    TransformerSpec,
 )
 from scaling.record import Record
-from scaling.runner import _log_loss, describe_cell, train_cell
+from scaling.runner import _log_loss, _standardize, describe_cell, train_cell
 from scaling.spec import InputError, parse
 
 CLASSICAL = [
@@ -28,6 +43,7 @@ CLASSICAL = [
 ]
 LIKELIHOODS = ("logistic_regression", "gradient_boosting")  # fitted to probabilities
 STDLIB = StdlibSource(num_windows=6000)
+STDLIB_DATA = DataSpec(source=STDLIB, size=100, evaluation_size=100)
 
 # Saying the most frequent class errs on nine digits of ten, and on about 45 % of the library's characters.
 SIZES = {"digits": 300, "stdlib": 4000}
@@ -166,3 +182,109 @@ def test_fashion_mnist_and_letters_train_where_present(shared_data):
         if model is None:
             cell = cell.model_copy(update={"model": MLPSpec(num_params=20_000)})
         assert train_cell(cell).evaluations[-1].metrics["error"] < most
+
+
+@pytest.mark.parametrize(
+    "model", [RidgeSpec(), RandomForestSpec(num_trees=20), LinearSVMSpec(), MLPSpec(num_params=300)]
+)
+def test_numbers_are_regressed_and_scored_in_their_own_unit(model):
+    data = DataSpec(source=DiabetesSource(), size=300, evaluation_size=100)
+    training = TrainingSpec(optimizer=AdamWSpec(peak_lr=3e-3), batch_size=32, num_steps=300)
+    cell = Cell(model=model, data=data, training=training if isinstance(model, MLPSpec) else None)
+    final = train_cell(cell).evaluations[-1]
+    variance = float(load_source(data).eval_labels.var())
+    assert final.metrics["r2"] == pytest.approx(1 - final.loss / variance, rel=1e-4)
+    assert 0.25 < final.metrics["r2"] < 0.75
+    assert final.loss > 1000  # the labels reach from 25 to 346
+
+
+def test_ridge_on_a_known_teacher_errs_as_theory_says():
+    source = TeacherSource(num_features=400, num_examples=2000)
+    expected = expected_error(source, [100, 400])
+    for m, error in zip((100, 400), expected, strict=True):
+        data = DataSpec(source=source, size=m, evaluation_size=2000)
+        losses = [
+            train_cell(Cell(model=RidgeSpec(regularization=0.0), data=data, seed=seed)).evaluations[-1].loss
+            for seed in range(4)
+        ]
+        if m == 100:
+            assert np.mean(losses) == pytest.approx(error, rel=0.15)
+        assert np.isfinite(error)
+
+
+def test_text_is_counted_in_tokens():
+    source = TextSource(sequence_length=32)
+    cell = Cell(
+        model=TransformerSpec(num_params=20_000, depth=1),
+        data=DataSpec(source=source, size=100, evaluation_size=64, duplication=0.2),
+        training=TrainingSpec(optimizer=AdamWSpec(peak_lr=1e-2), batch_size=16, num_steps=40, num_evaluations=2),
+    )
+    record = train_cell(cell, (50, 100))
+    final = record.evaluations[-1]
+    assert (record.data_unit, record.data_unique, final.data_seen) == ("tokens", 80 * 32, 40 * 16 * 32)
+    assert record.epochs == pytest.approx(40 * 16 / 80)
+    counts = describe_cell(cell)
+    assert counts["data_unique"] == record.data_unique
+    assert counts["data_seen"] == final.data_seen
+    assert counts["train_flops"] == pytest.approx(final.train_flops)
+    assert final.loss < np.log(257)
+    assert final.metrics["bits_per_byte"] == pytest.approx(final.loss / np.log(2), rel=0.02)
+    assert record.data.facts["documents"] > 100
+    half = train_cell(cell.model_copy(update={"data": cell.data.model_copy(update={"size": 50})}), (50,))
+    assert half.data.is_prefix_of(record.data)
+
+
+@pytest.mark.parametrize("objective", ["masked", "permuted"])
+def test_encoders_learn_text_by_filling_in(objective):
+    model = TransformerSpec(num_params=20_000, depth=1, form="encoder", positions="relative")
+    cell = Cell(
+        model=model,
+        data=DataSpec(source=TextSource(sequence_length=32, objective=objective), size=2000, evaluation_size=64),
+        training=TrainingSpec(optimizer=AdamWSpec(peak_lr=1e-2), batch_size=16, num_steps=60, num_evaluations=1),
+    )
+    assert train_cell(cell).evaluations[-1].loss < 0.8 * np.log(257)
+
+
+def test_noise_and_duplicates_are_in_the_record_and_cost_accuracy():
+    cell = network(size=1000, num_steps=400)
+    clean = train_cell(cell)
+    data = cell.data.model_copy(update={"label_noise": 0.5, "duplication": 0.25})
+    noisy = train_cell(cell.model_copy(update={"data": data}))
+    assert (noisy.data_unique, noisy.data.num_unique, noisy.data.duplication) == (750, 750, 0.25)
+    assert 400 < noisy.data.num_noisy < 600
+    assert noisy.epochs == pytest.approx(400 * 32 / 750)
+    assert noisy.data.evaluation_sha256 == clean.data.evaluation_sha256
+    assert noisy.evaluations[-1].metrics["error"] > clean.evaluations[-1].metrics["error"] + 0.05
+
+
+def test_images_are_normalised_by_channel_over_the_subset():
+    data = DataSpec(source=DigitsSource(), size=200, evaluation_size=400, normalize=True)
+    subset = draw_subset(data, load_source(data), 0)
+    shift, scale = _standardize(data, subset)
+    scaled = (subset.read(slice(0, 200))[0] - shift) * scale
+    assert (scaled.mean(), scaled.std()) == (pytest.approx(0, abs=1e-4), pytest.approx(1, abs=1e-4))
+    assert len(np.unique(shift)) == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"order": "grouped"}, "data.order='grouped' needs groups, which diabetes does not name"),
+        ({"order": "balanced"}, "data.order='balanced' needs classes, which diabetes does not have"),
+        ({"label_noise": 0.1}, "data.label_noise=0.1 needs classes"),
+        ({"normalize": True}, "data.normalize is for images"),
+        ({"augmentation": AugmentationSpec(flip=True)}, "data.augmentation is for images"),
+    ],
+)
+def test_what_a_source_cannot_do_is_refused(changes, message):
+    data = DataSpec(source=DiabetesSource(), size=100, evaluation_size=100, **changes)
+    with pytest.raises(InputError, match=message):
+        describe_cell(Cell(model=RidgeSpec(), data=data))
+
+
+def test_learners_refuse_tasks_that_are_not_theirs():
+    text = DataSpec(source=TextSource(sequence_length=32), size=10, evaluation_size=10)
+    numbers = DataSpec(source=DiabetesSource(), size=100, evaluation_size=100)
+    for data, model in ((text, LinearSVMSpec()), (numbers, LogisticRegressionSpec()), (STDLIB_DATA, RidgeSpec())):
+        with pytest.raises(InputError, match=model.kind):
+            describe_cell(Cell(model=model, data=data))

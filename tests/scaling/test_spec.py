@@ -7,7 +7,8 @@ import subprocess
 
 import pytest
 
-from scaling.cell import AdamWSpec, Cell, CosineSchedule, DataSpec, DigitsSource, SGDSpec, StdlibSource, TrainingSpec
+from scaling.cell import AdamWSpec, Cell, CosineSchedule, SGDSpec, TrainingSpec
+from scaling.data.specs import DataSpec, DigitsSource, StdlibSource
 from scaling.models.specs import MLPSpec, RandomForestSpec, ResNetSpec, TransformerSpec
 from scaling.spec import InputError, canonical_json, fingerprint_text, override, parse
 

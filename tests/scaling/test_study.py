@@ -2,13 +2,15 @@
 
 import pytest
 
-from scaling.cell import Cell, DataSpec, DigitsSource
+from scaling.cell import Cell
+from scaling.data.specs import DataSpec, DigitsSource
 from scaling.models.specs import LogisticRegressionSpec
 from scaling.spec import InputError
 from scaling.study import Series, Study, ladder, resolve_study
 
 SOURCE = """
 from scaling.cell import *
+from scaling.data.specs import *
 from scaling.models.specs import *
 from scaling.study import *
 

@@ -120,7 +120,8 @@ def test_a_run_learns():
     training = TrainingSpec(optimizer=AdamWSpec(peak_lr=2e-2), batch_size=16, num_steps=400)
     program = get_program(SHAPE, training)
     *_, (_, variables, _) = run_steps(program, training, 64, 0, data)
-    _, correct, predictions = program.evaluate(variables, data.inputs, data.labels, data.shift, data.scale)
+    is_real = jnp.ones(len(data.labels))
+    _, correct, predictions = program.evaluate(variables, data.inputs, data.labels, is_real, data.shift, data.scale)
     assert int(predictions) == 64
     assert int(correct) >= 62
 

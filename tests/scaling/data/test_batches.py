@@ -7,8 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from scaling.data import batches
-from scaling.data.batches import batch_indices, permute
+from scaling.data import permutation
+from scaling.data.batches import batch_indices
+from scaling.data.permutation import mix, permute
 
 on_device = jax.jit(batch_indices, static_argnums=1)
 
@@ -54,7 +55,7 @@ def _chi_square(counts: np.ndarray) -> float:
 
 
 def _draw(size: int, epochs: int) -> np.ndarray:
-    keys = batches._mix(np, np.uint32(7), np.arange(epochs, dtype=np.uint32))
+    keys = mix(np, np.uint32(7), np.arange(epochs, dtype=np.uint32))
     one = np.arange(size, dtype=np.uint32)
     return np.stack([permute(np, one, np.uint32(size), key) for key in keys]).astype(np.int64)
 
@@ -80,5 +81,5 @@ def test_all_orders_of_four_are_about_equally_frequent():
 
 
 def test_two_rounds_would_not_look_random(monkeypatch):
-    monkeypatch.setattr(batches, "ROUNDS", 2)
+    monkeypatch.setattr(permutation, "ROUNDS", 2)
     assert max(_worst_statistics(24)) > 3.0

@@ -6,10 +6,10 @@ import struct
 import numpy as np
 import pytest
 
-from scaling.cell import DataSpec, DigitsSource, IdxSource, StdlibSource, TableSource
 from scaling.data import stdlib
 from scaling.data.cache import load_or_make
-from scaling.data.sources import check_size, load_source
+from scaling.data.sources import check_data, load_source
+from scaling.data.specs import DataSpec, DigitsSource, IdxSource, StdlibSource, TableSource
 from scaling.data.stdlib import CLASSES, encode, label_characters, read_sources
 from scaling.spec import InputError
 
@@ -124,7 +124,7 @@ def test_a_damaged_idx_file_is_named(idx_folder, damage):
 def test_impossible_subsets_are_one_line(size, order, message):
     spec = data(DigitsSource(), size=size, evaluation_size=500, order=order)
     with pytest.raises(InputError, match=message):
-        check_size(spec, load_source(spec))
+        check_data(spec, load_source(spec))
 
 
 def test_a_character_is_what_pythons_tokenizer_says():

@@ -5,9 +5,10 @@ import functools
 
 import numpy as np
 import pytest
-from sklearn.datasets import load_digits
+import scipy.sparse
+from sklearn.datasets import load_diabetes, load_digits
 
-from scaling.models import TaskShape, classical
+from scaling.models import TaskShape, classical, token_task
 from scaling.models.specs import (
     GradientBoostingSpec,
     LinearSVMSpec,
@@ -16,7 +17,9 @@ from scaling.models.specs import (
     NaiveBayesSpec,
     RandomForestSpec,
     RBFSVMSpec,
+    RidgeSpec,
 )
+from scaling.spec import InputError
 
 NUMBERS = TaskShape(num_features=64, vocab_size=None, num_classes=10)
 TOKENS = TaskShape(num_features=64, vocab_size=6, num_classes=10)  # four grey levels are in use
@@ -213,3 +216,163 @@ def test_tokens_are_one_hot_for_linear_and_kernel_methods_and_codes_for_the_othe
 def test_networks_are_no_classical_family():
     with pytest.raises(TypeError, match="mlp is not a classical family"):
         classical.build(MLPSpec(num_params=1000), NUMBERS, 0)
+
+
+# --- numbers as labels ----------------------------------------------------------------------------------------------
+
+REGRESSION = TaskShape(num_features=10, vocab_size=None, num_classes=1, objective="regress")
+TOKEN_REGRESSION = TaskShape(num_features=10, vocab_size=7, num_classes=1, objective="regress")
+REGRESSORS = [
+    RidgeSpec(),
+    RidgeSpec(regularization=0.0),
+    LinearSVMSpec(inverse_regularization=1.0),
+    *SPECS[2:5],
+]
+
+
+def draw_numbers(task: TaskShape = REGRESSION) -> tuple[np.ndarray, np.ndarray]:
+    """Returns 442 patients, as numbers of unit variance or as grades 0 … 6, and the labels in their deviations."""
+    inputs, labels = load_diabetes(return_X_y=True)
+    inputs = (inputs * np.sqrt(len(inputs))).astype(np.float32)
+    if task.vocab_size:
+        inputs = np.clip(np.round(2 * inputs) + 3, 0, 6).astype(np.uint8)
+    return inputs, ((labels - 100) / labels.std()).astype(np.float32)
+
+
+@functools.cache
+def fit_numbers(spec, task: TaskShape = REGRESSION, size: int = 300, seed: int = 0):
+    inputs, labels = draw_numbers(task)
+    estimator = classical.build(spec, task, seed)
+    return estimator.fit(classical.encode_inputs(spec, inputs[:size], task), labels[:size])
+
+
+@pytest.mark.parametrize("task", [REGRESSION, TOKEN_REGRESSION], ids=["numbers", "tokens"])
+@pytest.mark.parametrize("spec", REGRESSORS, ids=str)
+def test_every_regressor_explains_a_third_of_the_variance(spec, task):
+    inputs, labels = draw_numbers(task)
+    predicted = fit_numbers(spec, task).predict(classical.encode_inputs(spec, inputs[300:], task))
+    assert predicted.shape == (142,)
+    explained = 1 - ((predicted - labels[300:]) ** 2).mean() / labels[300:].var()
+    assert explained > (0.3 if task is REGRESSION else 0.2)
+
+
+@pytest.mark.parametrize("spec", REGRESSORS, ids=str)
+def test_a_regressor_with_the_same_seed_twice_is_bitwise_equal(spec):
+    inputs = classical.encode_inputs(spec, draw_numbers()[0], REGRESSION)
+    one, same = (fit_numbers.__wrapped__(spec, seed=3).predict(inputs) for _ in range(2))
+    np.testing.assert_array_equal(one, same)
+
+
+@pytest.mark.parametrize("size", [6, 300])
+@pytest.mark.parametrize("regularization", [0.0, 1e-3, 5.0])
+def test_ridge_minimises_the_sum_of_squares_and_its_penalty(regularization, size):
+    spec = RidgeSpec(regularization=regularization)
+    inputs, labels = (array[:size].astype(np.float64) for array in draw_numbers())
+    estimator = fit_numbers(spec, size=size)
+    centred = inputs - inputs.mean(axis=0)
+    kernel = centred.T @ centred + regularization * np.eye(10)
+    coefficients = np.linalg.pinv(kernel, rcond=1e-12) @ centred.T @ (labels - labels.mean())
+    np.testing.assert_allclose(estimator.coef_, coefficients, rtol=1e-6, atol=1e-9)
+    np.testing.assert_allclose(estimator.intercept_, (labels - inputs @ coefficients).mean(), rtol=1e-6)
+
+
+@pytest.mark.parametrize("is_sparse", [False, True])
+def test_without_regularization_the_smallest_of_all_solutions_is_taken(is_sparse):
+    generator = np.random.default_rng(0)
+    inputs, labels = generator.normal(size=(8, 30)) * np.logspace(0, -5, 30), generator.normal(size=8)
+    estimator = classical.LeastSquares().fit(scipy.sparse.csr_matrix(inputs) if is_sparse else inputs, labels)
+    tolerance = {"rtol": 1e-2, "atol": 1e-2} if is_sparse else {"rtol": 1e-6, "atol": 1e-9}
+    np.testing.assert_allclose(estimator.predict(inputs), labels, **tolerance)
+    smallest = np.linalg.pinv(inputs - inputs.mean(axis=0)) @ (labels - labels.mean())
+    assert np.linalg.norm(estimator.coef_) <= np.linalg.norm(smallest) * (1 + 1e-9)
+    if not is_sparse:
+        np.testing.assert_allclose(estimator.coef_, smallest, rtol=1e-6, atol=1e-9)
+
+
+def test_least_squares_keeps_the_small_directions_of_steep_spectra():
+    # A millionth of the first: scikit-learn's own LinearRegression drops it at its default threshold of 1e-6.
+    generator = np.random.default_rng(0)
+    inputs = generator.normal(size=(50, 2)) * [1.0, 1e-7]
+    np.testing.assert_allclose(classical.LeastSquares().fit(inputs, inputs @ [1.0, 1e7]).coef_, [1.0, 1e7], rtol=1e-6)
+
+
+@pytest.mark.parametrize("task", [REGRESSION, TOKEN_REGRESSION], ids=["numbers", "tokens"])
+@pytest.mark.parametrize("spec", REGRESSORS[:3], ids=str)
+def test_sizes_of_linear_regressors_are_known_before_the_fit(spec, task):
+    expected = {"head": 10 * (task.vocab_size or 1) + 1}
+    assert classical.count_params(spec, task) == expected
+    assert classical.effective_params(spec, fit_numbers(spec, task)) == expected
+
+
+def test_regressors_count_one_output():
+    kernel = fit_numbers(RBFSVMSpec())
+    num_support = len(kernel.support_)
+    assert classical.effective_params(RBFSVMSpec(), kernel) == {
+        "support_vectors": 10 * num_support,
+        "dual_coefficients": num_support,
+        "intercepts": 1,
+    }
+    forest = RandomForestSpec(num_trees=3)
+    counted = classical.effective_params(forest, fit_numbers(forest))
+    assert counted["leaves"] == counted["splits"] / 2 + 3  # binary trees, a value in each leaf
+    boosting = GradientBoostingSpec(num_iterations=5, max_leaves=2)
+    counted = classical.effective_params(boosting, fit_numbers(boosting))
+    assert counted == {"splits": 10, "leaves": 10, "baseline": 1}
+    for grows in REGRESSORS[3:]:
+        assert classical.count_params(grows, REGRESSION) == {}
+
+
+def test_ridge_counts_its_solver_on_the_smaller_side():
+    def flops(regularization, size, task=REGRESSION):
+        spec = RidgeSpec(regularization=regularization)
+        return classical.train_flops(spec, fit_numbers(spec, task, size=size), size, 10)
+
+    assert flops(1.0, 300) == 10**2 * 300 + 10**3 / 3
+    assert flops(1.0, 6) == 6**2 * 10 + 6**3 / 3
+    assert flops(0.0, 300) == 2 * 10**2 * 300 + 11 * 10**3
+    assert flops(0.0, 6) == 2 * 6**2 * 10 + 11 * 6**3
+    assert flops(1.0, 300, TOKEN_REGRESSION) is None
+
+
+def test_the_linear_regressor_always_sweeps_the_dual():
+    from sklearn.svm import LinearSVR
+
+    spec = LinearSVMSpec(inverse_regularization=1.0)
+    inputs, labels = draw_numbers()
+    for size in (6, 300):
+        found = fit_numbers(spec, size=size)
+        dual = LinearSVR(C=1.0, max_iter=10_000, random_state=0, dual=True).fit(inputs[:size], labels[:size])
+        np.testing.assert_array_equal(found.coef_, dual.coef_)
+        assert classical.train_flops(spec, found, size, 10) == 4 * size * 10 * found.n_iter_
+    for spec in REGRESSORS[3:]:
+        assert classical.train_flops(spec, fit_numbers(spec), 300, 10) is None
+
+
+@pytest.mark.parametrize("spec", REGRESSORS, ids=str)
+def test_regressors_have_no_probabilities(spec):
+    assert classical.class_probabilities(spec, fit_numbers(spec), draw_numbers()[0]) is None
+
+
+@pytest.mark.parametrize(
+    "ask", [lambda *args: classical.build(*args, 0), classical.count_params], ids=["build", "count"]
+)
+def test_a_task_that_a_family_cannot_learn_is_one_line_with_the_remedy(ask):
+    def refusal(spec, task):
+        with pytest.raises(InputError) as caught:
+            ask(spec, task)
+        assert "\n" not in str(caught.value)
+        return str(caught.value)
+
+    for spec in (LogisticRegressionSpec(), NaiveBayesSpec()):
+        line = refusal(spec, REGRESSION)
+        assert line.startswith(f"model.kind={spec.kind} predicts classes, but the labels of data.source are numbers")
+        assert "choose ridge, linear_svm, " in line
+    line = refusal(RidgeSpec(), NUMBERS)
+    assert line.startswith(
+        "model.kind=ridge predicts numbers, but the labels of data.source are classes; choose logist"
+    )
+    for spec in (*SPECS, RidgeSpec()):
+        for objective in ("next_token", "masked", "permuted"):
+            line = refusal(spec, token_task(50, 8, objective))
+            assert line.startswith(f"model.kind={spec.kind} cannot predict tokens, which data.source asks for (")
+            assert line.endswith(f"(objective {objective}); choose lstm or transformer, or a source with labels")

@@ -1,0 +1,61 @@
+"""Sources that every installation has: windows of Python's own library, and scikit-learn's small data sets."""
+
+from typing import Any
+
+import numpy as np
+
+from scaling.data import stdlib
+from scaling.data.source import SPLIT_SEED, Source, split_examples
+from scaling.data.specs import BreastCancerSource, DiabetesSource, DigitsSource, StdlibSource, WineSource
+
+
+def load_stdlib(spec: StdlibSource, evaluation_size: int) -> Source:
+    """Returns labelled windows of the standard library's source; no file is in both pool and evaluation set."""
+    inputs, labels, eval_inputs, eval_labels = stdlib.draw_windows(
+        spec.characters_before, spec.characters_after, spec.num_windows, evaluation_size, SPLIT_SEED
+    )
+    return Source(
+        name="stdlib",
+        inputs=inputs,
+        labels=labels,
+        eval_inputs=eval_inputs,
+        eval_labels=eval_labels,
+        num_classes=len(stdlib.CLASSES),
+        vocab_size=stdlib.VOCAB_SIZE,
+    )
+
+
+def load_digits(spec: DigitsSource, evaluation_size: int) -> Source:
+    """Returns handwritten digits, 8 × 8 grey."""
+    del spec
+    images, labels = _bundled("load_digits")
+    return split_examples("digits", images, labels, evaluation_size, unit=1 / 16, image_shape=(8, 8, 1))
+
+
+def load_breast_cancer(spec: BreastCancerSource, evaluation_size: int) -> Source:
+    """Returns tumours, benign (1) or malignant (0)."""
+    del spec
+    return split_examples("breast_cancer", *_bundled("load_breast_cancer"), evaluation_size, scaling="standardize")
+
+
+def load_wine(spec: WineSource, evaluation_size: int) -> Source:
+    """Returns wines of three growers."""
+    del spec
+    return split_examples("wine", *_bundled("load_wine"), evaluation_size, scaling="standardize")
+
+
+def load_diabetes(spec: DiabetesSource, evaluation_size: int) -> Source:
+    """Returns patients, and the progression of their disease as a number."""
+    del spec
+    return split_examples(
+        "diabetes", *_bundled("load_diabetes"), evaluation_size, scaling="standardize", objective="regress"
+    )
+
+
+def _bundled(name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Returns inputs, [n, F] float32, and labels, [n]."""
+    import sklearn.datasets
+
+    how: dict[str, Any] = {"scaled": False} if name == "load_diabetes" else {}
+    inputs, labels = getattr(sklearn.datasets, name)(return_X_y=True, **how)
+    return inputs.astype(np.float32), labels

@@ -1,0 +1,183 @@
+"""Where a cell's examples wait for their step: resident on the device, or on the host, read ahead of it.
+
+Both give the same batches. What is resident costs the host nothing a step.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from scaling.data.source import Source
+from scaling.data.specs import AugmentationSpec
+from scaling.data.subsets import Subset
+
+# The most that examples may take on the device: a share of its memory, or so much where it does not tell (CPUs).
+RESIDENT_SHARE, RESIDENT_BYTES = 0.25, 2 << 30
+
+# Examples evaluated in one call: bounds memory, and one compilation serves the whole evaluation set.
+EVALUATION_BATCH = 5_000
+EVALUATION_NUMBERS, EVALUATION_TOKENS, EVALUATION_LOGITS = 1 << 24, 1 << 15, 1 << 26
+
+
+class DeviceData(NamedTuple):
+    """Examples that are resident on the device, and the subset's place among them.
+
+    Attributes:
+      inputs: [n, F] numbers or [n, T] tokens: the whole pool, shared by all cells of a source, or the subset alone.
+      labels: [n] int32 or float32.
+      order: [n] int32; its first m entries are the subset, the rest is padding so that m may vary.
+      shift, scale: [F] float32; a learner sees (inputs - shift) · scale. Both empty for tokens.
+    """
+
+    inputs: jax.Array
+    labels: jax.Array
+    order: jax.Array
+    shift: jax.Array
+    scale: jax.Array
+
+
+@dataclasses.dataclass
+class StreamedData:
+    """Examples that stay on the host, read ahead in chunks of steps.
+
+    Attributes:
+      chunks: stops → chunks up to each of them in turn, dicts of `inputs` [S, B, …] and `labels` [S, B].
+      chunk_steps: the largest S.
+      shift, scale: as of `DeviceData`.
+      waiting_seconds: how long the device has had nothing to do because the next chunk had not been read; at most this.
+    """
+
+    chunks: Callable[[Sequence[int]], Iterator[dict[str, np.ndarray]]]
+    chunk_steps: int
+    shift: jax.Array
+    scale: jax.Array
+    waiting_seconds: float = 0.0
+
+
+class EvaluationBatch(NamedTuple):
+    """A part of the evaluation set; all parts have one shape, and `is_real` [B] float32 is 0 on what fills the last."""
+
+    inputs: jax.Array
+    labels: jax.Array
+    is_real: jax.Array
+
+
+def place_subset(
+    subset: Subset,
+    key: str,
+    shift: np.ndarray,
+    scale: np.ndarray,
+    *,
+    batch_size: int,
+    seed: int,
+    augmentation: AugmentationSpec | None,
+    num_workers: int = 0,
+) -> DeviceData | StreamedData:
+    """Returns a subset's examples where they are best kept: the pool on the device, the subset there, or a stream.
+
+    Args:
+      subset: of the cell.
+      key: of its source; the last one's pool stays on the device for the next cell.
+      shift: of the inputs.
+      scale: of the inputs.
+      batch_size: B.
+      seed: of the order of batches.
+      augmentation: of images.
+      num_workers: processes that read a stream; 0 for threads of this one.
+    """
+    limit = resident_limit()
+    moved = jnp.asarray(shift), jnp.asarray(scale)
+    pool = subset.source.inputs
+    if subset.rows is pool and isinstance(pool, np.ndarray) and _num_bytes(pool.shape, pool.dtype) <= limit:
+        order = np.zeros(len(pool), np.int32)
+        order[: subset.size] = subset.order[:]
+        return DeviceData(
+            _pool_on_device(key, pool), _labels_on_device(subset.labels, len(pool)), jnp.asarray(order), *moved
+        )
+    room = 1 << (subset.size - 1).bit_length()  # a power of two: few shapes, so few compilations
+    if _num_bytes((room, *subset.rows.shape[1:]), subset.rows.dtype) <= limit:
+        inputs, labels = read_all(subset)
+        padding = room - subset.size
+        inputs = np.concatenate([inputs, np.zeros((padding, *inputs.shape[1:]), inputs.dtype)])
+        labels = None if labels is None else np.concatenate([labels, np.zeros(padding, labels.dtype)])
+        return DeviceData(
+            jnp.asarray(inputs), _labels_on_device(labels, room), jnp.arange(room, dtype=jnp.int32), *moved
+        )
+    from scaling.data.stream import plan_chunks, steps_per_chunk, stream_chunks
+
+    most = steps_per_chunk(subset, batch_size)
+
+    def chunks(stops: Sequence[int]) -> Iterator[dict[str, np.ndarray]]:
+        plan = plan_chunks(stops, 0, most)
+        return stream_chunks(subset, plan, batch_size, seed, augmentation=augmentation, num_workers=num_workers)
+
+    return StreamedData(chunks, most, *moved)
+
+
+def resident_limit() -> int:
+    """Returns how many bytes of examples may be on the device."""
+    limit = (jax.devices()[0].memory_stats() or {}).get("bytes_limit")
+    return RESIDENT_BYTES if limit is None else int(limit * RESIDENT_SHARE)
+
+
+def read_all(subset: Subset) -> tuple[np.ndarray, np.ndarray | None]:
+    """Returns inputs [m, …] and labels [m] of a whole subset."""
+    inputs = np.empty((subset.size, *subset.rows.shape[1:]), subset.rows.dtype)
+    for start in range(0, subset.size, 1 << 16):
+        part = slice(start, min(start + (1 << 16), subset.size))
+        inputs[part] = subset.rows[subset.order[part]]
+    return inputs, None if subset.labels is None else subset.labels[subset.order[:]]
+
+
+def evaluation_batches(source: Source) -> Iterable[EvaluationBatch]:
+    """Returns the evaluation set in equal parts: on the device where it fits, else read each time.
+
+    A part has at most EVALUATION_BATCH examples, and fewer of large ones, so that activations and logits fit too.
+    """
+    if _num_bytes(source.eval_inputs.shape, source.eval_inputs.dtype) <= resident_limit():
+        return _resident_evaluation(source)
+    return _read_evaluation(source)
+
+
+@functools.lru_cache(maxsize=1)
+def _resident_evaluation(source: Source) -> list[EvaluationBatch]:
+    return list(_read_evaluation(source))
+
+
+def _read_evaluation(source: Source) -> Iterator[EvaluationBatch]:
+    size, numbers = source.evaluation_size, int(np.prod(source.eval_inputs.shape[1:]))
+    if source.labels is None:
+        most = min(EVALUATION_TOKENS // numbers, EVALUATION_LOGITS // (numbers * source.num_classes))
+    else:
+        most = EVALUATION_NUMBERS // numbers
+    part = -(-size // -(-size // max(1, min(EVALUATION_BATCH, most))))  # the fewest parts, equally large
+    for start in range(0, size, part):
+        real = min(part, size - start)
+        chosen = np.minimum(np.arange(start, start + part), start + real - 1)
+        labels = np.zeros(part, np.int32) if source.eval_labels is None else source.eval_labels[chosen]
+        is_real = (np.arange(part) < real).astype(np.float32)
+        yield EvaluationBatch(jnp.asarray(source.eval_inputs[chosen]), jnp.asarray(labels), jnp.asarray(is_real))
+
+
+def _num_bytes(shape: tuple[int, ...], dtype: np.dtype) -> int:
+    return int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
+
+
+def _labels_on_device(labels: np.ndarray | None, size: int) -> jax.Array:
+    """Returns labels on the device; where there are none, something of their length that nobody reads."""
+    return jnp.zeros(size, jnp.int8) if labels is None else jnp.asarray(labels)
+
+
+_pools: dict[str, jax.Array] = {}
+
+
+def _pool_on_device(key: str, pool: np.ndarray) -> jax.Array:
+    if key not in _pools:
+        _pools.clear()
+        _pools[key] = jnp.asarray(pool)
+    return _pools[key]

@@ -1,0 +1,59 @@
+"""Crop, flip and normalise as Grain transforms, for batches that are made on the host.
+
+An element is a dict: `inputs` [..., F] holds images row by row, and `positions` [...] where in the run each is seen.
+"""
+
+import dataclasses
+from typing import Any
+
+import grain
+import numpy as np
+
+from scaling.data.augment import crop, flip
+
+
+@dataclasses.dataclass(frozen=True)
+class Crop(grain.transforms.Map):
+    """Moves images by up to `padding` pixels either way; see `crop`."""
+
+    image_shape: tuple[int, int, int]
+    padding: int
+    seed: int
+
+    def map(self, element: dict[str, Any]) -> dict[str, Any]:
+        """Returns the element with its images moved."""
+        images = element["inputs"].reshape(-1, *self.image_shape)
+        moved = crop(np, images, element["positions"].reshape(-1), np.uint32(self.seed), self.padding)
+        return {**element, "inputs": moved.reshape(element["inputs"].shape)}
+
+
+@dataclasses.dataclass(frozen=True)
+class Flip(grain.transforms.Map):
+    """Mirrors half of the images left to right; see `flip`."""
+
+    image_shape: tuple[int, int, int]
+    seed: int
+
+    def map(self, element: dict[str, Any]) -> dict[str, Any]:
+        """Returns the element with its images mirrored or not."""
+        images = element["inputs"].reshape(-1, *self.image_shape)
+        mirrored = flip(np, images, element["positions"].reshape(-1), np.uint32(self.seed))
+        return {**element, "inputs": mirrored.reshape(element["inputs"].shape)}
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Normalize(grain.transforms.Map):
+    """Makes numbers float32 and scales them: (inputs - shift) · scale.
+
+    Training does this on the device, so that bytes are carried there and not floats; other uses need it here.
+
+    Attributes:
+      shift, scale: [F] float32.
+    """
+
+    shift: np.ndarray
+    scale: np.ndarray
+
+    def map(self, element: dict[str, Any]) -> dict[str, Any]:
+        """Returns the element with its inputs scaled."""
+        return {**element, "inputs": (element["inputs"].astype(np.float32) - self.shift) * self.scale}

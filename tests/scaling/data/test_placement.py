@@ -1,0 +1,114 @@
+"""Placement: resident or streamed, a cell trains on the same batches and is evaluated on the same examples."""
+
+import numpy as np
+import pytest
+
+from scaling.cell import AdamWSpec, Cell, TrainingSpec
+from scaling.data import placement
+from scaling.data.placement import DeviceData, StreamedData, evaluation_batches, place_subset
+from scaling.data.source import Source
+from scaling.data.sources import load_source
+from scaling.data.specs import AugmentationSpec, DataSpec, DigitsSource
+from scaling.data.subsets import draw_subset
+from scaling.models.specs import MLPSpec
+from scaling.runner import train_cell
+
+DATA = DataSpec(source=DigitsSource(), size=900, evaluation_size=333)
+DIGITS_BYTES = 1464 * 64 * 4
+
+
+def cell(**changes) -> Cell:
+    return Cell(
+        model=MLPSpec(num_params=2000),
+        data=DATA.model_copy(update=changes),
+        training=TrainingSpec(optimizer=AdamWSpec(peak_lr=1e-2), batch_size=32, num_steps=150, num_evaluations=4),
+        seed=3,
+    )
+
+
+def place(data=DATA, rows=None):
+    source = load_source(data)
+    subset = draw_subset(data, source, 3)
+    if rows is not None:
+        subset = type(subset)(source, rows, subset.labels, subset.order, subset.num_unique)
+    nothing = np.zeros(0, np.float32)
+    return place_subset(subset, "k", nothing, nothing, batch_size=32, seed=3, augmentation=None), subset
+
+
+def measured(record) -> list[float]:
+    return [value for evaluation in record.evaluations for value in (evaluation.loss, evaluation.metrics["error"])]
+
+
+@pytest.mark.parametrize(
+    ("limit", "kind", "num_rows"),
+    [(DIGITS_BYTES, DeviceData, 1464), (1024 * 64 * 4, DeviceData, 1024), (1024 * 64 * 4 - 1, StreamedData, None)],
+)
+def test_pool_subset_or_stream_by_what_fits(monkeypatch, limit, kind, num_rows):
+    monkeypatch.setattr(placement, "RESIDENT_BYTES", limit)
+    data, subset = place()
+    assert type(data) is kind
+    if kind is DeviceData:
+        assert len(data.inputs) == num_rows
+        assert (np.asarray(data.inputs[data.order[:900]]) == subset.read(np.arange(900))[0]).all()
+        assert (np.asarray(data.labels[data.order[:900]]) == subset.read(np.arange(900))[1]).all()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"label_noise": 0.2, "duplication": 0.3},
+        {"augmentation": AugmentationSpec(crop=1, flip=True), "normalize": True},
+    ],
+    ids=["plain", "changed", "augmented"],
+)
+def test_a_cell_learns_the_same_resident_and_streamed(monkeypatch, changes):
+    resident = train_cell(cell(**changes))
+    monkeypatch.setattr(placement, "RESIDENT_BYTES", 1024 * 64 * 4)
+    alone = train_cell(cell(**changes))
+    monkeypatch.setattr(placement, "RESIDENT_BYTES", 0)
+    streamed = train_cell(cell(**changes))
+    assert resident.waiting_seconds is alone.waiting_seconds is None
+    assert 0.0 <= streamed.waiting_seconds < streamed.wall_seconds
+    # The same batches; compiled into other calls, whose sums XLA may order otherwise.
+    assert measured(alone) == pytest.approx(measured(resident), rel=1e-3)
+    assert measured(streamed) == pytest.approx(measured(resident), rel=1e-3)
+    assert (alone.data, streamed.data) == (resident.data, resident.data)
+
+
+def test_a_stream_compiles_once_for_chunks_of_every_length(monkeypatch):
+    from scaling.models import make_shape
+    from scaling.runner import task_shape
+    from scaling.train import get_program, run_steps
+
+    monkeypatch.setattr(placement, "RESIDENT_BYTES", 0)
+    training = cell().training
+    source = load_source(DATA)
+    program = get_program(make_shape(MLPSpec(num_params=2000), task_shape(source)), training)
+    subset = draw_subset(DATA, source, 3)
+    zeros, ones = np.zeros(64, np.float32), np.ones(64, np.float32)
+    data = place_subset(subset, "k", zeros, ones, batch_size=32, seed=3, augmentation=None)
+    steps = [step for step, _, _ in run_steps(program, training, 900, 3, data)]
+    assert steps == [19, 38, 75, 150]
+    assert program.run_chunk._cache_size() == 1
+
+
+@pytest.mark.parametrize("size", [1, 7, 333])
+def test_evaluation_parts_have_one_shape_and_cover_each_example_once(monkeypatch, size):
+    monkeypatch.setattr(placement, "EVALUATION_BATCH", 100)
+    for limit in (1 << 30, 0):  # on the device, and read each time
+        monkeypatch.setattr(placement, "RESIDENT_BYTES", limit)
+        source = load_source(DATA.model_copy(update={"evaluation_size": size}))
+        parts = list(evaluation_batches(source))
+        assert len({part.inputs.shape for part in parts}) == 1
+        inputs = np.concatenate([np.asarray(part.inputs)[np.asarray(part.is_real) == 1] for part in parts])
+        labels = np.concatenate([np.asarray(part.labels)[np.asarray(part.is_real) == 1] for part in parts])
+        assert (inputs == source.eval_inputs).all()
+        assert (labels == source.eval_labels).all()
+        placement._resident_evaluation.cache_clear()
+
+
+def test_large_examples_are_evaluated_few_at_a_time():
+    rows = np.zeros((64, 1 << 20), np.uint8)
+    source = Source("large", rows, np.zeros(64, np.int32), rows, np.zeros(64, np.int32), 2)
+    assert {len(part.inputs) for part in evaluation_batches(source)} == {16}
