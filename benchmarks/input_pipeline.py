@@ -1,7 +1,8 @@
 """Input pipelines side by side: this project's stream, Grain as its tutorials use it, and a plain PyTorch DataLoader.
 
 Each reads the same shuffled examples in the same batches, alone and while a network trains on them, in one process tree
-and in turns, so that a busy machine slows all of them alike. Read the ratios. `make bench` writes the table to
+and in turns, so that a busy machine slows all of them alike. In training the others' batches are stacked into the chunks
+of steps that this project's loop takes, and carried to the device while it works. Read the ratios. `make bench` writes the table to
 benchmarks/input_pipeline.md; it needs PyTorch (`pip install -e .[bench]`).
 """
 
@@ -20,7 +21,7 @@ import numpy as np
 import torch.utils.data
 
 from scaling.cell import AdamWSpec, TrainingSpec
-from scaling.data.packing import PackedSequences
+from scaling.data.packing import MappedArray, PackedSequences
 from scaling.data.placement import DeviceData, StreamedData
 from scaling.data.source import Source
 from scaling.data.specs import DataSpec, DigitsSource
@@ -96,18 +97,13 @@ def images() -> Subset:
 def text(folder: Path, num_tokens: int = 50_000_000, length: int = 256) -> Subset:
     """Returns sequences of memory-mapped text: documents of about 1,000 tokens, packed in a seed's order."""
     generator = np.random.default_rng(0)
-    tokens = folder / "tokens"
+    tokens, ends = folder / "tokens", folder / "ends"
     generator.integers(0, 257, num_tokens).astype(np.uint16).tofile(tokens)
-    ends = np.unique(np.append(generator.integers(1, num_tokens, num_tokens // 1000), num_tokens)).astype(np.int64)
-    mapped = np.memmap(tokens, np.uint16, "r")
-    rows = make_rows(mapped, ends, length)
+    cuts = np.append(generator.integers(1, num_tokens, num_tokens // 1000), num_tokens)
+    np.unique(cuts).astype(np.int64).tofile(ends)
+    rows = PackedSequences(MappedArray(tokens, np.uint16), MappedArray(ends, np.int64), length + 1, None, SEED, length)
     source = Source("text", rows, None, rows, None, 257, objective="next_token", vocab_size=257)
     return Subset(source, rows, None, np.arange(len(rows)), len(rows))
-
-
-def make_rows(tokens: np.ndarray, ends: np.ndarray, length: int) -> Any:
-    """Returns packed sequences with the token after each, in the order of SEED."""
-    return PackedSequences(tokens, ends, length + 1, None, SEED, length)
 
 
 def time_reading(name: str, subset: Subset, batch_size: int, num_steps: int) -> float:

@@ -69,7 +69,7 @@ def document_files(spec: DocumentsSpec, field: str = FIELD) -> list[list[str | i
     """Returns what tells one state of the documents from another without reading them all, as JSON-like values.
 
     Of files [relative name, bytes, time of modification in ns] each; of the standard library Python's version and a
-    sha256 of its content; of TFDS name, split and folder.
+    sha256 of its content; of TFDS the full name, version included, and the split.
 
     Raises:
       MissingDocumentsError: there are no such files.
@@ -83,7 +83,12 @@ def document_files(spec: DocumentsSpec, field: str = FIELD) -> list[list[str | i
                 state = path.stat()
             states.append([name, state.st_size, state.st_mtime_ns])
         return states
-    return [[spec.name, spec.split, spec.data_dir or ""]]
+    from scaling.data.tfds_folders import open_dataset
+
+    try:
+        return [[str(open_dataset(spec, field).info.full_name), spec.split]]
+    except InputError as error:
+        raise MissingDocumentsError(str(error)) from None
 
 
 @functools.cache

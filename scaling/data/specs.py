@@ -279,7 +279,7 @@ class TfdsSource(Spec):
     Attributes:
       name: as `tfds.builder` takes it, for instance `mnist` or `cifar10:3.0.2`.
       split, evaluation_split: slices included, `train[:90%]`. None for the second holds examples of the first out.
-      inputs, labels: names of the features: an image, a vector of numbers or tokens; a class or a number.
+      inputs, labels: names of the features: an image or a vector of numbers; a class or a number.
       side: images of varying size are resized and cropped to a square of so many pixels; None takes them as they are.
       data_dir: where the dataset is prepared; None for `TFDS_DATA_DIR`, or `~/tensorflow_datasets`.
       download: whether to download and prepare it where it is missing.

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 
 import grain
 import numpy as np
+from absl import flags
 
 from scaling.data.batches import indices_at
 from scaling.data.source import Rows
@@ -125,5 +126,7 @@ def stream_chunks(
     threads = grain.ReadOptions(num_threads=NUM_THREADS, prefetch_buffer_size=CHUNKS_AHEAD)
     reading = dataset.to_iter_dataset(threads)
     if num_workers:
+        if not flags.FLAGS.is_parsed():  # Grain hands absl's flags to its processes; a library call has none
+            flags.FLAGS.mark_as_parsed()
         reading = reading.mp_prefetch(grain.MultiprocessingOptions(num_workers=num_workers))
     return iter(reading)

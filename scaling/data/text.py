@@ -15,7 +15,7 @@ from scaling.data.documents import Document, MissingDocumentsError, document_fil
 from scaling.data.packing import MappedArray, PackedSequences
 from scaling.data.preparation import Preparation, complete, locked
 from scaling.data.source import SPLIT_SEED, Source
-from scaling.data.specs import DocumentsSpec, FileDocuments, StdlibDocuments, TextSource
+from scaling.data.specs import DocumentsSpec, FileDocuments, StdlibDocuments, TextSource, TfdsDocuments
 from scaling.data.tokenizers import hash_tokenizer, open_tokenizer
 from scaling.spec import InputError, canonical_json
 
@@ -211,11 +211,20 @@ def _identify(spec: TextSource, *, is_optional: bool) -> Identity:
     if not (is_optional and not _tokenizer_exists(spec)):
         tokenizer = hash_tokenizer(spec.tokenizer)
     try:
-        documents_state = hash_json([document_files(*found) for found in _all_documents(spec)])
+        documents_state = hash_json(
+            [document_files(_at_hand(found, is_optional), at) for found, at in _all_documents(spec)]
+        )
     except MissingDocumentsError:
         if not is_optional:
             raise
     return Identity(settings=settings, tokenizer_sha256=tokenizer, documents_sha256=documents_state)
+
+
+def _at_hand(documents: DocumentsSpec, is_optional: bool) -> DocumentsSpec:
+    """Returns documents that are not downloaded where their tokens are there already."""
+    if is_optional and isinstance(documents, TfdsDocuments):
+        return documents.model_copy(update={"download": False})
+    return documents
 
 
 def _tokenizer_exists(spec: TextSource) -> bool:

@@ -4,6 +4,7 @@ import gzip
 import json
 import os
 import tracemalloc
+import types
 from pathlib import Path
 
 import pytest
@@ -137,8 +138,13 @@ def test_tfds_documents_come_from_its_reader(monkeypatch):
     assert found == [(b"lm1b", "data.source.evaluation_documents"), (b"y", "z")]
 
 
-def test_tfds_documents_are_known_by_name_split_and_folder():
-    assert document_files(TfdsDocuments(name="lm1b", split="test")) == [["lm1b", "test", ""]]
+def test_tfds_documents_are_known_by_version_and_split(monkeypatch, tmp_path):
+    info = types.SimpleNamespace(info=types.SimpleNamespace(full_name="lm1b/1.1.0"))
+    spec = TfdsDocuments(name="lm1b", split="test", data_dir=str(tmp_path))
+    with pytest.raises(MissingDocumentsError, match="lm1b' is not prepared in"):
+        document_files(spec)
+    monkeypatch.setattr("scaling.data.tfds_folders.open_dataset", lambda spec, field: info)
+    assert document_files(spec) == [["lm1b/1.1.0", "test"]]
 
 
 def test_real_text_splits_into_its_lines_and_paragraphs(shared_data):

@@ -1,11 +1,9 @@
 """Streams: the batch of a step is the same on any number of hosts and workers, from any step on."""
 
 import hashlib
-import sys
 
 import numpy as np
 import pytest
-from absl import flags
 
 from scaling.data.batches import batch_indices
 from scaling.data.source import Source
@@ -24,13 +22,6 @@ def subset():
     labels = generator.integers(0, 10, 5000).astype(np.int32)
     source = Source("images", images, labels, images[:1], labels[:1], 10, image_shape=(4, 4, 3))
     return draw_subset(DataSpec(source=DigitsSource(), size=3000, label_noise=0.1, duplication=0.1), source, SEED)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def parsed_flags():
-    """Grain's worker processes ask absl for the flags of this one."""
-    if not flags.FLAGS.is_parsed():
-        flags.FLAGS(sys.argv[:1])
 
 
 def hash_batches(subset, *, first: int = 0, hosts: int = 1, workers: int = 0, per_chunk: int = 7, augmentation=None):

@@ -123,7 +123,7 @@ def test_hashes_tell_corpora_and_lengths_apart(lines, tmp_path):
     specs = [
         TextSource(documents=lines),
         TextSource(documents=others),
-        TextSource(documents=lines, sequence_length=128),
+        TextSource(documents=lines, sequence_length=64),
     ]
     assert len({load_text(spec, 5).sha256 for spec in specs}) == 3
 
