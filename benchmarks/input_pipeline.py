@@ -1,9 +1,9 @@
 """Input pipelines side by side: this project's stream, Grain as its tutorials use it, and a plain PyTorch DataLoader.
 
 Each reads the same shuffled examples in the same batches, alone and while a network trains on them, in one process tree
-and in turns, so that a busy machine slows all of them alike. In training the others' batches are stacked into the chunks
-of steps that this project's loop takes, and carried to the device while it works. Read the ratios. `make bench` writes the table to
-benchmarks/input_pipeline.md; it needs PyTorch (`pip install -e .[bench]`).
+and in turns, so that a busy machine slows all of them alike. In training the others' batches are stacked into the
+chunks of steps that this project's loop takes, and carried to the device while it works. Read the ratios. `make bench`
+writes the table to benchmarks/input_pipeline.md; it needs PyTorch (`pip install -e .[bench]`).
 """
 
 import argparse

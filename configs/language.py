@@ -67,8 +67,8 @@ SETTINGS: dict[str, Setting] = {
         documents=StdlibDocuments(),
         evaluation_documents=None,
         sequence_length=64,
-        smallest=400,
-        largest=12_800,
+        smallest=3_200,
+        largest=51_200,
         networks={
             "small transformer (8k)": (8_000, 1e-2),
             "medium transformer (25k)": (25_000, 6e-3),
@@ -118,7 +118,7 @@ SETTINGS: dict[str, Setting] = {
 Dataset = Literal["stdlib", "lm1b", "c4"]
 
 
-def study(dataset: Dataset = "stdlib", largest: int | None = None, num_seeds: int = 3) -> Study:
+def study(dataset: Dataset = "stdlib", largest: int | None = None, num_seeds: int = 4) -> Study:
     """Returns the study of a corpus; `--set largest=1600` and the like choose a smaller one."""
     setting = SETTINGS[dataset]
     source = TextSource(
@@ -145,7 +145,7 @@ def study(dataset: Dataset = "stdlib", largest: int | None = None, num_seeds: in
         name="language" if dataset == "stdlib" else f"language_{dataset}",
         question="How does the loss per byte fall with the amount of text, and when does a larger model pay?",
         metric="loss",
-        fit=FitSpec(law="power_floor", objective="huber", delta=0.05),
+        fit=FitSpec(law="power", objective="huber", delta=0.05),
         series=tuple(
             Series(label=label, cells=tuple(cell(*network, m, seed) for m in sizes for seed in range(num_seeds)))
             for label, network in setting.networks.items()

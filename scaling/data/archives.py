@@ -6,12 +6,11 @@ import hashlib
 import shutil
 import stat
 import tarfile
-import uuid
 import zipfile
 import zlib
 from pathlib import Path, PurePosixPath
 
-from scaling.data.cache import cache_folder
+from scaling.data.cache import cache_folder, lock_folder
 from scaling.spec import InputError
 
 TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz")
@@ -43,8 +42,8 @@ def is_archive(path: Path) -> bool:
 def extract(path: Path, field: str = "data.source.path") -> Path:
     """Returns the folder in the cache that holds an archive's files; the first call unpacks them.
 
-    Its name is made of the archive's name, size and time of change. It appears at once when all files are there, so
-    that a run that was stopped leaves no half of it, and of two runs at the same time one wins.
+    Its name is made of the archive's name, size and time of change. It appears at once when all files are there: what a
+    run that was killed has left is removed by the next one. Of two runs at the same time, one waits for the other.
 
     Args:
       path: a .tar, .tar.gz, .tgz or .zip.
@@ -61,16 +60,15 @@ def extract(path: Path, field: str = "data.source.path") -> Path:
     folder = cache_folder() / "archives" / f"{path.name}-{identity}"
     if folder.is_dir():
         return folder
-    unfinished = folder.with_name(f".{uuid.uuid4().hex}")
+    unfinished = folder.with_name(f"{folder.name}.partial")
     where = f"{field}={str(path)!r}"
     try:
-        unfinished.mkdir(parents=True)
-        _unpack(path, unfinished, where)
-        try:
-            unfinished.rename(folder)
-        except OSError:
-            if not folder.is_dir():  # else another process was first
-                raise
+        with lock_folder(folder):
+            if not folder.is_dir():
+                shutil.rmtree(unfinished, ignore_errors=True)
+                unfinished.mkdir()
+                _unpack(path, unfinished, where)
+                unfinished.rename(folder)
     except (
         tarfile.TarError,
         zipfile.BadZipFile,

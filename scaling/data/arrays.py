@@ -1,4 +1,4 @@
-"""Sources that are arrays already: idx files, .npz and .npy files, arrays given from Python, and CIFAR's batches."""
+"""Sources that are arrays already: .npz and .npy files, and arrays given from Python."""
 
 import contextlib
 import hashlib
@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 
 from scaling.data.cache import cache_folder
 from scaling.data.permutation import shuffled
-from scaling.data.source import SPLIT_SEED, Rows, Source, hold_out, split_examples
+from scaling.data.source import SPLIT_SEED, Rows, SelectedRows, Source, hold_out, split_examples
 from scaling.data.specs import ArraysSource, NpzSource, Task
 from scaling.spec import InputError, suggest
 
@@ -27,41 +27,6 @@ ARRAY_NAMES = ("inputs", "labels", "evaluation_inputs", "evaluation_labels", "gr
 
 # How many rows are looked at together, so that mapped files never are in memory whole.
 CHUNK_ROWS = 1 << 14
-
-CIFAR_10 = (tuple(f"data_batch_{i}.bin" for i in range(1, 6)), ("test_batch.bin",))
-CIFAR_100 = (("train.bin",), ("test.bin",))
-
-
-class SelectedRows:
-    """Some rows of others in a dtype of choice, read when they are asked for.
-
-    Attributes:
-      rows: [n, …], in memory or mapped.
-      indices: [k] of those that are meant; None for all.
-    """
-
-    def __init__(self, rows: Rows, indices: np.ndarray | None = None, dtype: np.dtype | None = None):
-        self.rows = rows
-        self.indices = indices
-        self._dtype = rows.dtype if dtype is None else np.dtype(dtype)
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """(k, …)."""
-        return (len(self), *self.rows.shape[1:])
-
-    @property
-    def dtype(self) -> np.dtype:
-        """Of what is read."""
-        return self._dtype
-
-    def __len__(self) -> int:
-        return len(self.rows) if self.indices is None else len(self.indices)
-
-    def __getitem__(self, indices: Any, /) -> np.ndarray:
-        """Returns rows [j, …] in memory, by a slice or an array [j] of indices."""
-        wanted = indices if self.indices is None else self.indices[indices]
-        return np.array(self.rows[wanted], self._dtype)
 
 
 # --- arrays given from Python ---------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from typing import BinaryIO, Self
 
 import numpy as np
 
+from scaling.data.cache import lock_folder
 from scaling.data.corpus import (
     FILES,
     MANIFEST,
@@ -52,23 +53,10 @@ def locked(folder: Path) -> Iterator[None]:
     Raises:
       InputError: the lock's file cannot be written.
     """
-    lock = folder.with_name(folder.name + ".lock")
-    with writing(lock):
-        lock.parent.mkdir(parents=True, exist_ok=True)
-        file = lock.open("a")
-    with file:
-        try:
-            import fcntl
-        except ImportError:  # no POSIX: processes are not kept apart
-            yield
-            return
-        with writing(lock):
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                print(f"waiting for another process, which tokenises into {folder}", file=sys.stderr)
-                fcntl.flock(file, fcntl.LOCK_EX)
-        yield  # closing the file unlocks it
+    with writing(folder.with_name(folder.name + ".lock")):
+        lock = lock_folder(folder)
+    with lock:
+        yield
 
 
 @contextlib.contextmanager

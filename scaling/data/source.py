@@ -33,6 +33,38 @@ class Rows(Protocol):
         """Returns examples [k, …], by a slice or an array [k] of indices, in that order."""
 
 
+class SelectedRows:
+    """Some rows of others in a dtype of choice, read when they are asked for.
+
+    Attributes:
+      rows: [n, …], in memory or mapped.
+      indices: [k] of those that are meant; None for all.
+    """
+
+    def __init__(self, rows: Rows, indices: np.ndarray | None = None, dtype: np.dtype | None = None):
+        self.rows = rows
+        self.indices = indices
+        self._dtype = rows.dtype if dtype is None else np.dtype(dtype)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(k, …)."""
+        return (len(self), *self.rows.shape[1:])
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Of what is read."""
+        return self._dtype
+
+    def __len__(self) -> int:
+        return len(self.rows) if self.indices is None else len(self.indices)
+
+    def __getitem__(self, indices: Any, /) -> np.ndarray:
+        """Returns rows [j, …] in memory, by a slice or an array [j] of indices."""
+        wanted = indices if self.indices is None else self.indices[indices]
+        return np.array(self.rows[wanted], self._dtype)
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Source:
     """Examples to train on, and others to evaluate on.
