@@ -24,6 +24,7 @@ from scaling.objectives import Batch, evaluation_sums, make_batch, training_loss
 from scaling.optim import apply_update, make_direction, make_schedule
 from scaling.parametrization import UpdateTrees, epsilon_factor, update_trees
 from scaling.pretraining import check_pretraining, pretrain_layers
+from scaling.spec import InputError
 
 # Chunks of a stream that the device has been given and has not finished: one that runs and one that follows it.
 CHUNKS_RUNNING = 2
@@ -237,7 +238,11 @@ def evaluation_steps(num_steps: int, num_evaluations: int) -> list[int]:
 def run_steps(
     program: Program, training: TrainingSpec, size: int, seed: int, data: DeviceData | StreamedData
 ) -> Iterator[tuple[int, Variables, bool]]:
-    """Yields (steps done, variables, whether the loss is finite) at each evaluation point; stops at divergence."""
+    """Yields (steps done, variables, whether the loss is finite) at each evaluation point; stops at divergence.
+
+    Raises:
+      InputError: there is pre-training, and the data is streamed.
+    """
     hyper = Hyper(
         peak_lr=jnp.float32(training.optimizer.peak_lr),
         weight_decay=jnp.float32(training.optimizer.weight_decay),
@@ -245,6 +250,11 @@ def run_steps(
         size=jnp.uint32(size),
         seed=jnp.uint32(seed),
     )
+    if program.pretrain is not None and isinstance(data, StreamedData):
+        raise InputError(
+            f"training.pretraining reads its examples on the device, where data.size={size} of them do not fit; choose "
+            "fewer, or leave training.pretraining out"
+        )
     state = program.init(jnp.uint32(seed))
     stops = evaluation_steps(training.num_steps, training.num_evaluations)
     states = (

@@ -63,15 +63,13 @@ def check_data(data: DataSpec, source: Source) -> None:
             f"data.size={data.size} exceeds the {source.size} training examples of {source.name}; "
             f"choose at most {source.size}"
         )
-    classifies = source.objective == "classify"
-    for field, value in (("order", data.order), ("label_noise", data.label_noise)):
-        if value in ("stratified", "balanced") or (field == "label_noise" and value):
-            if not classifies:
-                raise InputError(
-                    f"data.{field}={value!r} needs classes, which {source.name} does not have; leave data.{field} out"
-                )
-            if field == "label_noise" and source.num_classes < 2:
-                raise InputError(f"data.label_noise={value} needs two classes or more; {source.name} has one")
+    needs_classes = {"order": data.order in ("stratified", "balanced"), "label_noise": data.label_noise > 0}
+    for field, is_needed in needs_classes.items():
+        if is_needed and (source.objective != "classify" or source.num_classes < 2):
+            raise InputError(
+                f"data.{field}={getattr(data, field)!r} needs classes, which {source.name} does not have; "
+                f"leave data.{field} out"
+            )
     if data.order == "grouped" and source.groups is None:
         raise InputError(
             f"data.order='grouped' needs groups, which {source.name} does not name; name a group column of the source, "

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from scaling.cell import AdamWSpec, Cell, TrainingSpec
+from scaling.cell import AdamWSpec, Cell, LayerwiseSpec, TrainingSpec
 from scaling.data import placement
 from scaling.data.placement import DeviceData, StreamedData, evaluation_batches, place_subset
 from scaling.data.source import Source
@@ -12,6 +12,7 @@ from scaling.data.specs import AugmentationSpec, DataSpec, DigitsSource
 from scaling.data.subsets import draw_subset
 from scaling.models.specs import MLPSpec
 from scaling.runner import train_cell
+from scaling.spec import InputError
 
 DATA = DataSpec(source=DigitsSource(), size=900, evaluation_size=333)
 DIGITS_BYTES = 1464 * 64 * 4
@@ -91,6 +92,14 @@ def test_a_stream_compiles_once_for_chunks_of_every_length(monkeypatch):
     steps = [step for step, _, _ in run_steps(program, training, 900, 3, data)]
     assert steps == [19, 38, 75, 150]
     assert program.run_chunk._cache_size() == 1
+
+
+def test_pretraining_refuses_a_stream_instead_of_leaving_itself_out(monkeypatch):
+    monkeypatch.setattr(placement, "RESIDENT_BYTES", 0)
+    spec = cell()
+    pretrained = spec.training.model_copy(update={"pretraining": LayerwiseSpec(num_steps=5, peak_lr=0.1)})
+    with pytest.raises(InputError, match=r"training\.pretraining reads its examples on the device"):
+        train_cell(spec.model_copy(update={"training": pretrained}))
 
 
 @pytest.mark.parametrize("size", [1, 7, 333])
