@@ -22,9 +22,9 @@ Cost of stdlib: about four and a half minutes on two CPU cores. lm1b and c4 have
 rates are the usual ones for such models, tuned on nothing.
 
 Expected of stdlib (four seeds, Python 3.11): from 200 kB of text to 1.6 MB the mean losses fall from 2.44 to 2.27 nats
-per byte for the small model, from 2.16 to 1.95 for the medium one and from 2.09 to 1.84 for the large one, which leads
-from the start. The exponents of a power law are 0.036, 0.049 and 0.061, with intervals that overlap. Seeds differ by 0.1
-nats at 200 kB, since a subset of so little text is a few files, and some files are odd.
+per byte for the small model, from 2.16 to 1.95 for the medium one and from 2.09 to 1.84 for the large one, which is
+ahead from the start. The exponents of a power law are 0.036, 0.049 and 0.061, with intervals that overlap. Seeds differ
+by 0.1 nats at 200 kB, since a subset of so little text is a few files, and some files are odd.
 
 Training is 2 epochs but at least 1,000 and at most 1,600 steps, so the loss at the largest m is that of one epoch, and
 no model is trained until it stops improving: the exponents belong to this recipe.
