@@ -19,6 +19,9 @@ from scaling.data.subsets import Subset
 # The most that examples may take on the device: a share of its memory, or so much where it does not tell (CPUs).
 RESIDENT_SHARE, RESIDENT_BYTES = 0.25, 2 << 30
 
+# The most that subsets are padded to, so that those of every size have the shape of the whole pool.
+PADDED_BYTES = 256 << 20
+
 # Examples evaluated in one call: bounds memory, and one compilation serves the whole evaluation set.
 EVALUATION_BATCH = 5_000
 EVALUATION_NUMBERS, EVALUATION_TOKENS, EVALUATION_LOGITS = 1 << 24, 1 << 15, 1 << 26
@@ -99,15 +102,11 @@ def place_subset(
         return DeviceData(
             _pool_on_device(key, pool), _labels_on_device(subset.labels, len(pool)), jnp.asarray(order), *moved
         )
-    room = 1 << (subset.size - 1).bit_length()  # a power of two: few shapes, so few compilations
+    room = _room(subset)
     if _num_bytes((room, *subset.rows.shape[1:]), subset.rows.dtype) <= limit:
-        inputs, labels = read_all(subset)
-        padding = room - subset.size
-        inputs = np.concatenate([inputs, np.zeros((padding, *inputs.shape[1:]), inputs.dtype)])
-        labels = None if labels is None else np.concatenate([labels, np.zeros(padding, labels.dtype)])
-        return DeviceData(
-            jnp.asarray(inputs), _labels_on_device(labels, room), jnp.arange(room, dtype=jnp.int32), *moved
-        )
+        inputs, labels = read_all(subset, room)
+        order = np.arange(room, dtype=np.int32)
+        return DeviceData(jnp.asarray(inputs), _labels_on_device(labels, room), jnp.asarray(order), *moved)
     from scaling.data.stream import plan_chunks, steps_per_chunk, stream_chunks
 
     most = steps_per_chunk(subset, batch_size)
@@ -125,13 +124,28 @@ def resident_limit() -> int:
     return RESIDENT_BYTES if limit is None else int(limit * RESIDENT_SHARE)
 
 
-def read_all(subset: Subset) -> tuple[np.ndarray, np.ndarray | None]:
-    """Returns inputs [m, …] and labels [m] of a whole subset."""
-    inputs = np.empty((subset.size, *subset.rows.shape[1:]), subset.rows.dtype)
+def read_all(subset: Subset, room: int | None = None) -> tuple[np.ndarray, np.ndarray | None]:
+    """Returns inputs [room, …] and labels [room] of a whole subset, zeros after its m; `room` is m by default."""
+    inputs = np.zeros((room or subset.size, *subset.rows.shape[1:]), subset.rows.dtype)
     for start in range(0, subset.size, 1 << 16):
         part = slice(start, min(start + (1 << 16), subset.size))
         inputs[part] = subset.rows[subset.order[part]]
-    return inputs, None if subset.labels is None else subset.labels[subset.order[:]]
+    if subset.labels is None:
+        return inputs, None
+    labels = np.zeros(len(inputs), subset.labels.dtype)
+    labels[: subset.size] = subset.labels[subset.order[:]]
+    return inputs, labels
+
+
+def _room(subset: Subset) -> int:
+    """Returns how many rows to keep for a subset: as many for every m, so that one compilation serves them, if cheap.
+
+    Else a power of two, so that there are few.
+    """
+    whole = subset.source.size
+    if _num_bytes((whole, *subset.rows.shape[1:]), subset.rows.dtype) <= PADDED_BYTES:
+        return whole
+    return 1 << (subset.size - 1).bit_length()
 
 
 def evaluation_batches(source: Source) -> Iterable[EvaluationBatch]:

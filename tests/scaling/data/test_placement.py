@@ -8,7 +8,7 @@ from scaling.data import placement
 from scaling.data.placement import DeviceData, StreamedData, evaluation_batches, place_subset
 from scaling.data.source import Source
 from scaling.data.sources import load_source
-from scaling.data.specs import AugmentationSpec, DataSpec, DigitsSource
+from scaling.data.specs import AugmentationSpec, DataSpec, DigitsSource, TextSource
 from scaling.data.subsets import draw_subset
 from scaling.models.specs import MLPSpec
 from scaling.runner import train_cell
@@ -46,6 +46,7 @@ def measured(record) -> list[float]:
 )
 def test_pool_subset_or_stream_by_what_fits(monkeypatch, limit, kind, num_rows):
     monkeypatch.setattr(placement, "RESIDENT_BYTES", limit)
+    monkeypatch.setattr(placement, "PADDED_BYTES", 0)
     data, subset = place()
     assert type(data) is kind
     if kind is DeviceData:
@@ -65,6 +66,7 @@ def test_pool_subset_or_stream_by_what_fits(monkeypatch, limit, kind, num_rows):
 )
 def test_a_cell_learns_the_same_resident_and_streamed(monkeypatch, changes):
     resident = train_cell(cell(**changes))
+    monkeypatch.setattr(placement, "PADDED_BYTES", 0)
     monkeypatch.setattr(placement, "RESIDENT_BYTES", 1024 * 64 * 4)
     alone = train_cell(cell(**changes))
     monkeypatch.setattr(placement, "RESIDENT_BYTES", 0)
@@ -75,6 +77,18 @@ def test_a_cell_learns_the_same_resident_and_streamed(monkeypatch, changes):
     assert measured(alone) == pytest.approx(measured(resident), rel=1e-3)
     assert measured(streamed) == pytest.approx(measured(resident), rel=1e-3)
     assert (alone.data, streamed.data) == (resident.data, resident.data)
+
+
+def test_text_subsets_of_every_size_have_one_shape():
+    data = DataSpec(source=TextSource(sequence_length=32), size=10, evaluation_size=10)
+    source = load_source(data)
+    nothing = np.zeros(0, np.float32)
+    placed = []
+    for size in (10, 100):
+        subset = draw_subset(data.model_copy(update={"size": size}), source, 3)
+        placed.append(place_subset(subset, "k", nothing, nothing, batch_size=8, seed=3, augmentation=None))
+        assert (np.asarray(placed[-1].inputs[:size]) == subset.read(np.arange(size))[0]).all()
+    assert {one.inputs.shape for one in placed} == {(source.size, 33)}
 
 
 def test_a_stream_compiles_once_for_chunks_of_every_length(monkeypatch):
