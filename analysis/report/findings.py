@@ -260,7 +260,8 @@ def _check_provenance(records: dict[str, Record]) -> dict[str, str]:
     size = manifests[0].evaluation_size
     environments = sorted({_join(record.environment) for record in records.values()})
     found = [one.in_evaluation for one in manifests if one.in_evaluation is not None]
-    overlap = f"at most {max(found, default=0):,} examples of a subset have the inputs of an evaluation example"
+    most = max(found, default=0)
+    overlap = f"{f'at most {most:,}' if most else 'no'} examples of a subset have the inputs of an evaluation example"
     changed = sorted({f"label noise {m.label_noise:g}, duplicates {m.duplication:g}" for m in manifests})
     return {
         "data": ", ".join(sorted({f"{m.source} (sha256 {m.source_sha256[:16]}…)" for m in manifests})),
