@@ -231,12 +231,26 @@ class Records:
         return Records, self._how
 
     def read(self, indices: np.ndarray) -> list[dict[str, Any]]:
-        """Returns the examples at indices [k], in their order."""
+        """Returns the examples at indices [k], in their order.
+
+        Raises:
+          InputError: a file is damaged.
+        """
         with self._lock:
             if self._opened is None:
                 self._opened = self._open()
         source, parse = self._opened
-        return [parse(record) for record in source.__getitems__(indices.tolist())]
+        try:
+            records = source.__getitems__(indices.tolist())
+        except (RuntimeError, ValueError, IndexError) as error:  # of ArrayRecord's own code
+            raise self._damaged(first_line(error)) from None
+        if not all(records):  # what ArrayRecord makes of a file that was cut off
+            raise self._damaged("a record is empty")
+        return [parse(record) for record in records]
+
+    def _damaged(self, why: str) -> InputError:
+        folder, split, _ = self._how
+        return InputError(f"{folder}: a file of {split} is damaged or missing ({why}); prepare the dataset again")
 
     def iterate(self, size: int) -> Iterator[tuple[int, dict[str, Any]]]:
         """Yields index and example of the first `size`."""

@@ -359,3 +359,25 @@ def test_images_of_varying_size_need_a_side(folder):
 def test_documents_that_are_not_there_are_one_line(folder, fields, message):
     spec = TfdsDocuments(**{"name": "numbers", "data_dir": str(folder), **fields})
     assert message in refusal(lambda: iterate_documents(spec))
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda content: content[: len(content) // 2], "a record is empty"),
+        (lambda content: content[:-100], "Corrupted"),
+        (lambda content: b"", "should be at least 64KB"),
+        (None, "No such file"),
+    ],
+    ids=["half", "tail", "empty", "missing"],
+)
+def test_a_damaged_file_is_refused_and_not_read_as_nothing(tmp_path, damage, message):
+    helpers.prepare_numbers(tmp_path)
+    (file, *_) = sorted(tmp_path.rglob("*train.array_record*"))
+    if damage is None:
+        file.unlink()
+    else:
+        file.write_bytes(damage(file.read_bytes()))
+    words = refusal(lambda: load_tfds(numbers(tmp_path), 10))
+    assert message in words
+    assert "prepare the dataset again" in words
