@@ -19,6 +19,7 @@ from scaling.models import (
     image_task,
     make_shape,
 )
+from scaling.models.classical import REGRESSES_ONLY
 from scaling.models.classical import count_params as count_classical_params
 from scaling.models.specs import ModelSpec, NetworkSpec
 from scaling.params import count_active, count_by_convention, count_params
@@ -88,7 +89,7 @@ def describe_family(kind: str, num_params: int | None, assignments: Sequence[str
         if num_params is not None:
             raise InputError(f"--params: {kind} has the size that its data gives it; leave --params out")
         task = image_task(28, 10, 1)
-        if kind == "ridge":  # which fits numbers alone
+        if classes[kind] in REGRESSES_ONLY:
             task = dataclasses.replace(task, num_classes=1, objective="regress")
         return _describe_classical(*_assigned(Description(model=classes[kind](), task=task), assignments))
     unsized = num_params is None

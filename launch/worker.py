@@ -40,7 +40,7 @@ def run_cell(store: Store, cell: Cell, study_sizes: tuple[int, ...]) -> Outcome:
             cell,
             study_sizes,
             lambda evaluation: append_line(curve, evaluation.canonical_json()),
-            READER_WORKERS.value if FLAGS.is_parsed() else 0,
+            READER_WORKERS.value,
         )
         store.publish(record)
     except Exception:  # noqa: BLE001  (whatever a cell does wrong, the sweep goes on)

@@ -22,12 +22,21 @@ def write_atomically(path: epath.Path, text: str) -> None:
         if not is_local(path):  # object stores show an object when it is whole
             path.write_text(text)
             return
-        temporary = Path(os.fspath(path.parent)) / f".{path.name}.{uuid.uuid4().hex[:8]}.tmp"
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(os.fspath(path))
+        publish_text(Path(os.fspath(path)), text)
+
+
+def publish_text(path: Path, text: str) -> None:
+    """Writes a local file that appears whole or not at all, also when the machine loses power in between.
+
+    Raises:
+      OSError: the folder is missing or cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+    with temporary.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
 
 
 def append_line(path: epath.Path, line: str) -> None:

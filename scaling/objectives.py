@@ -101,12 +101,27 @@ def training_loss(outputs: Outputs, batch: Batch) -> jax.Array:
     return sum((weight * mean(logits) for weight, logits in outputs.auxiliary), mean(outputs.logits) + outputs.penalty)
 
 
+def keep_real(batch: Batch, is_real: jax.Array) -> Batch:
+    """Returns a batch of which only some examples count.
+
+    Args:
+      batch: with targets [B] or [B, T].
+      is_real: [B], 1 for examples that count and 0 for padding.
+    """
+    return batch._replace(weights=_weights(batch) * is_real.reshape(-1, *(1,) * (batch.targets.ndim - 1)))
+
+
+def _weights(batch: Batch) -> jax.Array:
+    """Returns how much each target counts, like the targets."""
+    return jnp.ones(batch.targets.shape) if batch.weights is None else batch.weights
+
+
 def evaluation_sums(outputs: Outputs, batch: Batch) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Returns (summed loss, number predicted right, number of predictions).
 
     The loss is in nats, and the squared error where numbers are predicted, none of which counts as right.
     """
-    weights = jnp.ones(batch.targets.shape) if batch.weights is None else batch.weights
+    weights = _weights(batch)
     loss = (prediction_losses(outputs.logits, batch) * weights).sum()
     if is_regression(batch):
         return loss, jnp.zeros(()), weights.sum()

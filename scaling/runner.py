@@ -136,7 +136,6 @@ def _train_by_gradient(
     subset, target = _standardize_targets(subset)
     data = place_subset(
         subset,
-        cell.data.model_dump_json(include={"source", "evaluation_size"}),
         *_standardize(cell.data, subset),
         batch_size=training.batch_size,
         seed=cell.seed,
@@ -150,12 +149,8 @@ def _train_by_gradient(
         sums = np.zeros(3)
         for batch in evaluation_batches(source):
             labels = target.apply(batch.labels)
-            sums += np.asarray(
-                [
-                    float(x)
-                    for x in program.evaluate(variables, batch.inputs, labels, batch.is_real, data.shift, data.scale)
-                ]
-            )
+            found = program.evaluate(variables, batch.inputs, labels, batch.is_real, data.shift, data.scale)
+            sums += np.array(jax.device_get(found), np.float64)
         loss = sums[0] / sums[2] * target.deviation**2
         diverged = not (finite and np.isfinite(loss))
         seen = step * training.batch_size * source.example_tokens

@@ -15,12 +15,12 @@ from jax import lax
 
 from scaling.cell import LayerwiseSpec, OptimizerSpec, ScheduleSpec, TrainingSpec
 from scaling.data.augment import augment
-from scaling.data.batches import batch_indices
+from scaling.data.batches import batch_indices, batch_positions
 from scaling.data.placement import DeviceData, StreamedData
 from scaling.data.specs import AugmentationSpec
 from scaling.models import Shape
 from scaling.models.network import Model, Variables, build, compile_init
-from scaling.objectives import Batch, evaluation_sums, make_batch, training_loss
+from scaling.objectives import Batch, evaluation_sums, keep_real, make_batch, training_loss
 from scaling.optim import apply_update, make_direction, make_schedule
 from scaling.parametrization import UpdateTrees, epsilon_factor, update_trees
 from scaling.pretraining import check_pretraining, pretrain_layers
@@ -153,7 +153,7 @@ def _make_program(
         chosen = data.order[batch_indices(step, batch_size, hyper.size, hyper.seed)]  # [B]
         inputs = data.inputs[chosen]
         if augmentation is not None:
-            positions = jnp.uint32(step) * jnp.uint32(batch_size) + jnp.arange(batch_size, dtype=jnp.uint32)  # [B]
+            positions = batch_positions(jnp, step, batch_size)
             images = inputs.reshape(batch_size, *task.dims)  # [B, H, W, C]
             inputs = augment(jnp, augmentation, images, positions, hyper.seed).reshape(inputs.shape)
         return prepare_inputs(inputs, data.shift, data.scale), data.labels[chosen]
@@ -204,10 +204,8 @@ def _make_program(
     ) -> tuple[jax.Array, jax.Array, jax.Array]:
         # Every evaluation asks the same questions: the masks and orders of seed 0, step 0.
         batch = make_batch(task, prepare_inputs(inputs, shift, scale), labels, _objective_key(0, 0))
-        counts = is_real.reshape(-1, *(1,) * (batch.targets.ndim - 1))  # [B] or [B, 1]
-        weights = jnp.ones(batch.targets.shape) if batch.weights is None else batch.weights
         outputs, _ = model.apply(variables, batch.inputs, train=False, key=None)
-        return evaluation_sums(outputs, batch._replace(weights=weights * counts))
+        return evaluation_sums(outputs, keep_real(batch, is_real))
 
     if pretraining is not None:
         check_pretraining(shape)

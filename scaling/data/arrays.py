@@ -1,8 +1,6 @@
 """Sources that are arrays already: .npz and .npy files, and arrays given from Python."""
 
-import contextlib
 import hashlib
-import uuid
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
@@ -12,9 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from scaling.data.cache import cache_folder
-from scaling.data.permutation import shuffled
-from scaling.data.source import SPLIT_SEED, Rows, SelectedRows, Source, hold_out, split_examples
+from scaling.data.cache import cache_folder, publish_arrays
+from scaling.data.source import Rows, SelectedRows, Source, draw_evaluation, hold_out, split_examples
 from scaling.data.specs import ArraysSource, NpzSource, Task
 from scaling.spec import InputError, suggest
 
@@ -72,19 +69,12 @@ def keep_arrays(
     _check(arrays, task, vocab_size, {name: f"keep_arrays: {name}" for name in arrays})
     sha256 = _hash_arrays(arrays, task, vocab_size)
     path = _kept_path(sha256)
-    unfinished = path.with_name(f".{uuid.uuid4().hex}.npz")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with unfinished.open("wb") as file:
-            np.savez(file, task=np.array(task), vocab_size=np.array(vocab_size or 0), **arrays)  # type: ignore[arg-type]
-        unfinished.replace(path)
+        publish_arrays(path, task=np.array(task), vocab_size=np.array(vocab_size or 0), **arrays)
     except OSError as error:
         raise InputError(
             f"keep_arrays: {path.parent} cannot be written ({error.strerror}); make room there, or set XDG_CACHE_HOME"
         ) from None
-    finally:
-        with contextlib.suppress(OSError):
-            unfinished.unlink(missing_ok=True)
     return ArraysSource(sha256=sha256)
 
 
@@ -238,7 +228,7 @@ def _make_source(
         rows: Rows = SelectedRows(inputs, pool, dtype)
         labels, groups = labels[pool], None if groups is None else groups[pool]
     else:
-        chosen = shuffled(len(eval_labels), SPLIT_SEED)[:evaluation_size]
+        chosen = draw_evaluation(len(eval_labels), evaluation_size)
         eval_inputs = arrays["evaluation_inputs"].reshape(len(eval_labels), -1)[chosen]
         eval_labels = eval_labels[chosen]
         rows = SelectedRows(inputs, None, dtype) if mapped else inputs.astype(dtype, copy=False)

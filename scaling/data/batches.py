@@ -23,8 +23,13 @@ def batch_indices(step: Array, batch_size: int, size: Array, seed: Array) -> Arr
       seed: scalar.
     """
     xp: ModuleType = np if all(isinstance(x, (int, np.generic, np.ndarray)) for x in (step, size, seed)) else jnp
-    positions = xp.asarray(step, xp.uint32) * xp.uint32(batch_size) + xp.arange(batch_size, dtype=xp.uint32)  # [B]
-    return indices_at(xp, positions, size, seed)
+    return indices_at(xp, batch_positions(xp, step, batch_size), size, seed)
+
+
+@np.errstate(over="ignore")
+def batch_positions(xp: ModuleType, step: Array, batch_size: int) -> Array:
+    """Returns where in the whole run the examples of a step's batch stand, [batch_size] uint32."""
+    return xp.asarray(step, xp.uint32) * xp.uint32(batch_size) + xp.arange(batch_size, dtype=xp.uint32)
 
 
 def indices_at(xp: ModuleType, positions: Array, size: Array, seed: Array) -> Array:

@@ -43,16 +43,30 @@ def lock_folder(folder: Path) -> IO[str]:
 def load_or_make(name: str, make: Callable[[], Sequence[np.ndarray]]) -> list[np.ndarray]:
     """Returns the arrays kept under a name, or makes and keeps them.
 
-    The name must change with everything that the arrays depend on. Where the cache folder cannot be
-    written, the arrays are made anew each time.
+    The name must change with everything that the arrays depend on. Where the cache folder cannot be written, the
+    arrays are made anew each time.
     """
     path = cache_folder() / f"{name}.npz"
     with contextlib.suppress(OSError, ValueError, zipfile.BadZipFile, EOFError), np.load(path) as kept:
         return [kept[key] for key in kept.files]
     arrays = list(make())
     with contextlib.suppress(OSError):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{uuid.uuid4().hex}.npz")
-        np.savez(temporary, *arrays)
-        temporary.replace(path)
+        publish_arrays(path, *arrays)
     return arrays
+
+
+def publish_arrays(path: Path, *arrays: np.ndarray, **named: np.ndarray) -> None:
+    """Writes an .npz file that appears whole or not at all.
+
+    Raises:
+      OSError: it cannot be written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{uuid.uuid4().hex}.npz")
+    try:
+        with temporary.open("wb") as file:
+            np.savez(file, *arrays, **named)  # type: ignore[arg-type]
+        temporary.replace(path)
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)

@@ -6,8 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from scaling.data.archives import extract, is_archive
-from scaling.data.permutation import shuffled
-from scaling.data.source import SPLIT_SEED, Source
+from scaling.data.source import Source, draw_evaluation
 from scaling.data.specs import CifarSource
 from scaling.spec import InputError
 
@@ -38,7 +37,7 @@ def load_cifar(spec: CifarSource, evaluation_size: int) -> Source:
     )
     images, labels = (np.concatenate(arrays) for arrays in zip(*train, strict=True))
     eval_images, eval_labels = test[0]
-    chosen = shuffled(len(eval_labels), SPLIT_SEED)[:evaluation_size]
+    chosen = draw_evaluation(len(eval_labels), evaluation_size)
     return Source(
         name=f"cifar-100{'-coarse' if spec.labels == 'coarse' else ''}" if is_100 else "cifar-10",
         inputs=images,

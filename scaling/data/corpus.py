@@ -3,10 +3,10 @@
 import contextlib
 import hashlib
 import json
-import os
 from pathlib import Path
 from typing import Any
 
+from scaling.files import publish_text
 from scaling.spec import InputError, Spec, canonical_json, parse
 
 FORMAT_VERSION = 1
@@ -116,7 +116,7 @@ def open_manifest(folder: Path) -> Manifest:
     published = {name: f"{state.size} {state.mtime_ns}" for name, state in manifest.files.items()}
     if found not in (published, checked):
         with contextlib.suppress(OSError):  # a shared folder that others own
-            publish(folder / CHECKED, canonical_json({"manifest": manifest.sha256, **found}))
+            publish_text(folder / CHECKED, canonical_json({"manifest": manifest.sha256, **found}))
     return manifest
 
 
@@ -133,13 +133,3 @@ def hash_file(path: Path) -> str:
     """Returns the sha256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def publish(path: Path, text: str) -> None:
-    """Writes a file that appears whole or not at all, also when the machine loses power."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with temporary.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)

@@ -7,8 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from scaling.data.archives import read_bytes
-from scaling.data.permutation import shuffled
-from scaling.data.source import SPLIT_SEED, Source
+from scaling.data.source import Source, draw_evaluation
 from scaling.data.specs import IdxSource
 from scaling.spec import InputError
 
@@ -47,7 +46,7 @@ def load_idx(spec: IdxSource, evaluation_size: int) -> Source:
             f"{eval_labels.max()}, and classes are integers from 0 that train images have; the files do not belong "
             "together"
         )
-    chosen = shuffled(len(eval_labels), SPLIT_SEED)[:evaluation_size]
+    chosen = draw_evaluation(len(eval_labels), evaluation_size)
     return Source(
         name=folder.name,
         inputs=images.reshape(len(images), -1),

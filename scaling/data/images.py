@@ -11,8 +11,7 @@ import numpy as np
 from PIL import Image
 
 from scaling.data.archives import extract, is_archive
-from scaling.data.permutation import shuffled
-from scaling.data.source import SPLIT_SEED, Rows, Source, hash_examples, hold_out
+from scaling.data.source import Rows, Source, draw_evaluation, hash_examples, hold_out
 from scaling.data.specs import ImageFolderSource
 from scaling.spec import InputError
 
@@ -144,7 +143,7 @@ def load_image_folder(spec: ImageFolderSource, evaluation_size: int) -> Source:
                 f"data.source.evaluation_folder={spec.evaluation_folder!r} and data.source.folder do not have the same "
                 f"class folders: only one of them has {', '.join(map(repr, odd[:3]))}; give folders of the same classes"
             )
-        pool, chosen = np.arange(len(paths)), shuffled(len(eval_paths), SPLIT_SEED)[:evaluation_size]
+        pool, chosen = np.arange(len(paths)), draw_evaluation(len(eval_paths), evaluation_size)
     files = ImageFiles(folder, [paths[i] for i in pool], spec.side, spec.channels)
     eval_files = ImageFiles(eval_folder, [eval_paths[i] for i in chosen], spec.side, spec.channels)
     labels, eval_labels = labels[pool], eval_labels[chosen]

@@ -72,7 +72,6 @@ class EvaluationBatch(NamedTuple):
 
 def place_subset(
     subset: Subset,
-    key: str,
     shift: np.ndarray,
     scale: np.ndarray,
     *,
@@ -83,9 +82,10 @@ def place_subset(
 ) -> DeviceData | StreamedData:
     """Returns a subset's examples where they are best kept: the pool on the device, the subset there, or a stream.
 
+    The last source's pool stays on the device for the next cell.
+
     Args:
       subset: of the cell.
-      key: of its source; the last one's pool stays on the device for the next cell.
       shift: of the inputs.
       scale: of the inputs.
       batch_size: B.
@@ -100,7 +100,7 @@ def place_subset(
         order = np.zeros(len(pool), np.int32)
         order[: subset.size] = subset.order[:]
         return DeviceData(
-            _pool_on_device(key, pool), _labels_on_device(subset.labels, len(pool)), jnp.asarray(order), *moved
+            _pool_on_device(subset.source), _labels_on_device(subset.labels, len(pool)), jnp.asarray(order), *moved
         )
     room = _room(subset)
     if _num_bytes((room, *subset.rows.shape[1:]), subset.rows.dtype) <= limit:
@@ -187,11 +187,11 @@ def _labels_on_device(labels: np.ndarray | None, size: int) -> jax.Array:
     return jnp.zeros(size, jnp.int8) if labels is None else jnp.asarray(labels)
 
 
-_pools: dict[str, jax.Array] = {}
+_pools: dict[Source, jax.Array] = {}
 
 
-def _pool_on_device(key: str, pool: np.ndarray) -> jax.Array:
-    if key not in _pools:
-        _pools.clear()
-        _pools[key] = jnp.asarray(pool)
-    return _pools[key]
+def _pool_on_device(source: Source) -> jax.Array:
+    if source not in _pools:
+        _pools.clear()  # first, so that two pools are never there at once
+        _pools[source] = jnp.asarray(source.inputs)
+    return _pools[source]

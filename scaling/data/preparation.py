@@ -23,10 +23,10 @@ from scaling.data.corpus import (
     Tally,
     hash_file,
     open_manifest,
-    publish,
     token_dtype,
 )
 from scaling.data.tokenizers import Tokenizer
+from scaling.files import publish_text
 from scaling.spec import InputError, Spec, parse
 
 PROGRESS, SEEN = "progress.json", "seen"
@@ -234,7 +234,7 @@ class Preparation:
                 os.fsync(file.fileno())
             sizes = {name: file.tell() for name, file in self._files.items()}
             progress = Progress(identity=self._identity, consumed=self.consumed, tally=self._tally(), sizes=sizes)
-            publish(self._partial / PROGRESS, progress.canonical_json())
+            publish_text(self._partial / PROGRESS, progress.canonical_json())
         self._new_bytes = self._new_documents = 0
 
     def _tally(self) -> Tally:
@@ -266,5 +266,5 @@ class Preparation:
                 files=files,
             )
             manifest = manifest.model_copy(update={"sha256": manifest.own_sha256()})
-            publish(self._partial / MANIFEST, manifest.canonical_json())
+            publish_text(self._partial / MANIFEST, manifest.canonical_json())
             _give_name(self._folder)

@@ -135,6 +135,11 @@ class Source:
         return self.known_hashes[1] if self.known_hashes else hash_examples(self.eval_inputs, self.eval_labels)
 
 
+def draw_evaluation(num_examples: int, evaluation_size: int) -> np.ndarray:
+    """Returns which of the examples that come for evaluation are used: the first of an order that is everyone's."""
+    return shuffled(num_examples, SPLIT_SEED)[:evaluation_size]
+
+
 def hold_out(
     name: str, num_examples: int, evaluation_size: int, groups: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:

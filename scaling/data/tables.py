@@ -7,8 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from scaling.data.permutation import shuffled
-from scaling.data.source import SPLIT_SEED, Source, hold_out
+from scaling.data.source import Source, draw_evaluation, hold_out
 from scaling.data.specs import Column, TableSource
 from scaling.data.table_files import Table, read_table
 from scaling.spec import InputError, suggest
@@ -37,7 +36,7 @@ def load_table(spec: TableSource, evaluation_size: int) -> Source:
     else:
         held_out = read_table(Path(spec.evaluation_path), "evaluation_path", spec.delimiter, spec.header)
         _check_alike(table, held_out)
-        pool, chosen = np.arange(len(table)), shuffled(len(held_out), SPLIT_SEED)[:evaluation_size]
+        pool, chosen = np.arange(len(table)), draw_evaluation(len(held_out), evaluation_size)
         eval_values = [_parse(spec, columns, held_out, index) for index in columns.inputs]
         eval_labels, _ = _read_labels(spec, held_out, columns.label, classes)
         eval_groups = _read_groups(held_out, columns.group)

@@ -170,8 +170,10 @@ def _expected_bytes(spec: TextSource) -> int | None:
     """Returns how much text there is, UTF-8, as far as files tell without being read."""
     total = 0
     for documents, field in _all_documents(spec):
+        if documents.kind != "files":
+            return None
         files = document_files(documents, field)
-        if documents.kind != "files" or any(str(name).endswith(".gz") for name, *_ in files):
+        if any(str(name).endswith(".gz") for name, *_ in files):
             return None
         total += sum(int(size) for _, size, _ in files)
     return total

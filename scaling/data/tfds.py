@@ -13,8 +13,7 @@ from typing import Any
 import numpy as np
 
 from scaling.data.cache import load_or_make
-from scaling.data.permutation import shuffled
-from scaling.data.source import SPLIT_SEED, Rows, Source, hold_out
+from scaling.data.source import Rows, Source, draw_evaluation, hold_out
 from scaling.data.specs import TfdsDocuments, TfdsSource
 from scaling.data.tfds_folders import (
     check_disjoint,
@@ -51,7 +50,7 @@ def load_tfds(spec: TfdsSource, evaluation_size: int) -> Source:
         sizes[eval_split] = count_examples(builder, "data.source.evaluation_split", eval_split)
         check_disjoint(builder, spec.split, eval_split)
         pool = np.arange(sizes[spec.split])
-        held_out = np.sort(shuffled(sizes[eval_split], SPLIT_SEED)[:evaluation_size])
+        held_out = np.sort(draw_evaluation(sizes[eval_split], evaluation_size))
     num_bytes = sum(sizes.values()) * decoder.num_features * decoder.dtype.itemsize
     in_memory = num_bytes <= IN_MEMORY_BYTES
     splits = {split: _load_split(builder, spec, decoder, split, size, in_memory) for split, size in sizes.items()}
@@ -62,10 +61,10 @@ def load_tfds(spec: TfdsSource, evaluation_size: int) -> Source:
         num_classes = 1
     else:
         num_classes = declared or 1 + int(max(labels[spec.split].max(), eval_labels.max(initial=0)))
-    hashes = [
-        _hash({**_identify(builder, split, spec), "labels": spec.labels}, chosen, labels[split])
-        for split, chosen in ((spec.split, pool), (eval_split, held_out))
-    ]
+
+    def identity(split: str, chosen: np.ndarray) -> str:
+        return _hash({**_identify(builder, split, spec), "labels": spec.labels}, chosen, labels[split])
+
     return Source(
         name=spec.name,
         inputs=_take(rows[spec.split], pool),
@@ -78,7 +77,7 @@ def load_tfds(spec: TfdsSource, evaluation_size: int) -> Source:
         unit=1 / 255 if decoder.dtype == np.uint8 else 1.0,
         image_shape=decoder.image_shape,
         facts={"dataset": builder.info.full_name, "split": spec.split, "evaluation_split": eval_split},
-        known_hashes=None if in_memory else (hashes[0], hashes[1]),
+        known_hashes=None if in_memory else (identity(spec.split, pool), identity(eval_split, held_out)),
     )
 
 

@@ -37,8 +37,9 @@ def open_tokenizer(spec: TokenizerSpec) -> Tokenizer:
     """
     if isinstance(spec, BytesTokenizer):
         return _Bytes()
-    content, sha256 = _read(spec.path), hash_tokenizer(spec)
-    return (_SentencePiece if isinstance(spec, SentencePieceTokenizer) else _HuggingFace)(spec.path, content, sha256)
+    content = _read(spec.path)
+    kind = _SentencePiece if isinstance(spec, SentencePieceTokenizer) else _HuggingFace
+    return kind(spec.path, content, hashlib.sha256(content).hexdigest())
 
 
 def hash_tokenizer(spec: TokenizerSpec) -> str:

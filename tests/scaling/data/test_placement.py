@@ -33,7 +33,7 @@ def place(data=DATA, rows=None):
     if rows is not None:
         subset = type(subset)(source, rows, subset.labels, subset.order, subset.num_unique)
     nothing = np.zeros(0, np.float32)
-    return place_subset(subset, "k", nothing, nothing, batch_size=32, seed=3, augmentation=None), subset
+    return place_subset(subset, nothing, nothing, batch_size=32, seed=3, augmentation=None), subset
 
 
 def measured(record) -> list[float]:
@@ -86,7 +86,7 @@ def test_text_subsets_of_every_size_have_one_shape():
     placed = []
     for size in (10, 100):
         subset = draw_subset(data.model_copy(update={"size": size}), source, 3)
-        placed.append(place_subset(subset, "k", nothing, nothing, batch_size=8, seed=3, augmentation=None))
+        placed.append(place_subset(subset, nothing, nothing, batch_size=8, seed=3, augmentation=None))
         assert (np.asarray(placed[-1].inputs[:size]) == subset.read(np.arange(size))[0]).all()
     assert {one.inputs.shape for one in placed} == {(source.size, 33)}
 
@@ -102,7 +102,7 @@ def test_a_stream_compiles_once_for_chunks_of_every_length(monkeypatch):
     program = get_program(make_shape(MLPSpec(num_params=2000), task_shape(source)), training)
     subset = draw_subset(DATA, source, 3)
     zeros, ones = np.zeros(64, np.float32), np.ones(64, np.float32)
-    data = place_subset(subset, "k", zeros, ones, batch_size=32, seed=3, augmentation=None)
+    data = place_subset(subset, zeros, ones, batch_size=32, seed=3, augmentation=None)
     steps = [step for step, _, _ in run_steps(program, training, 900, 3, data)]
     assert steps == [19, 38, 75, 150]
     assert program.run_chunk._cache_size() == 1
