@@ -9,6 +9,7 @@ from etils import epath
 from pydantic import Field
 
 from scaling import attempts
+from scaling.data.specs import count_unique
 from scaling.files import write_atomically
 from scaling.spec import InputError, Spec, canonical_json, fingerprint_text, parse
 
@@ -269,13 +270,15 @@ class Store:
         status = attempts.last_status(self.cell_path(cell))
         if status != "missing":
             spec = json.loads((self.cell_path(cell) / "cell.json").read_text())
+            data = spec["data"]
+            unique = count_unique(data["size"], data.get("duplication", 0.0))
             yield {
                 "cell": cell,
                 "family": spec["model"]["kind"],
                 "seed": spec["seed"],
                 "is_final": True,
                 "status": "failed" if status == "failed" else "interrupted",
-                "data_unique": spec["data"]["size"] * spec["data"]["source"].get("sequence_length", 1),
+                "data_unique": unique * data["source"].get("sequence_length", 1),  # of tokens, where they are counted
             }
 
 

@@ -17,8 +17,8 @@ from scaling.cell import Cell, TrainingSpec
 from scaling.data.placement import StreamedData, evaluation_batches, place_subset, read_all
 from scaling.data.source import Source
 from scaling.data.sources import check_data, load_source
-from scaling.data.specs import DataSpec
-from scaling.data.subsets import Subset, count_unique, digest_prefixes, draw_subset
+from scaling.data.specs import DataSpec, count_unique
+from scaling.data.subsets import Subset, digest_prefixes, draw_subset
 from scaling.flops import EVERY_TERM, FLOPS_VERSION, count_flops
 from scaling.models import Shape, TaskShape, classical, make_shape
 from scaling.models.specs import NetworkSpec

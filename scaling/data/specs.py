@@ -1,5 +1,6 @@
 """Specifications of data: one class a source; which of its examples a cell sees, and what is done to them."""
 
+import math
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
@@ -407,3 +408,12 @@ class DataSpec(Spec):
     duplication: Share = since(0.0)
     augmentation: AugmentationSpec | None = since(None)
     normalize: bool = since(False)
+
+
+def count_unique(size: int, share: float) -> int:
+    """Returns how many of m examples are distinct when a share of them repeats earlier ones.
+
+    >>> count_unique(10, 0.25)
+    8
+    """
+    return size - math.floor(size * share)

@@ -10,7 +10,7 @@ import numpy as np
 
 from scaling.data.permutation import mix, permute, shuffled
 from scaling.data.source import Rows, Source
-from scaling.data.specs import DataSpec
+from scaling.data.specs import DataSpec, count_unique
 
 # What a seed is used for: each draws from a hash of its own.
 ORDER, NOISE, NEW_CLASS, REPEATED = 0x0BD3, 0x4015, 0x4016, 0xD0B2
@@ -189,15 +189,6 @@ def repeat_places(size: int, share: float, seed: int) -> tuple[np.ndarray, int]:
         origin = origin[origin]
     new = np.cumsum(~repeats) - 1
     return new[origin], count_unique(size, share)
-
-
-def count_unique(size: int, share: float) -> int:
-    """Returns how many of m examples are distinct when a share of them repeats earlier ones.
-
-    >>> count_unique(10, 0.25)
-    8
-    """
-    return size - int(np.floor(size * share))
 
 
 def _uniforms(seed: int, use: int, values: np.ndarray) -> np.ndarray:

@@ -14,7 +14,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 from scaling import attempts
 from scaling.cell import Cell
-from scaling.data.specs import DataSpec, DigitsSource
+from scaling.data.specs import DataSpec, DigitsSource, TextSource
 from scaling.files import append_line, write_atomically
 from scaling.models.specs import LogisticRegressionSpec
 from scaling.record import CorruptStoreError, Evaluation, Record, Store, SubsetManifest
@@ -122,6 +122,18 @@ def test_failed_and_killed_cells_have_a_row_without_measurements(store):
         ("failed", 0, None),
         ("interrupted", 1, None),
     ]
+
+
+def test_failed_cells_stand_at_the_data_that_their_records_would_count(tmp_path):
+    text = DataSpec(source=TextSource(sequence_length=32), size=100, duplication=0.25)
+    cells = (CELLS[0], CELLS[0].model_copy(update={"data": text}))
+    study = Study(name="two", question="?", series=(Series(label="one", cells=cells),))
+    store = Store(tmp_path / "store")
+    store.create(study.canonical_json())
+    for cell in cells:
+        store.write_cell(cell.canonical_json())
+        attempts.start_attempt(store.cell_path(cell.fingerprint()))
+    assert [row["data_unique"] for row in store.rows()] == [CELLS[0].data.size, 75 * 32]
 
 
 def test_a_torn_line_hides_no_attempt(store):
