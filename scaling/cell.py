@@ -121,7 +121,48 @@ class CosineSchedule(Spec):
     final_fraction: Fraction = 0.0
 
 
-ScheduleSpec = Annotated[ConstantSchedule | CosineSchedule, Field(discriminator="kind")]
+class LinearSchedule(Spec):
+    """Linear warm-up to the peak learning rate, then a straight line down to `final_fraction` of it."""
+
+    kind: Literal["linear"] = "linear"
+    warmup_fraction: Fraction = 0.05
+    final_fraction: Fraction = 0.0
+
+
+class InverseSqrtSchedule(Spec):
+    """Linear warm-up over `warmup_steps`, then √(warmup_steps / step) (Vaswani et al. 2017); knows no horizon."""
+
+    kind: Literal["inverse_sqrt"] = "inverse_sqrt"
+    warmup_steps: PositiveInt
+
+
+class WSDSchedule(Spec):
+    """Warm-up, stable, decay (Hu et al. 2024): constant at the peak until the last part of the run, then down.
+
+    Until the decay begins, runs of every length are the same run. So cells that differ in `num_steps` alone are
+    trained as branches of one trunk (Hägele et al. 2024), each with the result that it would have alone.
+
+    Attributes:
+      warmup_steps: of the linear warm-up; counted in steps, so that it is the same for every length.
+      decay_fraction: share of the run that the decay takes.
+      decay: `linear`, or `one_minus_sqrt`: 1 - √(share of the decay that is done).
+      final_fraction: of the peak, where the decay ends.
+    """
+
+    kind: Literal["wsd"] = "wsd"
+    warmup_steps: Annotated[int, Field(ge=0)] = 0
+    decay_fraction: Annotated[float, Field(gt=0.0, le=1.0)] = 0.2
+    decay: Literal["linear", "one_minus_sqrt"] = "one_minus_sqrt"
+    final_fraction: Fraction = 0.0
+
+    def decay_start(self, num_steps: int) -> int:
+        """Returns how many steps of a run of this length come before the decay, which has at least one."""
+        return num_steps - max(1, round(self.decay_fraction * num_steps))
+
+
+ScheduleSpec = Annotated[
+    ConstantSchedule | CosineSchedule | LinearSchedule | InverseSqrtSchedule | WSDSchedule, Field(discriminator="kind")
+]
 
 
 class LayerwiseSpec(Spec):
@@ -149,6 +190,15 @@ class TrainingSpec(Spec):
       num_steps: optimiser steps.
       num_evaluations: evaluations on the fixed set, log-spaced in steps; the last one is at the end.
       pretraining: before the first step, for MLPs; its FLOPs count, its examples are not counted as seen.
+      evaluate_every: steps between evaluations, in place of `num_evaluations` log-spaced ones.
+      target_loss: stop at the first evaluation whose loss is at most this; the record holds the steps it took.
+      precision: of the forward and backward pass; parameters are kept in float32 whatever it is.
+      moments: precision in which the optimiser keeps its running means.
+      clip_norm: the global norm that gradients are scaled down to; None for no limit.
+      z_loss: weight of the mean square of log Z, which keeps logits from drifting (Chowdhery et al. 2022).
+      ema_decay: of an exponential moving average of the parameters, evaluated beside them; 0 for none.
+      noise_scale_parts: parts of a batch whose gradients are compared for the gradient noise scale, a metric in units
+        of the batch (McCandlish et al. 2018); None leaves it out.
     """
 
     optimizer: OptimizerSpec
@@ -157,6 +207,14 @@ class TrainingSpec(Spec):
     num_steps: PositiveInt
     num_evaluations: PositiveInt = 5
     pretraining: LayerwiseSpec | None = since(None)
+    evaluate_every: PositiveInt | None = since(None)
+    target_loss: PositiveFloat | None = since(None)
+    precision: Literal["float32", "bfloat16"] = since("float32")
+    moments: Literal["float32", "bfloat16"] = since("float32")
+    clip_norm: PositiveFloat | None = since(None)
+    z_loss: NonNegative = since(0.0)
+    ema_decay: Rate = since(0.0)
+    noise_scale_parts: Annotated[int, Field(ge=2)] | None = since(None)
 
     @model_validator(mode="after")
     def _positions_fit_32_bits(self) -> Self:
@@ -164,6 +222,26 @@ class TrainingSpec(Spec):
             raise InputError(
                 f"training.num_steps={self.num_steps} of batch_size={self.batch_size} see "
                 f"{self.num_steps * self.batch_size} examples; choose fewer than 2**32 = {2**32}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _warmup_ends(self) -> Self:
+        schedule = self.schedule
+        if isinstance(schedule, WSDSchedule) and schedule.warmup_steps > schedule.decay_start(self.num_steps):
+            raise InputError(
+                f"training.schedule.warmup_steps={schedule.warmup_steps} go on after step "
+                f"{schedule.decay_start(self.num_steps)}, where the decay of num_steps={self.num_steps} begins; choose "
+                "fewer, or a longer run"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _parts_are_equal(self) -> Self:
+        parts = self.noise_scale_parts
+        if parts is not None and self.batch_size % parts:
+            raise InputError(
+                f"training.noise_scale_parts={parts} does not divide batch_size={self.batch_size}; choose a divisor"
             )
         return self
 

@@ -19,7 +19,7 @@ from scaling.models.network import Model, Variables, build
 from scaling.models.sequence_layers import LSTM, Attention, Embed, Experts
 from scaling.models.specs import NetworkSpec
 from scaling.objectives import Batch, make_batch
-from scaling.optim import make_direction, make_schedule
+from scaling.optim import horizon_of, make_direction, make_schedule
 from scaling.parametrization import epsilon_factor, update_trees
 from scaling.train import Hyper, TrainState, train_step
 
@@ -143,7 +143,7 @@ def _measure(
         hyper = Hyper(
             peak_lr=jnp.float32(optimizer.peak_lr),
             weight_decay=jnp.float32(optimizer.weight_decay),
-            num_steps=jnp.int32(num_steps),
+            horizon=horizon_of(ConstantSchedule(), num_steps),
             size=jnp.uint32(0),
             seed=seed,
         )

@@ -21,7 +21,7 @@ from scaling.data.specs import AugmentationSpec
 from scaling.models import Shape
 from scaling.models.network import Model, Variables, build, compile_init
 from scaling.objectives import Batch, evaluation_sums, keep_real, make_batch, training_loss
-from scaling.optim import apply_update, make_direction, make_schedule
+from scaling.optim import Horizon, apply_update, horizon_of, make_direction, make_schedule
 from scaling.parametrization import UpdateTrees, epsilon_factor, update_trees
 from scaling.pretraining import check_pretraining, pretrain_layers
 from scaling.spec import InputError
@@ -51,14 +51,14 @@ class Hyper(NamedTuple):
 
     Attributes:
       peak_lr, weight_decay: float32.
-      num_steps: of the whole run, int32.
+      horizon: of the run.
       size: m, uint32.
       seed: of the batch order, uint32.
     """
 
     peak_lr: jax.Array
     weight_decay: jax.Array
-    num_steps: jax.Array
+    horizon: Horizon
     size: jax.Array
     seed: jax.Array
 
@@ -93,7 +93,7 @@ def train_step(
     model: Model,
     direction: optax.GradientTransformation,
     factors: UpdateTrees,
-    schedule: Callable[[jax.Array], jax.Array],
+    schedule: Callable[[jax.Array, Horizon], jax.Array],
     state: TrainState,
     hyper: Hyper,
     batch: Batch,
@@ -108,8 +108,7 @@ def train_step(
 
     (loss, model_state), gradients = jax.value_and_grad(batch_loss, has_aux=True)(state.variables["params"])
     update, optimizer = direction.update(gradients, state.optimizer, state.variables["params"])
-    # The middle of the step: the first step already moves, the last is not wasted.
-    lr = hyper.peak_lr * schedule((state.step + 0.5) / hyper.num_steps)
+    lr = hyper.peak_lr * schedule(state.step + 0.5, hyper.horizon)
     params = apply_update(state.variables["params"], update, lr, hyper.weight_decay, factors.lr, factors.weight_decay)
     first_bad = (state.diverged_at < 0) & ~jnp.isfinite(loss)
     return TrainState(
@@ -244,7 +243,7 @@ def run_steps(
     hyper = Hyper(
         peak_lr=jnp.float32(training.optimizer.peak_lr),
         weight_decay=jnp.float32(training.optimizer.weight_decay),
-        num_steps=jnp.int32(training.num_steps),
+        horizon=horizon_of(training.schedule, training.num_steps),
         size=jnp.uint32(size),
         seed=jnp.uint32(seed),
     )

@@ -15,7 +15,7 @@ from scaling.models import Shape, TaskShape, make_shape
 from scaling.models.network import build
 from scaling.models.specs import NetworkSpec
 from scaling.objectives import make_batch, training_loss
-from scaling.optim import make_direction, make_schedule
+from scaling.optim import horizon_of, make_direction, make_schedule
 from scaling.parametrization import epsilon_factor, update_trees
 from scaling.train import Hyper, TrainState, train_step
 
@@ -106,7 +106,9 @@ def _final_losses(
     def run(seed: jax.Array, peak_lr: jax.Array) -> jax.Array:
         variables = model.init(jax.random.key(seed))
         state = TrainState(jnp.int32(0), variables, direction.init(variables["params"]), jnp.int32(-1))
-        hyper = Hyper(peak_lr, jnp.float32(optimizer.weight_decay), jnp.int32(num_steps), jnp.uint32(0), seed)
+        hyper = Hyper(
+            peak_lr, jnp.float32(optimizer.weight_decay), horizon_of(schedule, num_steps), jnp.uint32(0), seed
+        )
 
         def body(state: TrainState, step: jax.Array) -> tuple[TrainState, jax.Array]:
             chosen = (step * batch_size + jnp.arange(batch_size)) % len(inputs)

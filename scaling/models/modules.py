@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from scaling.execution import DEFAULT, Execution
 from scaling.models import layers
 from scaling.models.layers import Dims, Initializer, Layer
 
@@ -41,6 +42,7 @@ class Context:
       memory: an encoder's output, for cross-attention.
       ranks: [B, T], the place of each token in the order of prediction (permutation language modelling).
       segments: [B, T], the segment of each token.
+      execution: the implementations to run with.
     """
 
     train: bool
@@ -52,6 +54,7 @@ class Context:
     memory: jax.Array | None = None
     ranks: jax.Array | None = None
     segments: jax.Array | None = None
+    execution: Execution = DEFAULT
 
     def tap(self, path: str, x: jax.Array) -> None:
         """Keeps a layer's output for who asked for it."""

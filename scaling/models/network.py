@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import jax
 from flax import nnx
 
+from scaling.execution import DEFAULT, Execution
 from scaling.models import Shape
 from scaling.models.modules import Context, make_module
 from scaling.parametrization import parametrized_layers
@@ -41,8 +42,8 @@ class Model(NamedTuple):
 
 
 @functools.lru_cache(maxsize=32)
-def build(shape: Shape) -> Model:
-    """Returns the network of a shape, under its parametrisation."""
+def build(shape: Shape, execution: Execution = DEFAULT) -> Model:
+    """Returns the network of a shape, under its parametrisation, with the implementations of an execution."""
     layers, dims = parametrized_layers(shape), shape.task.dims
 
     def define(key: jax.Array) -> nnx.Module:
@@ -63,7 +64,7 @@ def build(shape: Shape) -> Model:
         taps: dict[str, jax.Array] | None = None,
     ) -> tuple[Outputs, Mapping[str, Any]]:
         module: Any = nnx.merge(graph, nnx.State(variables["params"]), nnx.State(variables["state"]))
-        context = Context(train=train, key=key, taps=taps)
+        context = Context(train=train, key=key, taps=taps, execution=execution)
         if shape.task.image_shape:
             inputs = inputs.reshape(inputs.shape[0], *dims)
         logits = module(inputs, context)

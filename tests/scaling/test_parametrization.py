@@ -13,7 +13,7 @@ from scaling.models.network import build
 from scaling.models.sequence_layers import Attention, Experts, SinusoidalPositions, TiedReadout
 from scaling.models.specs import LSTMSpec, MLPSpec, ResNetSpec, TransformerSpec, XceptionSpec
 from scaling.objectives import make_batch
-from scaling.optim import make_direction, make_schedule
+from scaling.optim import horizon_of, make_direction, make_schedule
 from scaling.parametrization import (
     UPDATE_KINDS,
     depth_ratio,
@@ -44,7 +44,11 @@ def first_step(shape, optimizer):
         variables = model.init(jax.random.key(0))
         state = TrainState(jnp.int32(0), variables, direction.init(variables["params"]), jnp.int32(-1))
         hyper = Hyper(
-            jnp.float32(0.01), jnp.float32(optimizer.weight_decay), jnp.int32(1), jnp.uint32(0), jnp.uint32(0)
+            jnp.float32(0.01),
+            jnp.float32(optimizer.weight_decay),
+            horizon_of(ConstantSchedule(), 1),
+            jnp.uint32(0),
+            jnp.uint32(0),
         )
         outputs, _ = model.apply(variables, batch.inputs, train=True, key=jax.random.key(0))
         later = train_step(model, direction, factors, make_schedule(ConstantSchedule()), state, hyper, batch)

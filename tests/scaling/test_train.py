@@ -6,12 +6,23 @@ import numpy as np
 import optax
 import pytest
 
-from scaling.cell import AdamWSpec, ConstantSchedule, CosineSchedule, OptimizerSpec, SGDSpec, TrainingSpec
+from scaling.cell import (
+    AdamWSpec,
+    ConstantSchedule,
+    CosineSchedule,
+    InverseSqrtSchedule,
+    LinearSchedule,
+    OptimizerSpec,
+    ScheduleSpec,
+    SGDSpec,
+    TrainingSpec,
+    WSDSchedule,
+)
 from scaling.data.batches import batch_indices
 from scaling.models import TaskShape, make_shape
 from scaling.models.network import build
 from scaling.models.specs import MLPSpec
-from scaling.optim import make_schedule
+from scaling.optim import horizon_of, make_schedule
 from scaling.train import DeviceData, evaluation_steps, get_program, run_steps
 
 TASK = TaskShape(num_features=5, vocab_size=None, num_classes=3)
@@ -71,9 +82,9 @@ def plain_adamw(training: TrainingSpec, size: int, seed: int):
     data, model = make_data(size), build(SHAPE)
     spec = training.optimizer
     assert isinstance(spec, AdamWSpec)
-    schedule = make_schedule(training.schedule)
+    schedule, horizon = make_schedule(training.schedule), horizon_of(training.schedule, training.num_steps)
     optimizer = optax.adamw(
-        lambda step: spec.peak_lr * schedule((step + 0.5) / training.num_steps),
+        lambda step: spec.peak_lr * schedule(step + 0.5, horizon),
         b1=spec.b1,
         b2=spec.b2,
         eps=spec.eps,
@@ -139,13 +150,32 @@ def test_weight_decay_shrinks_matrices_and_leaves_biases():
     np.testing.assert_allclose(decayed["head"]["bias"], bias, atol=0.02)
 
 
+def factors(spec: ScheduleSpec, num_steps: int, times: list[float]) -> list[float]:
+    schedule, horizon = make_schedule(spec), horizon_of(spec, num_steps)
+    return [float(schedule(jnp.float32(time), horizon)) for time in times]
+
+
 def test_schedules_rise_to_one_and_end_where_they_say():
-    cosine = make_schedule(CosineSchedule(warmup_fraction=0.1, final_fraction=0.2))
-    assert [float(cosine(jnp.float32(p))) for p in (0.0, 0.05, 0.1, 0.55, 1.0)] == pytest.approx(
-        [0, 0.5, 1.0, 0.6, 0.2]
-    )
-    constant = make_schedule(ConstantSchedule())
-    assert [float(constant(jnp.float32(p))) for p in (0.0, 1.0)] == [1.0, 1.0]
+    times = [0.0, 5.0, 10.0, 55.0, 100.0]
+    cosine = CosineSchedule(warmup_fraction=0.1, final_fraction=0.2)
+    assert factors(cosine, 100, times) == pytest.approx([0, 0.5, 1.0, 0.6, 0.2])
+    linear = LinearSchedule(warmup_fraction=0.1, final_fraction=0.2)
+    assert factors(linear, 100, [0.0, 10.0, 55.0, 77.5, 100.0]) == pytest.approx([0, 1.0, 0.6, 0.4, 0.2])
+    assert factors(ConstantSchedule(), 100, [0.0, 100.0]) == [1.0, 1.0]
+    assert factors(InverseSqrtSchedule(warmup_steps=10), 100, [5.0, 10.0, 40.0]) == pytest.approx([0.5, 1.0, 0.5])
+
+
+def test_warmup_stable_decay_is_flat_until_its_cooldown_for_every_length():
+    spec = WSDSchedule(warmup_steps=10, decay_fraction=0.2, decay="linear", final_fraction=0.1)
+    assert factors(spec, 100, [5.0, 10.0, 80.0, 90.0, 100.0]) == pytest.approx([0.5, 1.0, 1.0, 0.55, 0.1])
+    assert factors(spec, 1000, [5.0, 10.0, 80.0, 800.0, 900.0]) == pytest.approx([0.5, 1.0, 1.0, 1.0, 0.55])
+    root = WSDSchedule(decay="one_minus_sqrt")
+    assert factors(root, 100, [80.0, 85.0, 100.0]) == pytest.approx([1.0, 0.5, 0.0])
+
+
+def test_a_decay_that_begins_before_warm_up_ends_is_refused():
+    with pytest.raises(ValueError, match=r"warmup_steps=90 go on after step 80"):
+        TrainingSpec(optimizer=AdamWSpec(peak_lr=1.0), schedule=WSDSchedule(warmup_steps=90), num_steps=100)
 
 
 def test_evaluations_are_log_spaced_and_end_at_the_end():
