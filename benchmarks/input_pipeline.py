@@ -10,9 +10,8 @@ import argparse
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import grain
 import jax
@@ -22,14 +21,17 @@ import torch.utils.data
 
 from scaling.cell import AdamWSpec, TrainingSpec
 from scaling.data.packing import MappedArray, PackedSequences
-from scaling.data.placement import DeviceData, StreamedData
+from scaling.data.placement import DeviceData, Standard, StreamedData
 from scaling.data.source import Source
 from scaling.data.specs import DataSpec, DigitsSource
 from scaling.data.stream import plan_chunks, steps_per_chunk, stream_chunks
 from scaling.data.subsets import Subset, draw_subset
 from scaling.models import TaskShape, make_shape, token_task
 from scaling.models.specs import MLPSpec, NetworkSpec, TransformerSpec
-from scaling.train import Program, get_program, run_steps
+from scaling.optim import horizon_of
+from scaling.program import Program, get_program
+from scaling.step import Hyper
+from scaling.train import Pace, Place, Watcher, plan_legs, run_job
 
 Batches = Iterator[tuple[np.ndarray, np.ndarray]]
 SEED = 0
@@ -116,38 +118,52 @@ def time_reading(name: str, subset: Subset, batch_size: int, num_steps: int) -> 
     return num_steps * batch_size / (time.perf_counter() - start)
 
 
+class Last(Watcher):
+    """Keeps the state at the end."""
+
+    place: Place
+
+    def evaluate(self, place: Place) -> None:
+        """Keeps the place."""
+        self.place = place
+
+
 def time_training(
-    name: str, program: Program, training: TrainingSpec, subset: Subset, features: int
+    name: str, program: Program, training: TrainingSpec, subset: Subset, features: int, pace: Pace
 ) -> tuple[float, float]:
     """Returns (examples a second, share of the time spent waiting for data) while a network trains."""
     shift, scale = jnp.zeros(features), jnp.full(features, 1 / 255) if features else jnp.zeros(0)
+    standard = Standard(shift, scale, jnp.float32(0.0), jnp.float32(1.0))
     batch_size, num_steps = training.batch_size, training.num_steps
     most = steps_per_chunk(subset, batch_size)
-    waited = [0.0]
 
-    def stacked(stops: Any) -> Iterator[dict[str, np.ndarray]]:
-        """Yields the reader's batches as chunks, and counts what waiting for them takes."""
+    def stacked(stops: Sequence[int], start: int) -> Iterator[dict[str, np.ndarray]]:
+        """Yields the reader's batches as chunks."""
         batches = READERS[name](subset, batch_size, num_steps)
-        for first, end in plan_chunks(stops, 0, most):
+        for first, end in plan_chunks(stops, start, most):
             part = [next(batches) for _ in range(end - first)]
             yield {"inputs": np.stack([x for x, _ in part]), "labels": np.stack([y for _, y in part])}
 
-    def streamed(stops: Any) -> Iterator[dict[str, np.ndarray]]:
-        return stream_chunks(subset, plan_chunks(stops, 0, most), batch_size, SEED)
+    def streamed(stops: Sequence[int], start: int) -> Iterator[dict[str, np.ndarray]]:
+        return stream_chunks(subset, plan_chunks(stops, start, most), batch_size, SEED)
 
     data: DeviceData | StreamedData
     if name == "resident":
         order = jnp.asarray(subset.order[:], jnp.int32)
         labels = jnp.zeros(subset.size, jnp.int8) if subset.labels is None else jnp.asarray(subset.labels)
-        data = DeviceData(jnp.asarray(subset.rows[:]), labels, order, shift, scale)
+        data = DeviceData(jnp.asarray(subset.rows[:]), labels, order, standard)
     else:
-        data = StreamedData(streamed if name == "stream" else stacked, most, shift, scale)
+        data = StreamedData(streamed if name == "stream" else stacked, most, standard)
+    rates = jnp.float32(training.optimizer.peak_lr), jnp.float32(training.optimizer.weight_decay)
+    horizon = horizon_of(training.schedule, num_steps)
+    hyper, last = Hyper(*rates, horizon, jnp.uint32(subset.size), jnp.uint32(SEED)), Last()
     start = time.perf_counter()
-    *_, (_, variables, _) = run_steps(program, training, subset.size, SEED, data)
-    jax.block_until_ready(variables)
+    place = Place(0, 0, program.init(hyper.seed), None)
+    run_job(program, plan_legs([training]), [hyper], data, place, pace, last)
+    jax.block_until_ready(last.place.state)
     seconds = time.perf_counter() - start
-    waited[0] = getattr(data, "waiting_seconds", 0.0)
-    return num_steps * batch_size / seconds, waited[0] / seconds
+    waited = data.waiting_seconds if isinstance(data, StreamedData) else 0.0
+    return num_steps * batch_size / seconds, waited / seconds
 
 
 def compare(
@@ -172,9 +188,10 @@ def compare(
     program = get_program(make_shape(model, task), training)
     features = 0 if task.vocab_size else task.num_features
     trained: dict[str, list[tuple[float, float]]] = {name: [] for name in ("resident", *READERS)}
+    paces = {name: Pace() for name in trained}
     for round_ in range(repeats + 1):
         for name, rates in trained.items():
-            rate, share = time_training(name, program, training, subset, features)
+            rate, share = time_training(name, program, training, subset, features, paces[name])
             if round_:  # the first compiles
                 rates.append((factor * rate, share))
     base, best = statistics.median(alone["PyTorch DataLoader"]), statistics.median(r for r, _ in trained["resident"])

@@ -11,7 +11,7 @@ from etils import epath
 
 # Heavy libraries are imported inside the commands that need them: `scaling --help` and `status` must start at once.
 from analysis.laws import AnalysisError
-from launch.engines import ENGINES, EngineError, load_engine
+from launch.engines import ENGINES, EngineError, add_options, load_engine, read_options
 from scaling.files import write_atomically
 from scaling.record import CorruptStoreError, Store
 from scaling.spec import InputError
@@ -56,6 +56,10 @@ def plan(options: argparse.Namespace) -> int:
     from scaling.study import resolve_study
 
     study = resolve_study(options.study, options.assignments)
+    if options.topology:
+        return _plan_on_topology(options, study)
+    if options.execution:
+        raise InputError("--execution is how to run on a --topology; add that, or leave --execution out")
     store = _store_of(options, study)
     rows = plan_cells(study, store if store.path.exists() else None)
     if options.json:
@@ -73,6 +77,21 @@ def plan(options: argparse.Namespace) -> int:
     return DONE
 
 
+def _plan_on_topology(options: argparse.Namespace, study: "Study") -> int:
+    """Prints what each family's largest training step takes on devices that are not here; 1 where one does not fit."""
+    from launch.described import describe_on, render_described
+    from launch.jobs import parse_execution
+    from launch.text import render_table
+    from scaling.execution import Execution
+
+    rows = describe_on(study, options.topology, parse_execution(options.execution) or Execution())
+    if options.json:
+        _print_json({"study": study.name, "topology": options.topology, "largest": rows})
+    else:
+        print(render_table(render_described(rows)))
+    return WORK_FAILED if any(row["fits"] is False for row in rows) else DONE
+
+
 def run(options: argparse.Namespace) -> int:
     """Trains what is missing; safe to repeat."""
     from launch.jobs import missing_cells
@@ -80,7 +99,7 @@ def run(options: argparse.Namespace) -> int:
 
     study = resolve_study(options.study, options.assignments)
     store = _store_of(options, study)
-    engine = load_engine(options.engine)
+    engine, engine_options = load_engine(options.engine), read_options(options)
     workers = engine.default_workers() if options.workers is None else options.workers
     if workers < 1:
         raise InputError(f"--workers {workers}: must be at least 1")
@@ -96,7 +115,7 @@ def run(options: argparse.Namespace) -> int:
         _print_outcome(options, store, {"to_train": sorted(missing), "complete": complete})
         return DONE
     store.create(study.canonical_json())
-    outcome = engine.run_cells(missing, store, workers) if missing else None
+    outcome = engine.run_cells(missing, store, workers, engine_options) if missing else None
     failed = [name for name, status in (outcome.statuses if outcome else {}).items() if status == "failed"]
     records = store.records()
     diverged = sum(record.status == "diverged" for record in records.values())
@@ -327,16 +346,30 @@ def _parser() -> argparse.ArgumentParser:
 
     sub = add("plan", plan)
     add_study(sub)
+    sub.add_argument(
+        "--topology", metavar="NAME",
+        help="compile each family's largest training step for v5e-256, v5p:4x4x8, h100-8, cpu-8, …",
+    )  # fmt: skip
+    sub.add_argument(
+        "--execution", action="append", default=[], metavar="PATH=VALUE",
+        help="how to run there: mesh.fsdp=64, remat=dots, …; repeatable",
+    )  # fmt: skip
     add_json(sub)
     sub = add("run", run)
     add_study(sub)
     sub.add_argument("--engine", choices=ENGINES, default="local", help="what runs the cells")
     sub.add_argument("--workers", type=int, metavar="K", help="processes at a time; default one per core")
     sub.add_argument("--dry-run", action="store_true", help="say what would be trained, and stop")
+    add_options(sub)
     add_json(sub)
     sub = add("cell", _train_cell, epilog="Flags of JAX work here too, for example --jax_debug_nans.")
     sub.add_argument("cell", metavar="CELL.json")
     sub.add_argument("--store", metavar="DIR", required=True)
+    sub.add_argument("--reader-workers", metavar="K", help="processes that read data too large for the device")
+    add_options(sub)
+    for flag, metavar in {"coordinator": "HOST:PORT", "num-processes": "K", "process-id": "I"}.items():
+        sub.add_argument(f"--{flag}", metavar=metavar, help="of several processes that train the cell together")
+    sub.add_argument("--distributed", action="store_true", help="let JAX find the processes")
     sub = add("status", status)
     sub.add_argument("store", metavar="STORE")
     sub.add_argument("--watch", action="store_true", help="print again every two seconds until the run has ended")

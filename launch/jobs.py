@@ -1,14 +1,22 @@
 """Cells → jobs: what is left to do, which cells share a compiled program, and roughly how long each takes."""
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from scaling.cell import Cell
+from etils import epath
+
+from scaling.cell import Cell, WSDSchedule
+from scaling.execution import DEFAULT, Execution
+from scaling.files import write_atomically
 from scaling.models.specs import NetworkSpec
 from scaling.record import Store
-from scaling.spec import canonical_json, fingerprint_text
+from scaling.sharing import bundle, gather_members, program_key, trunk_of
+from scaling.spec import InputError, Spec, override, parse
 from scaling.study import Study
+
+# In the folder of a job's checkpoints: which cells it has.
+BEGUN = "job.json"
 
 # Seconds on one CPU core, measured on the demo study. They decide the order of cells and the first guess of the time
 # left, which then follows what is seen; nothing else depends on them.
@@ -56,29 +64,6 @@ def missing_cells(study: Study, store: Store) -> dict[str, Cell]:
     return {name: cell for name, cell in study.cells.items() if not store.is_complete(name)}
 
 
-def program_key(cell: Cell) -> str:
-    """Returns a name that cells share if and only if one compilation serves them.
-
-    Such cells may differ in seed, m, order, noise, duplicates, number of steps, peak learning rate and weight decay.
-    """
-    document = cell.model_dump(mode="json")
-    values_aside = {
-        "data": {"size", "order", "label_noise", "duplication", "normalize"},
-        "training": {"num_steps", "num_evaluations"},
-    }
-    kept = {
-        part: {name: value for name, value in (document[part] or {}).items() if name not in values_aside.get(part, ())}
-        for part in ("model", "data", "training")
-    }
-    if kept["training"]:
-        kept["training"]["optimizer"] = {
-            name: value
-            for name, value in kept["training"]["optimizer"].items()
-            if name not in ("peak_lr", "weight_decay")
-        }
-    return fingerprint_text(canonical_json(kept))
-
-
 def estimate_seconds(cell: Cell, train_flops: float | None = None) -> float:
     """Returns a rough time for a cell on one CPU core.
 
@@ -102,27 +87,227 @@ def _guess_example_flops(model: Any) -> float:
     return 6.0 * num_params * scale.uses
 
 
+def divide_seconds(cells: Iterable[Cell]) -> dict[str, float]:
+    """Returns a rough time on one CPU core for each cell of a job, by fingerprint; the first leaf pays the trunk."""
+    found = {}
+    for member in gather_members(cells):
+        trunk_steps = 0
+        for cell in member:
+            share = 1.0
+            if (training := cell.training) is not None and isinstance(training.schedule, WSDSchedule):
+                share = 1.0 - trunk_steps / training.num_steps
+                trunk_steps = training.schedule.decay_start(training.num_steps)
+            found[cell.fingerprint()] = share * estimate_seconds(cell)
+    return found
+
+
+def estimate_job(cells: Iterable[Cell]) -> float:
+    """Returns a rough time for the cells of a job, one after another on one CPU core."""
+    return math.fsum(divide_seconds(cells).values())
+
+
+# --- jobs that were begun -------------------------------------------------------------------------------------------
+
+
+class Begun(Spec):
+    """What `checkpoints/job.json` of a job's leader holds: enough to form the same job again, and so go on with it.
+
+    Attributes:
+      cells: fingerprints of all its cells.
+      execution: how it was run.
+    """
+
+    cells: tuple[str, ...]
+    execution: Execution
+
+
+def note_begun(folder: epath.Path, cells: Sequence[Cell], execution: Execution) -> None:
+    """Writes which job keeps its checkpoints in a folder."""
+    begun = Begun(cells=tuple(cell.fingerprint() for cell in cells), execution=execution)
+    write_atomically(folder / BEGUN, begun.canonical_json())
+
+
+def begun_jobs(cells: Mapping[str, Cell], store: Store) -> list[tuple[tuple[Cell, ...], Execution]]:
+    """Returns the jobs that have checkpoints, with the cells that they still miss and how they were run.
+
+    A job of which some member is complete is left out: what is kept holds all of them. Leaves may be complete.
+
+    Args:
+      cells: without records, by fingerprint.
+      store: where they will go.
+    """
+    found, taken = [], set[Cell]()
+    for name, leader in cells.items():
+        path = store.cell_path(name) / "checkpoints" / BEGUN
+        if leader.training is None or not path.exists():
+            continue
+        try:
+            begun = parse(Begun, path.read_text(), str(path))
+        except InputError:  # torn, or of another version: the cells are trained anew, as they were found
+            continue
+        job = tuple(cells[cell] for cell in begun.cells if cell in cells)
+        trunks = {trunk_of(cell) for cell in job}
+        known = [parse_cell(store, cell) for cell in begun.cells if cell not in cells]
+        if all(cell is not None and trunk_of(cell) in trunks for cell in known) and not taken.intersection(job):
+            found.append((job, begun.execution))
+            taken.update(job)
+    return found
+
+
+def parse_cell(store: Store, name: str) -> Cell | None:
+    """Returns a cell of a store by its fingerprint; None where it is not there."""
+    path = store.cell_path(name) / "cell.json"
+    return parse(Cell, path.read_text(), str(path)) if path.exists() else None
+
+
+def parse_execution(given: Sequence[str]) -> Execution | None:
+    """Returns the execution that a user asks for: JSON, or `PATH=VALUE` over the defaults; None for no wish.
+
+    Raises:
+      InputError: there is no such field, or it does not take this value.
+    """
+    if not given:
+        return None
+    first, *others = given if given[0].lstrip().startswith("{") else ("{}", *given)
+    try:
+        (execution,) = override([parse(Execution, first, "--execution")], others)
+    except InputError as error:
+        raise InputError(str(error).replace("--set", "--execution")) from None
+    return execution
+
+
+# --- the queue ------------------------------------------------------------------------------------------------------
+
+
+class Job(NamedTuple):
+    """Cells that a worker trains together.
+
+    Attributes:
+      program: its name.
+      cells: in the order of `scaling.sharing.bundle`.
+      execution: how.
+      seconds: what they take, roughly, on one core.
+    """
+
+    program: str
+    cells: tuple[Cell, ...]
+    execution: Execution
+    seconds: float
+
+    @classmethod
+    def of(cls, cells: tuple[Cell, ...], execution: Execution) -> "Job":
+        """Returns the job of some cells that share a program."""
+        return cls(program_key(cells[0]), cells, execution, estimate_job(cells))
+
+
+class Question(NamedTuple):
+    """How shall a program be executed? Only a worker, which sees the devices, can tell; `Queue.plan` takes the answer.
+
+    Attributes:
+      program: its name.
+      cell: one that it serves.
+      num_members: the most members that a job could have.
+      seconds: that all its cells take, roughly, on one core.
+    """
+
+    program: str
+    cell: Cell
+    num_members: int
+    seconds: float
+
+
 class Queue:
-    """Cells waiting for workers: longest first, and a worker keeps to the program that it has compiled."""
+    """Cells waiting for workers: longest job first, and a worker keeps to the program that it has compiled.
 
-    def __init__(self, cells: Iterable[Cell]) -> None:
-        self._programs: dict[str, list[Cell]] = {}
+    Args:
+      cells: to train.
+      workers: how many take jobs.
+      execution: of all programs; None asks for each.
+      begun: jobs to go on with, of other cells, each with its execution; they are handed out first.
+    """
+
+    def __init__(
+        self,
+        cells: Iterable[Cell],
+        workers: int = 1,
+        execution: Execution | None = None,
+        begun: Iterable[tuple[tuple[Cell, ...], Execution]] = (),
+    ) -> None:
+        self._workers, self._execution = workers, execution
+        self._waiting: dict[str, list[Cell]] = {}  # cells of programs whose execution is not known
+        self._asked: set[str] = set()
+        self._jobs: dict[str, list[Job]] = {}  # shortest first
+        self._first = [Job.of(job, execution or before) for job, before in begun]
         for cell in sorted(cells, key=estimate_seconds):
-            self._programs.setdefault(program_key(cell), []).append(cell)
-        self._users: dict[str, int] = dict.fromkeys(self._programs, 0)
+            self._waiting.setdefault(program_key(cell), []).append(cell)
+        self._users = dict.fromkeys(self._waiting, 0)
+        self._work = {program: estimate_job(found) for program, found in self._waiting.items()}  # that is left, seconds
+        for program, found in list(self._waiting.items()):
+            if found[0].training is None:
+                self.plan(program, DEFAULT)
+            elif execution is not None:
+                self.plan(program, execution)
 
-    def take(self, program: str | None) -> tuple[str, Cell] | None:
-        """Returns the next (program, cell) for a worker that last ran `program`; None when nothing is left.
+    def take(self, program: str | None) -> Job | Question | None:
+        """Returns what a worker that last ran `program` does next; None when there is nothing for it now.
 
         A worker that has run out of its own program's cells takes the program with the most work left per worker.
         """
-        if program is None or not self._programs.get(program):
-            waiting = [key for key, cells in self._programs.items() if cells]
-            if not waiting:
+        if self._first:
+            return self._first.pop()
+        if program is None or not self._jobs.get(program):
+            open_ = [
+                key for key in self._users if self._jobs.get(key) or (key in self._waiting and key not in self._asked)
+            ]
+            if not open_:
                 return None
-            program = max(waiting, key=self._work_per_user)
+            program = max(open_, key=self._work_per_user)
             self._users[program] += 1
-        return program, self._programs[program].pop()
+        if program not in self._waiting:
+            job = self._jobs[program].pop()
+            self._work[program] -= job.seconds
+            return job
+        self._asked.add(program)
+        cells = self._waiting[program]
+        most = max(self._most_members(group) for group in bundle(cells, len(cells)))
+        return Question(program, cells[-1], most, self._work[program])
+
+    def is_waiting(self) -> bool:
+        """Returns whether a worker that was given nothing should ask again once a question is answered."""
+        return bool(self._asked)
+
+    def plan(self, program: str, execution: Execution) -> None:
+        """Takes how a program's cells are executed, and divides them into jobs."""
+        cells, multiple = self._waiting[program], execution.mesh.population
+        jobs: list[Job] = []
+        for group in bundle(cells, len(cells)):
+            width = self._width(program, group, execution.population) // multiple * multiple
+            together = bundle(group, width, multiple=multiple) if width else bundle(group, 1)
+            jobs.extend(Job.of(job, execution) for job in together)
+        self._jobs[program] = sorted(jobs, key=lambda job: job.seconds)
+        self._waiting.pop(program)
+        self._asked.discard(program)
+
+    def give_back(self, job: Job, cells: Iterable[Cell]) -> None:
+        """Takes cells of a job back, to be handed out one member at a time."""
+        self._first.extend(Job.of(member, job.execution) for member in gather_members(cells))
+
+    def _most_members(self, group: Sequence[Cell]) -> int:
+        """Returns how many members of a group a job may have so that it takes no more than a worker's share of all."""
+        members = gather_members(group)
+        share = math.fsum(self._work.values()) / self._workers
+        return max(1, min(len(members), math.ceil(share * len(members) / estimate_job(group) - 1e-9)))
+
+    def _width(self, program: str, group: Sequence[Cell], population: int) -> int:
+        """Returns the most members of a job of a group, so that all workers have work at the end."""
+        num_members, width = len(gather_members(group)), min(population, self._most_members(group))
+        num_jobs = -(-num_members // width)
+        if num_jobs > 1 and not self._has_others(program):
+            num_jobs = -(-num_jobs // self._workers) * self._workers
+        return -(-num_members // num_jobs)
+
+    def _has_others(self, program: str) -> bool:
+        return any(self._jobs.get(other) or other in self._waiting for other in self._users if other != program)
 
     def _work_per_user(self, program: str) -> float:
-        return math.fsum(estimate_seconds(cell) for cell in self._programs[program]) / (1 + self._users[program])
+        return self._work[program] / (1 + self._users[program])

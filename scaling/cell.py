@@ -197,8 +197,8 @@ class TrainingSpec(Spec):
       clip_norm: the global norm that gradients are scaled down to; None for no limit.
       z_loss: weight of the mean square of log Z, which keeps logits from drifting (Chowdhery et al. 2022).
       ema_decay: of an exponential moving average of the parameters, evaluated beside them; 0 for none.
-      noise_scale_parts: parts of a batch whose gradients are compared for the gradient noise scale, a metric in units
-        of the batch (McCandlish et al. 2018); None leaves it out.
+      noise_scale_parts: parts of a batch whose gradients are compared for the gradient noise scale, a metric in
+        examples (McCandlish et al. 2018); None leaves it out.
     """
 
     optimizer: OptimizerSpec

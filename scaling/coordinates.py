@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from scaling.cell import ConstantSchedule, OptimizerSpec
+from scaling.cell import ConstantSchedule, OptimizerSpec, TrainingSpec
 from scaling.models import Shape, TaskShape, make_layers, make_shape
 from scaling.models.image_layers import Conv
 from scaling.models.layers import Dense, Dims, Layer, Repeat, Residual
@@ -19,9 +19,8 @@ from scaling.models.network import Model, Variables, build
 from scaling.models.sequence_layers import LSTM, Attention, Embed, Experts
 from scaling.models.specs import NetworkSpec
 from scaling.objectives import Batch, make_batch
-from scaling.optim import horizon_of, make_direction, make_schedule
-from scaling.parametrization import epsilon_factor, update_trees
-from scaling.train import Hyper, TrainState, train_step
+from scaling.optim import horizon_of
+from scaling.step import Hyper, TrainState, make_learner
 
 Axis = Literal["width", "depth"]
 
@@ -134,12 +133,10 @@ def _measure(
     seeds: Sequence[int],
 ) -> dict[tuple[str, str], jax.Array]:
     """Returns mean |x| by (label, kind), each [seeds, 1 + steps]."""
-    model, factors = build(shape), update_trees(shape, optimizer.kind)
-    direction = make_direction(optimizer, factors.roles, epsilon_factor(shape))
-    schedule = make_schedule(ConstantSchedule())
+    training = TrainingSpec(optimizer=optimizer, schedule=ConstantSchedule(), num_steps=num_steps)
+    model, learner = build(shape), make_learner(shape, training)
 
     def run(seed: jax.Array) -> dict[tuple[str, str], jax.Array]:
-        variables = model.init(jax.random.key(seed))
         hyper = Hyper(
             peak_lr=jnp.float32(optimizer.peak_lr),
             weight_decay=jnp.float32(optimizer.weight_decay),
@@ -150,10 +147,9 @@ def _measure(
 
         def body(state: TrainState, _: None) -> tuple[TrainState, dict[tuple[str, str], jax.Array]]:
             outputs = _outputs(model, state.variables, batch, places)
-            return train_step(model, direction, factors, schedule, state, hyper, batch), outputs
+            return learner.step(state, hyper, batch)[0], outputs
 
-        state = TrainState(jnp.int32(0), variables, direction.init(variables["params"]), jnp.int32(-1))
-        _, outputs = jax.lax.scan(body, state, length=num_steps + 1)
+        _, outputs = jax.lax.scan(body, learner.init(seed), length=num_steps + 1)
         sizes = {place: _mean_size(x) for place, x in outputs.items()}
         return sizes | {(label, "update"): _mean_size(x - x[:1]) for (label, _), x in outputs.items()}
 

@@ -25,7 +25,9 @@ from scaling.cell import (
 )
 
 
-def make_direction(spec: OptimizerSpec, roles: Any = None, eps_factor: float = 1.0) -> optax.GradientTransformation:
+def make_direction(
+    spec: OptimizerSpec, roles: Any = None, eps_factor: float = 1.0, moments: str = "float32"
+) -> optax.GradientTransformation:
     """Returns the transformation from gradients to the direction that one unit of learning rate subtracts.
 
     Args:
@@ -33,10 +35,29 @@ def make_direction(spec: OptimizerSpec, roles: Any = None, eps_factor: float = 1
       roles: a pytree like the parameters with the role of each array (`scaling.models.layers.Role`); Muon needs it.
       eps_factor: on `eps` of the rules that divide by a root mean square (Adam, RMSProp, Muon's Adam): such an eps is
         in the units of a gradient, which a parametrisation may change.
+      moments: dtype in which running means are kept between steps; they are computed in float32.
 
     Raises:
       ValueError: Muon without roles.
     """
+    rule = _make_rule(spec, roles, eps_factor)
+    return rule if moments == "float32" else _kept_in(rule, jnp.dtype(moments))
+
+
+def _kept_in(rule: optax.GradientTransformation, dtype: Any) -> optax.GradientTransformation:
+    """Returns a rule whose state in floating point is kept in another dtype between steps."""
+
+    def cast(state: Any, dtype: Any) -> Any:
+        return jax.tree.map(lambda x: x.astype(dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x, state)
+
+    def update(gradients: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+        direction, state = rule.update(gradients, cast(state, jnp.float32), params)
+        return direction, cast(state, dtype)
+
+    return optax.GradientTransformation(lambda params: cast(rule.init(params), dtype), update)
+
+
+def _make_rule(spec: OptimizerSpec, roles: Any, eps_factor: float) -> optax.GradientTransformation:
     match spec:
         case SGDSpec():
             return optax.trace(spec.momentum, spec.nesterov) if spec.momentum else optax.identity()

@@ -97,6 +97,13 @@ class Record(Spec):
     Fields are None where a family has no such count; `flops_version` names the accounting. `data_unique` and what was
     seen are in `data_unit`s, so `epochs` above 1 says that data was repeated. `waiting_seconds` is how long, at most,
     the device had nothing to do because streamed data had not been read; None where data was resident.
+
+    Cells that were trained together share the time of their job, so that seconds add up: `wall_seconds` is a cell's
+    share. A leaf of a branch tree names its `trunk`, and `train_flops_spent` is what it added to the tree.
+    `train_seconds` is the part of the time that optimiser steps took, without compilation and evaluation; `mfu` is of
+    these, against the peak of the device kind where that is known. `steps_to_target` is None while `target_loss` is not
+    reached; `loss_spikes` counts steps whose loss lay far above the ones before; `execution` says how the job was run,
+    and `num_resumes` how often it went on from a checkpoint.
     """
 
     schema_version: Literal[1] = 1
@@ -118,6 +125,11 @@ class Record(Spec):
     batch_size: int | None
     wall_seconds: float
     waiting_seconds: float | None = None
+    train_seconds: float | None = None
+    steps_to_target: int | None = None
+    loss_spikes: int | None = None
+    execution: dict[str, Any] | None = None
+    num_resumes: int = 0
     device_kind: str
     num_devices: int
     mfu: float | None = None

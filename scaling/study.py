@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, PositiveFloat, PositiveInt, ValidationError, model_validator, validate_call
 
-from scaling.cell import Cell
+from scaling.cell import Cell, WSDSchedule
 from scaling.spec import InputError, Spec, describe_error, override, parse, parse_value, suggest
 
 # Fields of a study that an override may name; its cells have their own.
@@ -89,6 +89,24 @@ def ladder(smallest: int, largest: int, factor: float = 2.0) -> tuple[int, ...]:
         raise InputError(f"ladder factor={factor}: must be above 1")
     steps = math.floor(math.log(largest / smallest) / math.log(factor) + 1e-9)
     return tuple(dict.fromkeys(round(smallest * factor**i) for i in range(steps + 1)))
+
+
+def at_horizons(cell: Cell, num_steps: Sequence[int]) -> tuple[Cell, ...]:
+    """Returns a cell at several lengths of run, as leaves of one trunk.
+
+    Its schedule is warm-up–stable–decay, so that runs are the same until they decay: the job trains the common part
+    once, and each leaf has the result that it would have alone (Hägele et al. 2024).
+
+    Raises:
+      InputError: the cell has another schedule, under which runs of different lengths have nothing in common.
+    """
+    if cell.training is None or not isinstance(cell.training.schedule, WSDSchedule):
+        kind = None if cell.training is None else cell.training.schedule.kind
+        raise InputError(f"training.schedule.kind={kind}: horizons need a common trunk; choose wsd")
+    trainings = (cell.training.model_copy(update={"num_steps": steps}) for steps in num_steps)
+    return tuple(
+        Cell.model_validate(cell.model_copy(update={"training": training}).model_dump()) for training in trainings
+    )
 
 
 def resolve_study(reference: str, assignments: Sequence[str] = ()) -> Study:

@@ -1,303 +1,259 @@
-"""The train step and the loop of one run: many steps a call, compiled once for cells that differ in values only."""
+"""The loop of one job: legs of steps in chunks, from a start or a checkpoint, with stops to evaluate and to save."""
 
 import collections
-import dataclasses
-import functools
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
-from jax import lax
 
-from scaling.cell import LayerwiseSpec, OptimizerSpec, ScheduleSpec, TrainingSpec
-from scaling.data.augment import augment
-from scaling.data.batches import batch_indices, batch_positions
+from scaling.cell import TrainingSpec, WSDSchedule
 from scaling.data.placement import DeviceData, StreamedData
-from scaling.data.specs import AugmentationSpec
-from scaling.models import Shape
-from scaling.models.network import Model, Variables, build, compile_init
-from scaling.objectives import Batch, evaluation_sums, keep_real, make_batch, training_loss
-from scaling.optim import Horizon, apply_update, horizon_of, make_direction, make_schedule
-from scaling.parametrization import UpdateTrees, epsilon_factor, update_trees
-from scaling.pretraining import check_pretraining, pretrain_layers
+from scaling.processes import agree
+from scaling.program import MAX_CHUNK, Program
 from scaling.spec import InputError
+from scaling.step import Hyper, TrainState
+
+# A chunk is as many steps as take about so long: losses come back, signals are seen and the clock is read once a chunk.
+CHUNK_SECONDS = 1.0
 
 # Chunks of a stream that the device has been given and has not finished: one that runs and one that follows it.
 CHUNKS_RUNNING = 2
 
 
-class TrainState(NamedTuple):
-    """All that a run carries from step to step.
+class Leg(NamedTuple):
+    """A part of a branch tree: along the trunk to a fork, then down one leaf. A run without branches is one leg.
 
     Attributes:
-      step: steps done, int32.
-      variables: of the model.
-      optimizer: state of the optimiser.
-      diverged_at: the first step whose loss was not finite, int32; -1 while there is none.
+      num_steps: of the leaf's whole run.
+      fork: step at which the leaf leaves the trunk.
+      stops: steps after which something is evaluated, in order; the last is the leaf's end.
     """
 
-    step: jax.Array
-    variables: Variables
-    optimizer: Any
-    diverged_at: jax.Array
+    num_steps: int
+    fork: int
+    stops: tuple[int, ...]
 
 
-class Hyper(NamedTuple):
-    """What may differ between cells that share a program: array values, never constants of the compiled code.
+class Place(NamedTuple):
+    """Where a job stands.
 
     Attributes:
-      peak_lr, weight_decay: float32.
-      horizon: of the run.
-      size: m, uint32.
-      seed: of the batch order, uint32.
+      leg: number of the leg.
+      step: steps done, from the beginning of the trunk.
+      state: there.
+      trunk: the state at the leg's fork, when it has been passed and another leg follows; else None.
     """
 
-    peak_lr: jax.Array
-    weight_decay: jax.Array
-    horizon: Horizon
-    size: jax.Array
-    seed: jax.Array
+    leg: int
+    step: int
+    state: TrainState
+    trunk: TrainState | None
 
 
-@dataclasses.dataclass(frozen=True)
-class Program:
-    """The compiled functions of all cells with one model shape, optimiser, schedule and batch size.
+class Watcher:
+    """What a job does between chunks; does nothing itself."""
 
-    Attributes:
-      init: seed → TrainState.
-      pretrain: (state, hyper, data) → state before the first step; None without pre-training.
-      run: (state, hyper, data, stop) → state after step `stop`; donates the state.
-      run_chunk: (state, hyper, inputs [S, B, …], labels [S, B], shift, scale, number of steps) → (state, step); donates
-        the state.
-      evaluate: (variables, inputs, labels, is_real [B], shift, scale) → (summed loss, number right, number of
-        predictions), of the examples that are real and not padding.
-    """
+    def evaluate(self, place: Place) -> None:
+        """Is called at every stop."""
 
-    init: Callable[[jax.Array], TrainState]
-    pretrain: Callable[[TrainState, Hyper, DeviceData], TrainState] | None
-    run: Callable[[TrainState, Hyper, DeviceData, jax.Array], TrainState]
-    run_chunk: Callable[..., tuple[TrainState, jax.Array]]
-    evaluate: Callable[..., tuple[jax.Array, jax.Array, jax.Array]]
+    def is_over(self, leg: int) -> bool:
+        """Returns whether nothing more is to be learnt from a leaf: it has diverged or reached its target."""
+        return False
 
+    def note_chunk(self, leg: int, step: int, losses: np.ndarray, seconds: float | None) -> None:
+        """Is called with the losses [S] or [S, P] of the steps up to `step`.
 
-def prepare_inputs(inputs: jax.Array, shift: jax.Array, scale: jax.Array) -> jax.Array:
-    """Returns what the model sees: tokens as they are, numbers as float32 (inputs - shift) · scale."""
-    return inputs if shift.size == 0 else (inputs.astype(jnp.float32) - shift[None]) * scale[None]
+        `seconds` is how long they took; None where something was compiled meanwhile.
+        """
+
+    def keep(self, place: Place) -> None:
+        """Is called between chunks, and after every stop: the state may be saved."""
+
+    def finish(self, leg: int) -> None:
+        """Is called at the end of every leg."""
 
 
-def train_step(
-    model: Model,
-    direction: optax.GradientTransformation,
-    factors: UpdateTrees,
-    schedule: Callable[[jax.Array, Horizon], jax.Array],
-    state: TrainState,
-    hyper: Hyper,
-    batch: Batch,
-) -> TrainState:
-    """Returns the state after one optimiser step; a pure function."""
-
-    def batch_loss(params: Any) -> tuple[jax.Array, Any]:
-        variables = {"params": params, "state": state.variables["state"]}
-        key = jax.random.fold_in(jax.random.key(hyper.seed), state.step)
-        outputs, model_state = model.apply(variables, batch.inputs, train=True, key=key)
-        return training_loss(outputs, batch), model_state
-
-    (loss, model_state), gradients = jax.value_and_grad(batch_loss, has_aux=True)(state.variables["params"])
-    update, optimizer = direction.update(gradients, state.optimizer, state.variables["params"])
-    lr = hyper.peak_lr * schedule(state.step + 0.5, hyper.horizon)
-    params = apply_update(state.variables["params"], update, lr, hyper.weight_decay, factors.lr, factors.weight_decay)
-    first_bad = (state.diverged_at < 0) & ~jnp.isfinite(loss)
-    return TrainState(
-        step=state.step + 1,
-        variables={"params": params, "state": model_state},
-        optimizer=optimizer,
-        diverged_at=jnp.where(first_bad, state.step + 1, state.diverged_at),
-    )
-
-
-def get_program(shape: Shape, training: TrainingSpec, augmentation: AugmentationSpec | None = None) -> Program:
-    """Returns the program of all cells with this shape, optimiser, schedule, batch size and augmentation.
-
-    The compiled calls take the last step as a value: a run may stop anywhere to be evaluated without a new compilation.
-    """
-    values_aside = training.optimizer.model_copy(update={"peak_lr": 1.0, "weight_decay": 0.0})
-    return _make_program(
-        shape, values_aside, training.schedule, training.batch_size, training.pretraining, augmentation
-    )
-
-
-@functools.lru_cache(maxsize=32)
-def _make_program(
-    shape: Shape,
-    optimizer: OptimizerSpec,
-    schedule: ScheduleSpec,
-    batch_size: int,
-    pretraining: LayerwiseSpec | None,
-    augmentation: AugmentationSpec | None,
-) -> Program:
-    model, task = build(shape), shape.task
-    factors = update_trees(shape, optimizer.kind)
-    direction = make_direction(optimizer, factors.roles, epsilon_factor(shape))
-    factor = make_schedule(schedule)
-
-    def init(seed: jax.Array) -> TrainState:
-        variables = model.init(jax.random.key(seed))
-        return TrainState(jnp.int32(0), variables, direction.init(variables["params"]), jnp.int32(-1))
-
-    def examples_at(step: jax.Array, hyper: Hyper, data: DeviceData) -> tuple[jax.Array, jax.Array]:
-        chosen = data.order[batch_indices(step, batch_size, hyper.size, hyper.seed)]  # [B]
-        inputs = data.inputs[chosen]
-        if augmentation is not None:
-            positions = batch_positions(jnp, step, batch_size)
-            images = inputs.reshape(batch_size, *task.dims)  # [B, H, W, C]
-            inputs = augment(jnp, augmentation, images, positions, hyper.seed).reshape(inputs.shape)
-        return prepare_inputs(inputs, data.shift, data.scale), data.labels[chosen]
-
-    def step_on(state: TrainState, hyper: Hyper, inputs: jax.Array, labels: jax.Array) -> TrainState:
-        batch = make_batch(task, inputs, labels, _objective_key(hyper.seed, state.step))
-        return train_step(model, direction, factors, factor, state, hyper, batch)
-
-    def pretrain(state: TrainState, hyper: Hyper, data: DeviceData) -> TrainState:
-        assert pretraining is not None  # noqa: S101  (below, it is None only where this is not called)
-        params = pretrain_layers(
-            shape,
-            pretraining,
-            state.variables["params"],
-            lambda step: examples_at(step, hyper, data)[0],
-            jax.random.fold_in(jax.random.key(hyper.seed), 2),
-        )
-        return state._replace(variables={**state.variables, "params": params})
-
-    def run(state: TrainState, hyper: Hyper, data: DeviceData, stop: jax.Array) -> TrainState:
-        def body(_: Any, state: TrainState) -> TrainState:
-            return step_on(state, hyper, *examples_at(state.step, hyper, data))
-
-        return lax.fori_loop(state.step, stop, body, state)
-
-    def run_chunk(
-        state: TrainState,
-        hyper: Hyper,
-        inputs: jax.Array,
-        labels: jax.Array,
-        shift: jax.Array,
-        scale: jax.Array,
-        num_steps: jax.Array,
-    ) -> tuple[TrainState, jax.Array]:
-        def body(index: jax.Array, state: TrainState) -> TrainState:
-            return step_on(state, hyper, prepare_inputs(inputs[index], shift, scale), labels[index])
-
-        state = lax.fori_loop(0, num_steps, body, state)
-        return state, state.step + 0  # a copy that outlives the donated state: ready when the chunk is done
-
-    def evaluate(
-        variables: Variables,
-        inputs: jax.Array,
-        labels: jax.Array,
-        is_real: jax.Array,
-        shift: jax.Array,
-        scale: jax.Array,
-    ) -> tuple[jax.Array, jax.Array, jax.Array]:
-        # Every evaluation asks the same questions: the masks and orders of seed 0, step 0.
-        batch = make_batch(task, prepare_inputs(inputs, shift, scale), labels, _objective_key(0, 0))
-        outputs, _ = model.apply(variables, batch.inputs, train=False, key=None)
-        return evaluation_sums(outputs, keep_real(batch, is_real))
-
-    if pretraining is not None:
-        check_pretraining(shape)
-    first = jax.jit(pretrain, donate_argnums=0) if pretraining is not None else None
-    return Program(
-        compile_init(init),
-        first,
-        jax.jit(run, donate_argnums=0),
-        jax.jit(run_chunk, donate_argnums=0),
-        jax.jit(evaluate),
-    )
-
-
-def _objective_key(seed: jax.Array | int, step: jax.Array | int) -> jax.Array:
-    """Returns the key of a step's masks and orders, apart from the key of its dropout."""
-    return jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), step), 1)
-
-
-def evaluation_steps(num_steps: int, num_evaluations: int) -> list[int]:
+def evaluation_steps(training: TrainingSpec) -> list[int]:
     """Returns the steps after which a run is evaluated: each twice the one before, the last at the end.
 
-    >>> evaluation_steps(1000, 4)
+    Or every so many steps, where the training says so. A decay is evaluated before it begins, too.
+
+    >>> from scaling.cell import SGDSpec
+    >>> evaluation_steps(TrainingSpec(optimizer=SGDSpec(peak_lr=1.0), num_steps=1000, num_evaluations=4))
     [125, 250, 500, 1000]
     """
-    return sorted({max(1, round(num_steps / 2**halvings)) for halvings in range(num_evaluations)})
+    num_steps = training.num_steps
+    if training.evaluate_every is None:
+        stops = {max(1, round(num_steps / 2**halvings)) for halvings in range(training.num_evaluations)}
+    else:
+        stops = {*range(training.evaluate_every, num_steps, training.evaluate_every), num_steps}
+    if isinstance(training.schedule, WSDSchedule):
+        stops.add(training.schedule.decay_start(num_steps))
+    return sorted(stops - {0})
 
 
-def run_steps(
-    program: Program, training: TrainingSpec, size: int, seed: int, data: DeviceData | StreamedData
-) -> Iterator[tuple[int, Variables, bool]]:
-    """Yields (steps done, variables, whether the loss is finite) at each evaluation point; stops at divergence.
+def plan_legs(trainings: Sequence[TrainingSpec]) -> list[Leg]:
+    """Returns the legs of runs that differ in their number of steps alone, shortest first.
 
-    Raises:
-      InputError: there is pre-training, and the data is streamed.
+    Only runs whose learning rate does not know the number of steps before it decays can share a trunk.
     """
-    hyper = Hyper(
-        peak_lr=jnp.float32(training.optimizer.peak_lr),
-        weight_decay=jnp.float32(training.optimizer.weight_decay),
-        horizon=horizon_of(training.schedule, training.num_steps),
-        size=jnp.uint32(size),
-        seed=jnp.uint32(seed),
-    )
-    if program.pretrain is not None and isinstance(data, StreamedData):
-        raise InputError(
-            f"training.pretraining reads its examples on the device, where data.size={size} of them do not fit; choose "
-            "fewer, or leave training.pretraining out"
+    legs = []
+    stops = [evaluation_steps(training) for training in trainings]
+    done = 0
+    for number, training in enumerate(trainings):
+        schedule = training.schedule
+        fork = schedule.decay_start(training.num_steps) if isinstance(schedule, WSDSchedule) else training.num_steps
+        on_trunk = {stop for later in stops[number:] for stop in later if done < stop <= fork}
+        in_leaf = {stop for stop in stops[number] if stop > fork}
+        last = number == len(trainings) - 1
+        legs.append(
+            Leg(training.num_steps, fork, tuple(sorted(on_trunk | in_leaf | (set() if last else {fork} - {0}))))
         )
-    state = program.init(jnp.uint32(seed))
-    stops = evaluation_steps(training.num_steps, training.num_evaluations)
-    states = (
-        _run_resident(program, state, hyper, data, stops)
-        if isinstance(data, DeviceData)
-        else _run_streamed(program, state, hyper, data, stops)
-    )
-    for stop, at_stop in zip(stops, states, strict=True):
-        diverged_at = int(at_stop.diverged_at)
-        if diverged_at >= 0:
-            yield diverged_at, at_stop.variables, False
-            return
-        yield stop, at_stop.variables, True
+        done = fork
+    return legs
+
+
+class Pace:
+    """How many steps make a chunk: as many as take CHUNK_SECONDS, by what the program's last chunks took.
+
+    Args:
+      chunk_steps: always so many; None lets time decide.
+    """
+
+    def __init__(self, chunk_steps: int | None = None) -> None:
+        self._steps = 1 if chunk_steps is None else min(chunk_steps, MAX_CHUNK)
+        self._is_fixed = chunk_steps is not None
+        self.has_run = False
+
+    def chunk(self, most: int) -> int:
+        """Returns the steps of the next chunk; the same on all processes."""
+        return min(self._steps if self._is_fixed else agree(self._steps), most)
+
+    def note(self, num_steps: int, seconds: float) -> float | None:
+        """Takes what a chunk took; returns it, or None for the first, in which the program was compiled."""
+        if not self.has_run:
+            self.has_run = True
+            self._steps = self._steps if self._is_fixed else 8
+            return None
+        if not self._is_fixed:
+            wanted = round(num_steps * CHUNK_SECONDS / max(seconds, 1e-6))
+            self._steps = max(1, min(wanted, 8 * max(num_steps, self._steps), MAX_CHUNK))
+        return seconds
+
+
+def run_job(
+    program: Program,
+    legs: Sequence[Leg],
+    hypers: Sequence[Hyper],
+    data: DeviceData | StreamedData,
+    start: Place,
+    pace: Pace,
+    watcher: Watcher,
+) -> None:
+    """Trains from a place to the end of the last leg.
+
+    A job that is stopped anywhere and started again from a place that it has kept does the same steps on the same
+    batches with the same compiled code.
+
+    Args:
+      program: of the job's cells.
+      legs: of their runs.
+      hypers: of each leg.
+      data: of the cells.
+      start: where to begin.
+      pace: of this program.
+      watcher: is told what happens.
+    """
+    step, state, trunk = start.step, start.state, start.trunk
+    for number in range(start.leg, len(legs)):
+        leg, is_last = legs[number], number == len(legs) - 1
+        if step == leg.fork and not is_last and trunk is None:
+            trunk = copy_state(state)
+        stops = [] if watcher.is_over(number) and step >= leg.fork else [stop for stop in leg.stops if stop > step]
+        if all(map(watcher.is_over, range(number, len(legs)))):
+            stops = []
+        run_chunks: Any = _run_resident if isinstance(data, DeviceData) else _run_streamed
+        reported = step
+        for chunk in run_chunks(program, state, hypers[number], data, step, stops, pace):
+            step, state = chunk.step, chunk.state
+            reported += len(chunk.losses)
+            watcher.note_chunk(number, reported, chunk.losses, chunk.seconds)
+            is_lost = len(chunk.losses) > 0 and not np.isfinite(chunk.losses[-1]).any()
+            if step in stops or is_lost:
+                if step == leg.fork and not is_last:
+                    trunk = copy_state(state)
+                watcher.evaluate(Place(number, step, state, trunk))
+                leaves = range(number, len(legs)) if step < leg.fork else (number,)
+                if all(map(watcher.is_over, leaves)):
+                    break
+            watcher.keep(Place(number, step, state, trunk))
+        watcher.finish(number)
+        if trunk is not None:
+            step, state, trunk = leg.fork, trunk, None
+
+
+def copy_state(state: TrainState) -> TrainState:
+    """Returns a copy that outlives the donated original."""
+    return jax.tree.map(jnp.copy, state)
+
+
+class _Chunk(NamedTuple):
+    """What has become of a chunk: the state after `step`, and losses [S, …] of steps that have not been told yet."""
+
+    step: int
+    state: TrainState
+    losses: np.ndarray
+    seconds: float | None
 
 
 def _run_resident(
-    program: Program, state: TrainState, hyper: Hyper, data: DeviceData, stops: Sequence[int]
-) -> Iterator[TrainState]:
-    """Yields the state at each stop."""
-    if program.pretrain is not None:
-        state = program.pretrain(state, hyper, data)
+    program: Program, state: TrainState, hyper: Hyper, data: DeviceData, step: int, stops: Sequence[int], pace: Pace
+) -> Iterator[_Chunk]:
+    """Yields after each chunk; every stop ends one."""
     for stop in stops:
-        state = program.run(state, hyper, data, jnp.int32(stop))
-        yield state
+        while step < stop:
+            began, num_steps = time.monotonic(), pace.chunk(stop - step)
+            state, losses = program.run(state, hyper, data, np.int32(num_steps))
+            fetched = np.asarray(jax.device_get(losses))[:num_steps]
+            step += num_steps
+            yield _Chunk(step, state, fetched, pace.note(num_steps, time.monotonic() - began))
 
 
 def _run_streamed(
-    program: Program, state: TrainState, hyper: Hyper, data: StreamedData, stops: Sequence[int]
-) -> Iterator[TrainState]:
-    """Yields the state at each stop. While the device works on a chunk, the next ones are read and carried to it."""
-    chunks, done = data.chunks(stops), 0
-    running: collections.deque[Any] = collections.deque()
+    program: Program, state: TrainState, hyper: Hyper, data: StreamedData, step: int, stops: Sequence[int], pace: Pace
+) -> Iterator[_Chunk]:
+    """Yields after each chunk has been given to the device, whose losses come back later, and at every stop at once.
+
+    While the device works on a chunk, the next ones are read and carried to it.
+    """
+    chunks, began = data.chunks(stops, step), time.monotonic()
+    running: collections.deque[tuple[Any, int]] = collections.deque()
     for stop in stops:
-        while done < stop:
+        while step < stop:
             asked = time.monotonic()
             chunk = next(chunks)
-            if all(step.is_ready() for step in running):
+            if all(loss.is_ready() for loss in jax.tree.leaves([losses for losses, _ in running])):
                 data.waiting_seconds += time.monotonic() - asked
             num_steps = len(chunk["labels"])
-            carried = jax.device_put([_pad_steps(chunk[name], data.chunk_steps) for name in ("inputs", "labels")])
-            if len(running) == CHUNKS_RUNNING:
-                running.popleft().block_until_ready()
-            state, step = program.run_chunk(state, hyper, *carried, data.shift, data.scale, jnp.int32(num_steps))
-            running.append(step)
-            done += num_steps
-        yield state
+            inputs, labels = (
+                program.layout.put_batches(_pad_steps(chunk[name], data.chunk_steps)) for name in ("inputs", "labels")
+            )
+            state, losses = program.run_batches(state, hyper, inputs, labels, data.standard, np.int32(num_steps))
+            running.append((losses, num_steps))
+            step += num_steps
+            most = 0 if step == stop else CHUNKS_RUNNING - 1
+            found = []
+            while len(running) > most:
+                losses, count = running.popleft()
+                found.append(np.asarray(losses)[:count])
+            num_found = sum(map(len, found))
+            now = time.monotonic()
+            seconds = pace.note(num_found, now - began) if found else None
+            began = now if found else began
+            yield _Chunk(step, state, np.concatenate(found) if found else np.zeros(0, np.float32), seconds)
 
 
 def _pad_steps(array: np.ndarray, num_steps: int) -> np.ndarray:
@@ -307,3 +263,16 @@ def _pad_steps(array: np.ndarray, num_steps: int) -> np.ndarray:
     padded = np.zeros((num_steps, *array.shape[1:]), array.dtype)
     padded[: len(array)] = array
     return padded
+
+
+def check_streamed(program: Program, data: DeviceData | StreamedData, size: int) -> None:
+    """Checks that a job can learn from data that is streamed, if it is.
+
+    Raises:
+      InputError: there is pre-training.
+    """
+    if program.pretrain is not None and isinstance(data, StreamedData):
+        raise InputError(
+            f"training.pretraining reads its examples on the device, where data.size={size} of them do not fit; choose "
+            "fewer, or leave training.pretraining out"
+        )

@@ -9,15 +9,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from scaling.cell import ConstantSchedule, OptimizerSpec, ScheduleSpec
+from scaling.cell import ConstantSchedule, OptimizerSpec, ScheduleSpec, TrainingSpec
 from scaling.coordinates import Axis, resized
 from scaling.models import Shape, TaskShape, make_shape
-from scaling.models.network import build
 from scaling.models.specs import NetworkSpec
-from scaling.objectives import make_batch, training_loss
-from scaling.optim import horizon_of, make_direction, make_schedule
-from scaling.parametrization import epsilon_factor, update_trees
-from scaling.train import Hyper, TrainState, train_step
+from scaling.objectives import make_batch
+from scaling.optim import horizon_of
+from scaling.step import Hyper, TrainState, make_learner
 
 # The last share of the steps whose batches the final loss is a mean of: one batch alone is noisy.
 FINAL_SHARE = 0.1
@@ -98,14 +96,10 @@ def _final_losses(
     labels: jax.Array,
 ) -> jax.Array:
     """Returns [seeds, learning rates]."""
-    model, factors = build(shape), update_trees(shape, optimizer.kind)
-    direction = make_direction(optimizer, factors.roles, epsilon_factor(shape))
-    factor = make_schedule(schedule)
-    num_final = max(1, round(FINAL_SHARE * num_steps))
+    training = TrainingSpec(optimizer=optimizer, schedule=schedule, batch_size=batch_size, num_steps=num_steps)
+    learner, num_final = make_learner(shape, training), max(1, round(FINAL_SHARE * num_steps))
 
     def run(seed: jax.Array, peak_lr: jax.Array) -> jax.Array:
-        variables = model.init(jax.random.key(seed))
-        state = TrainState(jnp.int32(0), variables, direction.init(variables["params"]), jnp.int32(-1))
         hyper = Hyper(
             peak_lr, jnp.float32(optimizer.weight_decay), horizon_of(schedule, num_steps), jnp.uint32(0), seed
         )
@@ -113,10 +107,9 @@ def _final_losses(
         def body(state: TrainState, step: jax.Array) -> tuple[TrainState, jax.Array]:
             chosen = (step * batch_size + jnp.arange(batch_size)) % len(inputs)
             batch = make_batch(shape.task, inputs[chosen], labels[chosen], jax.random.fold_in(jax.random.key(1), step))
-            outputs, _ = model.apply(state.variables, batch.inputs, train=True, key=jax.random.key(0))
-            return train_step(model, direction, factors, factor, state, hyper, batch), training_loss(outputs, batch)
+            return learner.step(state, hyper, batch)
 
-        _, losses = jax.lax.scan(body, state, jnp.arange(num_steps))
+        _, losses = jax.lax.scan(body, learner.init(seed), jnp.arange(num_steps))
         return losses[-num_final:].mean()
 
     over_rates = jax.vmap(run, in_axes=(None, 0))

@@ -6,7 +6,7 @@ Both give the same batches. What is resident costs the host nothing a step.
 import dataclasses
 import functools
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -26,6 +26,23 @@ PADDED_BYTES = 256 << 20
 EVALUATION_BATCH = 5_000
 EVALUATION_NUMBERS, EVALUATION_TOKENS, EVALUATION_LOGITS = 1 << 24, 1 << 15, 1 << 26
 
+# Carries an array from the host to the device, or to all of them.
+Put = Callable[[Any], jax.Array]
+
+
+class Standard(NamedTuple):
+    """What a learner sees of numbers: (number - shift) · scale, in float32.
+
+    Attributes:
+      shift, scale: of inputs, [F] each; empty for tokens, which are seen as they are.
+      label_shift, label_scale: of labels that are numbers, scalars; classes are seen as they are.
+    """
+
+    shift: Any
+    scale: Any
+    label_shift: Any
+    label_scale: Any
+
 
 class DeviceData(NamedTuple):
     """Examples that are resident on the device, and the subset's place among them.
@@ -34,14 +51,13 @@ class DeviceData(NamedTuple):
       inputs: [n, F] numbers or [n, T] tokens: the whole pool, shared by all cells of a source, or the subset alone.
       labels: [n] int32 or float32.
       order: [n] int32; its first m entries are the subset, the rest is padding so that m may vary.
-      shift, scale: [F] float32; a learner sees (inputs - shift) · scale. Both empty for tokens.
+      standard: how numbers are seen.
     """
 
     inputs: jax.Array
     labels: jax.Array
     order: jax.Array
-    shift: jax.Array
-    scale: jax.Array
+    standard: Standard
 
 
 @dataclasses.dataclass
@@ -49,16 +65,16 @@ class StreamedData:
     """Examples that stay on the host, read ahead in chunks of steps.
 
     Attributes:
-      chunks: stops → chunks up to each of them in turn, dicts of `inputs` [S, B, …] and `labels` [S, B].
+      chunks: (stops, step to begin at) → chunks up to each of the stops in turn, dicts of `inputs` [S, B, …] and
+        `labels` [S, B], or of this host's share of B.
       chunk_steps: the largest S.
-      shift, scale: as of `DeviceData`.
+      standard: as of `DeviceData`.
       waiting_seconds: how long the device has had nothing to do because the next chunk had not been read; at most this.
     """
 
-    chunks: Callable[[Sequence[int]], Iterator[dict[str, np.ndarray]]]
+    chunks: Callable[[Sequence[int], int], Iterator[dict[str, np.ndarray]]]
     chunk_steps: int
-    shift: jax.Array
-    scale: jax.Array
+    standard: Standard
     waiting_seconds: float = 0.0
 
 
@@ -72,13 +88,15 @@ class EvaluationBatch(NamedTuple):
 
 def place_subset(
     subset: Subset,
-    shift: np.ndarray,
-    scale: np.ndarray,
+    standard: Standard,
     *,
     batch_size: int,
     seed: int,
     augmentation: AugmentationSpec | None,
     num_workers: int = 0,
+    put: Put = jnp.asarray,
+    host_share: tuple[int, int] = (0, 1),
+    chunk_steps: int | None = None,
 ) -> DeviceData | StreamedData:
     """Returns a subset's examples where they are best kept: the pool on the device, the subset there, or a stream.
 
@@ -86,41 +104,57 @@ def place_subset(
 
     Args:
       subset: of the cell.
-      shift: of the inputs.
-      scale: of the inputs.
+      standard: of the subset's numbers.
       batch_size: B.
       seed: of the order of batches.
       augmentation: of images.
       num_workers: processes that read a stream; 0 for threads of this one.
+      put: carries an array to the device, or to every device.
+      host_share: which of how many equal parts of a streamed batch this host reads.
+      chunk_steps: the most steps of a streamed chunk; None for as many as are worth carrying at once.
     """
     limit = resident_limit()
-    moved = jnp.asarray(shift), jnp.asarray(scale)
+    moved = Standard(*map(put, standard))
     pool = subset.source.inputs
     if subset.rows is pool and isinstance(pool, np.ndarray) and _num_bytes(pool.shape, pool.dtype) <= limit:
         order = np.zeros(len(pool), np.int32)
         order[: subset.size] = subset.order[:]
+        labels = _labels_or_none(subset.labels, len(pool))
+        is_whole = subset.labels is subset.source.labels
         return DeviceData(
-            _pool_on_device(subset.source), _labels_on_device(subset.labels, len(pool)), jnp.asarray(order), *moved
+            _pool_on_device(subset.source, "inputs", pool, put),
+            _pool_on_device(subset.source, "labels", labels, put) if is_whole else put(labels),
+            put(order),
+            moved,
         )
     room = _room(subset)
     if _num_bytes((room, *subset.rows.shape[1:]), subset.rows.dtype) <= limit:
-        inputs, labels = read_all(subset, room)
-        order = np.arange(room, dtype=np.int32)
-        return DeviceData(jnp.asarray(inputs), _labels_on_device(labels, room), jnp.asarray(order), *moved)
-    from scaling.data.stream import plan_chunks, steps_per_chunk, stream_chunks
+        inputs, read = read_all(subset, room)
+        return DeviceData(put(inputs), put(_labels_or_none(read, room)), put(np.arange(room, dtype=np.int32)), moved)
+    from scaling.data.stream import CHUNK_STEPS, plan_chunks, steps_per_chunk, stream_chunks
 
-    most = steps_per_chunk(subset, batch_size)
+    most = min(steps_per_chunk(subset, batch_size), chunk_steps or CHUNK_STEPS)
+    host, num_hosts = host_share
 
-    def chunks(stops: Sequence[int]) -> Iterator[dict[str, np.ndarray]]:
-        plan = plan_chunks(stops, 0, most)
-        return stream_chunks(subset, plan, batch_size, seed, augmentation=augmentation, num_workers=num_workers)
+    def chunks(stops: Sequence[int], start: int) -> Iterator[dict[str, np.ndarray]]:
+        plan = plan_chunks(stops, start, most)
+        return stream_chunks(
+            subset,
+            plan,
+            batch_size,
+            seed,
+            augmentation=augmentation,
+            host=host,
+            num_hosts=num_hosts,
+            num_workers=num_workers,
+        )
 
-    return StreamedData(chunks, most, *moved)
+    return StreamedData(chunks, most, moved)
 
 
 def resident_limit() -> int:
     """Returns how many bytes of examples may be on the device."""
-    limit = (jax.devices()[0].memory_stats() or {}).get("bytes_limit")
+    limit = (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit")
     return RESIDENT_BYTES if limit is None else int(limit * RESIDENT_SHARE)
 
 
@@ -148,50 +182,59 @@ def _room(subset: Subset) -> int:
     return 1 << (subset.size - 1).bit_length()
 
 
-def evaluation_batches(source: Source) -> Iterable[EvaluationBatch]:
+def evaluation_batches(source: Source, shards: int = 1, put: Put = jnp.asarray) -> Iterable[EvaluationBatch]:
     """Returns the evaluation set in equal parts: on the device where it fits, else read each time.
 
     A part has at most EVALUATION_BATCH examples, and fewer of large ones, so that activations and logits fit too.
+
+    Args:
+      source: with the evaluation set.
+      shards: the size of a part is a multiple of this.
+      put: carries an array to the device, or to every device.
     """
     if _num_bytes(source.eval_inputs.shape, source.eval_inputs.dtype) <= resident_limit():
-        return _resident_evaluation(source)
-    return _read_evaluation(source)
+        return _resident_evaluation(source, shards, put)
+    return _read_evaluation(source, shards, put)
 
 
 @functools.lru_cache(maxsize=1)
-def _resident_evaluation(source: Source) -> list[EvaluationBatch]:
-    return list(_read_evaluation(source))
+def _resident_evaluation(source: Source, shards: int, put: Put) -> list[EvaluationBatch]:
+    return list(_read_evaluation(source, shards, put))
 
 
-def _read_evaluation(source: Source) -> Iterator[EvaluationBatch]:
+def _read_evaluation(source: Source, shards: int, put: Put) -> Iterator[EvaluationBatch]:
     size, numbers = source.evaluation_size, int(np.prod(source.eval_inputs.shape[1:]))
     if source.labels is None:
         most = min(EVALUATION_TOKENS // numbers, EVALUATION_LOGITS // (numbers * source.num_classes))
     else:
         most = EVALUATION_NUMBERS // numbers
     part = -(-size // -(-size // max(1, min(EVALUATION_BATCH, most))))  # the fewest parts, equally large
+    part = -(-part // shards) * shards
     for start in range(0, size, part):
         real = min(part, size - start)
         chosen = np.minimum(np.arange(start, start + part), start + real - 1)
         labels = np.zeros(part, np.int32) if source.eval_labels is None else source.eval_labels[chosen]
         is_real = (np.arange(part) < real).astype(np.float32)
-        yield EvaluationBatch(jnp.asarray(source.eval_inputs[chosen]), jnp.asarray(labels), jnp.asarray(is_real))
+        yield EvaluationBatch(put(source.eval_inputs[chosen]), put(labels), put(is_real))
 
 
 def _num_bytes(shape: tuple[int, ...], dtype: np.dtype) -> int:
     return int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
 
 
-def _labels_on_device(labels: np.ndarray | None, size: int) -> jax.Array:
-    """Returns labels on the device; where there are none, something of their length that nobody reads."""
-    return jnp.zeros(size, jnp.int8) if labels is None else jnp.asarray(labels)
+def _labels_or_none(labels: np.ndarray | None, size: int) -> np.ndarray:
+    """Returns labels; where there are none, something of their length that nobody reads."""
+    return np.zeros(size, np.int8) if labels is None else labels
 
 
-_pools: dict[Source, jax.Array] = {}
+_pools: dict[tuple[Source, Put], dict[str, jax.Array]] = {}
 
 
-def _pool_on_device(source: Source) -> jax.Array:
-    if source not in _pools:
+def _pool_on_device(source: Source, name: str, array: np.ndarray, put: Put) -> jax.Array:
+    if (source, put) not in _pools:
         _pools.clear()  # first, so that two pools are never there at once
-        _pools[source] = jnp.asarray(source.inputs)
-    return _pools[source]
+        _pools[source, put] = {}
+    kept = _pools[source, put]
+    if name not in kept:
+        kept[name] = put(array)
+    return kept[name]

@@ -85,6 +85,7 @@ class Source:
       groups: [n] int64, the group of each example, where it matters; no group is in the evaluation set too.
       pack: (seed, m) → the first m examples or more of the pool under that seed, where they are not rows of a fixed
         table: sequences, cut from documents in the seed's order. `inputs` then holds those of some fixed order.
+      boundary: the token that ends each document; None where sequences are not packed from documents.
       bytes_per_token: of the evaluation set's text; None for what is no text.
       facts: what else a record should keep: numbers of documents, of examples passed over, hashes.
       known_hashes: of the pool and of the evaluation set, where reading all of them for a hash would be too much.
@@ -103,6 +104,7 @@ class Source:
     image_shape: tuple[int, int, int] | None = None
     groups: np.ndarray | None = None
     pack: Callable[[int, int], Rows] | None = None
+    boundary: int | None = None
     bytes_per_token: float | None = None
     facts: dict[str, int | float | str] = dataclasses.field(default_factory=dict)
     known_hashes: tuple[str, str] | None = None

@@ -58,6 +58,7 @@ def load_text(spec: TextSource, evaluation_size: int) -> Source:
         objective=spec.objective,
         vocab_size=vocab_size,
         pack=functools.partial(pack, "train"),
+        boundary=manifest.vocab_size,
         bytes_per_token=held_out.bytes / held_out.tokens,
         facts={
             "documents": train.documents,

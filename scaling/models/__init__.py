@@ -29,6 +29,7 @@ class TaskShape:
       image_shape: (H, W, C) where the F numbers are an image.
       objective: `classify` an example, `regress` a number on it, or predict its tokens: the `next_token`, `masked` ones
         (Devlin et al. 2018), or in a `permuted` order (Yang et al. 2019); `none` stops at the features.
+      boundary: the token that ends a document, where sequences are packed from documents.
     """
 
     num_features: int
@@ -36,6 +37,7 @@ class TaskShape:
     num_classes: int
     image_shape: tuple[int, int, int] | None = None
     objective: Objective = "classify"
+    boundary: int | None = None
 
     @property
     def dims(self) -> Dims:

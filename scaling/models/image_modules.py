@@ -3,19 +3,26 @@
 Dims: B batch, H, W, C image height, width and channels, K classes.
 """
 
-import math
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax import lax
 
-from scaling.models import image_layers
-from scaling.models.image_layers import Padding
+from scaling.models import image_layers, layers, modules
+from scaling.models.convolution import (
+    batch_norm,
+    both_sides,
+    convolve,
+    map_batch_last,
+    max_pool,
+    mean_pool,
+    relu,
+    subsample,
+    uses_products,
+)
 from scaling.models.layers import Dims
-from scaling.models.modules import Context, compute, implements, rngs_at, sampler
+from scaling.models.modules import ACTIVATIONS, Context, compute, implements, rngs_at, sampler
 
 
 @implements(image_layers.Conv)
@@ -36,44 +43,8 @@ class Conv(nnx.Module):
         kernel = self.kernel[...]
         if self._layer.connections is not None:
             kernel = _dense_kernel(kernel, self._layer.connections, x.shape[-1])
-        y = convolve(x, kernel, self._layer.stride, self._layer.padding, self.groups)  # [B, H, W, C]
-        return y + self.bias[...].reshape(1, 1, 1, -1) if self._layer.bias else y
-
-
-# XLA's convolution on CPUs loses its fast path inside loops, where training runs: a ResNet's step takes five times
-# as long as with the same sum of matrix products. Kernels beyond 5 × 5 would be too many products to compile.
-MAX_SHIFTED_AREA = 25
-
-
-def convolve(x: jax.Array, kernel: jax.Array, stride: int, padding: Padding, groups: int) -> jax.Array:
-    """Returns the convolution of images [B, H, W, C] with a kernel [kh, kw, C / groups, out]."""
-    window = kernel.shape[:2]
-    is_depthwise = groups == x.shape[-1] == kernel.shape[-1]
-    if jax.default_backend() == "cpu" and math.prod(window) <= MAX_SHIFTED_AREA and (groups == 1 or is_depthwise):
-        return _shifted_products(x, kernel, stride, padding, is_depthwise and groups > 1)
-    return lax.conv_general_dilated(
-        x,
-        kernel,
-        window_strides=(stride, stride),
-        padding=_both_sides(padding),
-        dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        feature_group_count=groups,
-    )
-
-
-def _shifted_products(x: jax.Array, kernel: jax.Array, stride: int, padding: Padding, is_depthwise: bool) -> jax.Array:
-    """Returns a convolution as a sum over the kernel's places of a shifted image times that place's matrix."""
-    window = kernel.shape[:2]
-    sides = _both_sides(padding)
-    pads = lax.padtype_to_pads(x.shape[1:3], window, (stride, stride), sides) if isinstance(sides, str) else sides
-    x = jnp.pad(x, ((0, 0), *pads, (0, 0)))
-    rows, columns = ((x.shape[1 + axis] - window[axis]) // stride + 1 for axis in (0, 1))
-    total: Any = 0.0
-    for i in range(window[0]):
-        for j in range(window[1]):
-            seen = x[:, i : i + stride * (rows - 1) + 1 : stride, j : j + stride * (columns - 1) + 1 : stride]
-            total = total + (seen * kernel[i, j].reshape(1, 1, 1, -1) if is_depthwise else seen @ kernel[i, j])
-    return total
+        form, bias = context.execution.convolution, self.bias[...] if self._layer.bias else None
+        return convolve(x, kernel, self._layer.stride, self._layer.padding, self.groups, form, bias)  # [B, H, W, C]
 
 
 def _dense_kernel(values: jax.Array, connections: tuple[tuple[int, ...], ...], channels: int) -> jax.Array:
@@ -82,10 +53,6 @@ def _dense_kernel(values: jax.Array, connections: tuple[tuple[int, ...], ...], c
     columns = np.array([number for number, seen in enumerate(connections) for _ in seen])
     empty = jnp.zeros((channels, len(connections), *values.shape[1:]), values.dtype)
     return jnp.transpose(empty.at[rows, columns].set(values), (2, 3, 0, 1))
-
-
-def _both_sides(padding: Padding) -> Any:
-    return [(padding, padding)] * 2 if isinstance(padding, int) else padding
 
 
 @implements(image_layers.Affine)
@@ -106,9 +73,65 @@ class Affine(nnx.Module):
         return gained + spread(self.bias[...])
 
 
+# What follows, down to the activations, takes the place that `modules` gives it: images have faster forms of their own.
+
+
+def _is_fast(x: jax.Array, context: Context) -> bool:
+    return x.ndim == 4 and uses_products(context.execution.convolution, x.dtype)
+
+
+@implements(layers.Residual)
+class Residual(modules.Residual):
+    """shortcut(x) + scale · branch(x), of images or of anything else."""
+
+    def __call__(self, x: jax.Array, context: Context) -> jax.Array:
+        if not _is_fast(x, context):
+            return super().__call__(x, context)
+        branch, scale = self.branch(x, context), self._layer.scale
+        if "shortcut" in self._names:
+            x = self.shortcut(x, context)
+        elif self._layer.pad_shortcut and x.shape != branch.shape:
+            x = subsample(x, -(-x.shape[1] // branch.shape[1]), branch.shape[-1])
+        return map_batch_last(lambda x, y: x + y if scale == 1.0 else x + scale * y, x, branch)
+
+
+@implements(layers.Norm)
+def make_norm(layer: layers.Norm, dims: Dims, key: jax.Array, path: str) -> nnx.Module:
+    """Returns the module of a normalisation, of images or of anything else."""
+    if layer.kind == "batch" and len(dims) == 3:
+        return ImageBatchNorm(layer, dims[-1], rngs_at(key, path))
+    return modules.make_norm(layer, dims, key, path)
+
+
+class ImageBatchNorm(modules.BatchNorm):
+    """Batch normalisation of images, whose running statistics follow the batches of training."""
+
+    def __call__(self, x: jax.Array, context: Context) -> jax.Array:  # type: ignore[override]
+        if not (context.train and uses_products(context.execution.convolution, x.dtype)):
+            return super().__call__(x, context)
+        assert self.bias is not None  # noqa: S101  (`modules.BatchNorm` always has one)
+        gain = None if self.scale is None else self.scale[...]
+        y, mean, variance = batch_norm(x, gain, self.bias[...], self.epsilon)
+        self.mean[...] = self.momentum * self.mean[...] + (1 - self.momentum) * mean
+        self.var[...] = self.momentum * self.var[...] + (1 - self.momentum) * variance
+        return y
+
+
+def _activate(layer: layers.Activation, x: jax.Array, context: Context, path: str) -> jax.Array:
+    if not _is_fast(x, context):
+        return ACTIVATIONS[layer.kind](x)
+    return map_batch_last(relu if layer.kind == "relu" else ACTIVATIONS[layer.kind], x)
+
+
 def _pool(layer: image_layers.Pool, x: jax.Array, context: Context, path: str) -> jax.Array:
+    if layer.window == layer.stride and uses_products(context.execution.convolution, x.dtype):
+        if layer.kind == "max":
+            return max_pool(x, layer.window, layer.padding)
+        if layer.count_padding or layer.padding in ("VALID", 0):
+            mean = mean_pool(x, layer.window, layer.padding)
+            return mean if layer.kind == "mean" else mean * float(layer.window**2)
     window, stride = (layer.window,) * 2, (layer.stride,) * 2
-    padding = _both_sides(layer.padding)
+    padding = both_sides(layer.padding)
     if padding == "CEIL":
         outside = [(-(side - layer.window) % layer.stride) for side in x.shape[1:3]]
         padding = [(0, extra) for extra in outside]
@@ -142,6 +165,7 @@ def _radial_readout(layer: image_layers.RadialReadout, x: jax.Array, context: Co
     return -distances if layer.scale == 1.0 else -layer.scale * distances
 
 
+compute(layers.Activation, _activate)
 compute(image_layers.Pool, _pool)
 compute(image_layers.AdaptivePool, _adaptive_pool)
 compute(image_layers.LocalResponseNorm, _local_response)

@@ -4,6 +4,7 @@ Dims: B batch, H, W, C image height, width and channels, D features, K classes; 
 """
 
 import dataclasses
+import functools
 import math
 import zlib
 from collections.abc import Callable
@@ -12,10 +13,12 @@ from typing import TYPE_CHECKING, Any
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax import lax
 
 from scaling.execution import DEFAULT, Execution
-from scaling.models import layers
+from scaling.models import layers, products
 from scaling.models.layers import Dims, Initializer, Layer
+from scaling.models.repeat import is_block, run_block, scan_blocks
 
 ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "relu": nnx.relu,
@@ -42,7 +45,10 @@ class Context:
       memory: an encoder's output, for cross-attention.
       ranks: [B, T], the place of each token in the order of prediction (permutation language modelling).
       segments: [B, T], the segment of each token.
+      documents: [B, T], the number of each token's document, where attention stops at their ends.
       execution: the implementations to run with.
+      root: path of the copy of a repeated layer that this is inside of; its random bits do not depend on it.
+      in_block: whether this is inside of what is computed again as a whole.
     """
 
     train: bool
@@ -54,7 +60,20 @@ class Context:
     memory: jax.Array | None = None
     ranks: jax.Array | None = None
     segments: jax.Array | None = None
+    documents: jax.Array | None = None
     execution: Execution = DEFAULT
+    root: str = ""
+    in_block: bool = False
+
+    @property
+    def computes_again(self) -> bool:
+        """Whether a block that starts here forgets what is inside; who asks for taps wants the insides."""
+        return self.execution.remat != "none" and not self.in_block and self.taps is None
+
+    def key_at(self, path: str) -> jax.Array | None:
+        """Returns the key of the layer at a path; None when nothing is random."""
+        inside = path.removeprefix(self.root)
+        return None if self.key is None else jax.random.fold_in(self.key, zlib.crc32(inside.encode()))
 
     def tap(self, path: str, x: jax.Array) -> None:
         """Keeps a layer's output for who asked for it."""
@@ -65,8 +84,9 @@ class Context:
         """Returns x with a share of it zeroed and the rest scaled up, in training."""
         if not self.train or rate == 0.0:
             return x
-        assert self.key is not None  # noqa: S101  (the trainer passes a key when it trains)
-        kept = jax.random.bernoulli(jax.random.fold_in(self.key, zlib.crc32(path.encode())), 1.0 - rate, x.shape)
+        key = self.key_at(path)
+        assert key is not None  # noqa: S101  (the trainer passes a key when it trains)
+        kept = jax.random.bernoulli(key, 1.0 - rate, x.shape)
         return jnp.where(kept, x / (1.0 - rate), 0.0)
 
 
@@ -148,6 +168,7 @@ class Container(nnx.Module):
 
     def __init__(self, layer: Layer, dims: Dims, key: jax.Array, path: str) -> None:
         self._layer: Any = layer
+        self._dims = dims
         self._path = path
         self._names = self._add_parts(layer, dims, key, path)
 
@@ -165,14 +186,39 @@ class Container(nnx.Module):
         return tuple(names)
 
     def __call__(self, x: Any, context: Context) -> Any:
-        for name in self._names:
-            x = getattr(self, name)(x, context)
+        for name, part in zip(self._names, self._layer.parts(self._dims), strict=True):
+            module = getattr(self, name)
+            is_again = context.computes_again and is_block(part.layer, part.dims)
+            x = run_block(module, x, context) if is_again else module(x, context)
             context.tap(f"{self._path}/{name}", x)
         return x
 
 
 implements(layers.Sequential)(Container)
-implements(layers.Repeat)(Container)
+
+
+@implements(layers.Repeat)
+class Repeat(Container):
+    """Copies of one layer, one after the other; each draws its random bits from its number, scanned or not."""
+
+    def __call__(self, x: Any, context: Context) -> Any:
+        own_key = context.key_at(self._path)
+        # Who asks for taps looks inside every copy.
+        if context.execution.scan_blocks and len(self._names) > 1 and context.taps is None:
+            first = dataclasses.replace(context, root=f"{self._path}/{self._names[0]}")
+            copies = [getattr(self, name) for name in self._names]
+            return scan_blocks(copies, x, first, lambda number: _numbered(own_key, number))
+        for number, name in enumerate(self._names):
+            path = f"{self._path}/{name}"
+            inside = dataclasses.replace(context, root=path, key=_numbered(own_key, number))
+            x = run_block(getattr(self, name), x, inside)
+            context.tap(path, x)
+        return x
+
+
+def _numbered(key: jax.Array | None, number: Any) -> jax.Array | None:
+    """Returns the key of a copy."""
+    return None if key is None else jax.random.fold_in(key, number)
 
 
 @implements(layers.Residual)
@@ -211,9 +257,41 @@ class Auxiliary(Container):
 # --- layers with arrays ---------------------------------------------------------------------------------------------
 
 
+def multiply_in_float32(lhs: jax.Array, rhs: jax.Array, dimension_numbers: Any, **options: Any) -> jax.Array:
+    """Returns the product of two arrays, summed and given in float32, as logits must be.
+
+    Args:
+      lhs: a factor; two of bfloat16 are multiplied as such, forward and backward.
+      rhs: the other, of the same dtype.
+      dimension_numbers: as for `lax.dot_general`.
+      options: as for `lax.dot_general`, where the factors are not bfloat16.
+    """
+    if lhs.dtype == rhs.dtype == jnp.bfloat16:
+        return _multiply_bfloat16(lhs, rhs, dimension_numbers)
+    return lax.dot_general(lhs, rhs, dimension_numbers, **options)
+
+
+# JAX's own gradient would multiply float32 with bfloat16, which devices do at the pace of float32.
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _multiply_bfloat16(lhs: jax.Array, rhs: jax.Array, dimension_numbers: Any) -> jax.Array:
+    return lax.dot_general(lhs, rhs, dimension_numbers, preferred_element_type=jnp.float32)
+
+
+def _multiply_forward(lhs: jax.Array, rhs: jax.Array, dimension_numbers: Any) -> tuple[jax.Array, Any]:
+    return _multiply_bfloat16(lhs, rhs, dimension_numbers), (lhs, rhs)
+
+
+def _multiply_backward(dimension_numbers: Any, factors: Any, gradient: jax.Array) -> Any:
+    _, pull_back = jax.vjp(lambda lhs, rhs: lax.dot_general(lhs, rhs, dimension_numbers), *factors)
+    return pull_back(gradient.astype(jnp.bfloat16))
+
+
+_multiply_bfloat16.defvjp(_multiply_forward, _multiply_backward)
+
+
 @implements(layers.Dense)
 class Dense(nnx.Linear):
-    """scale · x W + b."""
+    """scale · x W + b; of a readout in float32."""
 
     def __init__(self, layer: layers.Dense, dims: Dims, key: jax.Array, path: str) -> None:
         super().__init__(
@@ -221,6 +299,7 @@ class Dense(nnx.Linear):
             layer.width,
             use_bias=layer.bias,
             kernel_init=sampler(layer.init, dims[-1], layer.width),
+            dot_general=multiply_in_float32 if layer.role == "output" else products.dot_general,
             rngs=rngs_at(key, path),
         )
         self.scale = layer.scale
@@ -237,13 +316,13 @@ def make_norm(layer: layers.Norm, dims: Dims, key: jax.Array, path: str) -> nnx.
 
 
 class BatchNorm(nnx.BatchNorm):
-    """Batch normalisation, whose running statistics follow the batches of training."""
+    """Batch normalisation, whose running statistics follow the batches of training, in float32 as all norms' are."""
 
     def __init__(self, layer: layers.Norm, channels: int, rngs: Any) -> None:
         super().__init__(channels, epsilon=layer.epsilon, momentum=0.9, use_scale=layer.use_gain, rngs=rngs)
 
     def __call__(self, x: jax.Array, context: Context) -> jax.Array:  # type: ignore[override]
-        return super().__call__(x, use_running_average=not context.train)
+        return super().__call__(x, use_running_average=not context.train).astype(x.dtype)
 
 
 class LayerNorm(nnx.LayerNorm):
@@ -253,6 +332,8 @@ class LayerNorm(nnx.LayerNorm):
         super().__init__(channels, epsilon=layer.epsilon, use_scale=layer.use_gain, rngs=rngs)
 
     def __call__(self, x: jax.Array, context: Context) -> jax.Array:  # type: ignore[override]
+        if products.is_for_cpu(x) and self.scale is not None and self.bias is not None:
+            return products.layer_norm(x, self.scale[...], self.bias[...], self.epsilon)
         return super().__call__(x)
 
 

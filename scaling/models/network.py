@@ -10,6 +10,7 @@ from flax import nnx
 from scaling.execution import DEFAULT, Execution
 from scaling.models import Shape
 from scaling.models.modules import Context, make_module
+from scaling.models.repeat import split_module
 from scaling.parametrization import parametrized_layers
 
 Variables = dict[str, Any]
@@ -49,10 +50,10 @@ def build(shape: Shape, execution: Execution = DEFAULT) -> Model:
     def define(key: jax.Array) -> nnx.Module:
         return make_module(layers, dims, key)
 
-    graph = _split(nnx.eval_shape(lambda: define(jax.random.key(0))))[0]
+    graph = split_module(nnx.eval_shape(lambda: define(jax.random.key(0))))[0]
 
     def init(key: jax.Array) -> Variables:
-        _, params, state = _split(define(key))
+        _, params, state = split_module(define(key))
         return {"params": params, "state": state}
 
     def apply(
@@ -68,28 +69,21 @@ def build(shape: Shape, execution: Execution = DEFAULT) -> Model:
         if shape.task.image_shape:
             inputs = inputs.reshape(inputs.shape[0], *dims)
         logits = module(inputs, context)
-        return Outputs(logits, tuple(context.auxiliary), sum(context.penalties, start=0.0)), _split(module)[2]
+        return Outputs(logits, tuple(context.auxiliary), sum(context.penalties, start=0.0)), split_module(module)[2]
 
     return Model(init, apply)
 
 
-def compile_init(init: Callable[..., Any]) -> Callable[..., Any]:
+def compile_init(init: Callable[..., Any], **options: Any) -> Callable[..., Any]:
     """Returns a function that draws initial values as one compiled call.
 
     It runs once, but optimising it is slow on CPUs: ten seconds for a network of twenty matrices, where running takes
-    milliseconds either way.
+    milliseconds either way. The options are those of `jax.jit`.
     """
     is_cpu = jax.default_backend() == "cpu"
-    return jax.jit(init, compiler_options={"xla_backend_optimization_level": 0} if is_cpu else None)
+    return jax.jit(init, compiler_options={"xla_backend_optimization_level": 0} if is_cpu else None, **options)
 
 
 def abstract_variables(shape: Shape) -> Variables:
     """Returns a network's variables as shapes and dtypes, without making an array."""
     return jax.eval_shape(build(shape).init, jax.random.key(0))
-
-
-def _split(module: nnx.Module) -> tuple[Any, dict[str, Any], dict[str, Any]]:
-    """Returns a module's definition, its parameters and its other state, the last two as plain nested dicts."""
-    parts: Any = nnx.split(module, nnx.Param, ...)
-    graph, params, state = parts
-    return graph, nnx.to_pure_dict(params), nnx.to_pure_dict(state)

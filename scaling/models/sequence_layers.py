@@ -14,13 +14,17 @@ from scaling.spec import InputError
 
 @dataclasses.dataclass(frozen=True)
 class Embed(Layer):
-    """scale · the table's rows of the tokens: [T] → [T, D]. A lookup costs nothing; as a product it would be 2·V·D."""
+    """scale · the table's rows of the tokens: [T] → [T, D]. A lookup costs nothing; as a product it would be 2·V·D.
+
+    With a `boundary`, the token that ends a document, attention in later layers stops there.
+    """
 
     vocab_size: int
     width: int
     init: Initializer = Initializer("normal", 0.02)
     group: str = "embedding"
     scale: float = 1.0
+    boundary: int | None = None
 
     def output(self, dims: Dims) -> Dims:
         return (*dims, self.width)

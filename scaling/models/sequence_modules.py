@@ -11,9 +11,18 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import lax
 
+from scaling.models import attention
 from scaling.models import sequence_layers as layers
 from scaling.models.layers import Dims
-from scaling.models.modules import ACTIVATIONS, Container, Context, implements, rngs_at, sampler
+from scaling.models.modules import (
+    ACTIVATIONS,
+    Container,
+    Context,
+    implements,
+    multiply_in_float32,
+    rngs_at,
+    sampler,
+)
 
 # Up to this vocabulary an embedding is a product with one-hot rows: XLA's scatter, the gradient of a lookup, is many
 # times slower on CPUs, and the product is small.
@@ -42,6 +51,9 @@ class Embed(Table):
             x = x["tokens"]
         table = self.embedding[...]
         context.table = table
+        if self._layer.boundary is not None:
+            ends = (x == self._layer.boundary).astype(jnp.int32)
+            context.documents = jnp.cumsum(ends, axis=-1) - ends  # [B, T]; a boundary belongs to what it ends
         is_small = len(table) <= MAX_ONE_HOT
         rows = jax.nn.one_hot(x, len(table), dtype=table.dtype) @ table if is_small else table[x]  # [B, T, D]
         return rows if self._layer.scale == 1.0 else self._layer.scale * rows
@@ -158,22 +170,41 @@ class Attention(Container):
         if layer.positions == "rotary":
             query = _rotate(query, places)
             keys = _rotate(keys, jnp.arange(keys.shape[1]))
-        if layer.positions == "relative":
-            scores = self._relative_scores(query, keys, places, context)
+        if self._shows_scores(context):
+            mixed = self._mix_seen(query, keys, values, places, scale, context)
         else:
-            scores = jnp.einsum("btgqk,bsgk->bgqts", query * scale, keys, preferred_element_type=jnp.float32)
+            mixed = attention.attend(
+                query,
+                keys,
+                values,
+                causal=layer.mask == "causal" and not layer.has_memory,
+                scale=scale,
+                implementation=context.execution.attention,
+            )
+        return self.out(mixed.reshape(batch, num_queries, heads * size))  # [B, T, D]
+
+    def _shows_scores(self, context: Context) -> bool:
+        """Returns whether something needs the scores or weights themselves, which only the plain way has."""
+        drops = context.train and self._layer.dropout > 0.0
+        in_order = context.ranks is not None and not self._layer.has_memory
+        is_packed = context.documents is not None and not self._layer.has_memory
+        return context.taps is not None or drops or in_order or is_packed or self._layer.positions == "relative"
+
+    def _mix_seen(
+        self, query: jax.Array, keys: jax.Array, values: jax.Array, places: jax.Array, scale: float, context: Context
+    ) -> jax.Array:
+        """Returns [B, T, G, H/G, K]: values mixed by weights that are tapped, dropped or masked on the way."""
+        layer = self._layer
         if layer.positions == "relative":
-            scores = scores * scale
+            scores = self._relative_scores(query, keys, places, context) * scale
+        else:
+            scores = attention.plain_scores(query * scale, keys)
         context.tap(f"{self._path}/scores", scores)
-        seen = self._seen(num_queries, keys.shape[1], context)  # [B or 1, T, S], or None for everything
-        if seen is not None:
-            scores = jnp.where(seen[:, None, None], scores, jnp.finfo(scores.dtype).min)
-        weights = jax.nn.softmax(scores, axis=-1)
+        seen = self._seen(query.shape[1], keys.shape[1], context)  # [B or 1, T, S], or None for everything
+        weights = attention.softmax(scores, seen)
         if seen is not None and context.ranks is not None:  # the first predicted token sees nothing
             weights = jnp.where(seen[:, None, None], weights, 0.0)
-        weights = context.drop(weights, layer.dropout, f"{self._path}/weights").astype(values.dtype)
-        mixed = jnp.einsum("bgqts,bsgk->btgqk", weights, values)  # [B, T, G, H/G, K]
-        return self.out(mixed.reshape(batch, num_queries, heads * size))  # [B, T, D]
+        return attention.mix(context.drop(weights, layer.dropout, f"{self._path}/weights"), values)
 
     def _seen(self, num_queries: int, num_keys: int, context: Context) -> jax.Array | None:
         """Returns which keys a query may see: earlier places, or those earlier in the order of prediction."""
@@ -186,9 +217,11 @@ class Attention(Container):
             if self._layer.num_streams == 1:
                 return itself
             return jnp.concatenate([itself, earlier], axis=1)  # [B, 2T, S]: content sees itself, queries do not
-        if self._layer.mask == "causal":
-            return (jnp.arange(num_keys)[None, :] <= jnp.arange(num_queries)[:, None])[None]
-        return None
+        causal = attention.causal_mask(num_queries, num_keys) if self._layer.mask == "causal" else None
+        if context.documents is None:
+            return causal
+        same = context.documents[:, :, None] == context.documents[:, None, :]  # [B, T, S]
+        return same if causal is None else same & causal
 
     def _relative_scores(self, query: jax.Array, keys: jax.Array, places: jax.Array, context: Context) -> jax.Array:
         """Returns [B, G, H/G, T, S] scores of content, distance and segment (Dai et al. 2019; Yang et al. 2019)."""
@@ -229,7 +262,10 @@ def _rotate(x: jax.Array, places: jax.Array) -> jax.Array:
 
 @implements(layers.LSTM)
 class LSTM(Container):
-    """A long short-term memory; gates in the order input, forget, cell, output."""
+    """A long short-term memory; gates in the order input, forget, cell, output, and the cell in float32.
+
+    What a cell remembers changes by less and less of it, which bfloat16 would round away.
+    """
 
     def __call__(self, x: jax.Array, context: Context) -> jax.Array:
         width = self._layer.width
@@ -242,11 +278,11 @@ class LSTM(Container):
             entry, forget, new, out = jnp.split(gates, 4, axis=-1)
             # A forget bias of 1 lets a new network remember (Jozefowicz et al. 2015).
             cell = jax.nn.sigmoid(forget + 1.0) * cell + jax.nn.sigmoid(entry) * jnp.tanh(new)
-            hidden = jax.nn.sigmoid(out) * jnp.tanh(cell)
+            hidden = (jax.nn.sigmoid(out) * jnp.tanh(cell)).astype(x.dtype)
             return (hidden, cell), hidden
 
         start = jnp.zeros((x.shape[0], width), x.dtype)
-        _, hidden = lax.scan(step, (start, start), from_input)
+        _, hidden = lax.scan(step, (start, start.astype(jnp.float32)), from_input)
         return jnp.swapaxes(hidden, 0, 1)  # [B, T, D]
 
 
@@ -266,7 +302,7 @@ class Experts(Container):
     def __call__(self, x: jax.Array, context: Context) -> jax.Array:
         layer = self._layer
         tokens = x.reshape(-1, x.shape[-1])  # [N, D]
-        routed = self.router(tokens).astype(jnp.float32)  # [N, E]
+        routed = self.router(tokens)  # [N, E] float32, as all that follows from it
         context.tap(f"{self._path}/router", routed)
         probabilities = jax.nn.softmax(routed)
         gates, chosen = lax.top_k(probabilities, layer.top_k)  # [N, k]
@@ -297,7 +333,7 @@ class Experts(Container):
 
 @implements(layers.TiedReadout)
 class TiedReadout(nnx.Module):
-    """scale · x Wᵀ (+ b) with the embedding's table."""
+    """scale · x Wᵀ (+ b) with the embedding's table, in float32."""
 
     def __init__(self, layer: layers.TiedReadout, dims: Dims, key: jax.Array, path: str) -> None:
         self._layer = layer
@@ -306,7 +342,8 @@ class TiedReadout(nnx.Module):
 
     def __call__(self, x: jax.Array, context: Context) -> jax.Array:
         assert context.table is not None  # noqa: S101  (an embedding has run before)
-        logits = jnp.einsum("btd,vd->btv", x if self._layer.scale == 1.0 else self._layer.scale * x, context.table)
+        scaled = x if self._layer.scale == 1.0 else self._layer.scale * x
+        logits = multiply_in_float32(scaled, context.table, (((2,), (1,)), ((), ())))  # [B, T, V]
         return logits + self.bias[...].reshape(1, 1, -1) if self._layer.bias else logits
 
 

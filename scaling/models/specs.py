@@ -214,6 +214,7 @@ class TransformerSpec(NetworkSpec):
       has_pooler: a dense layer with tanh on the first token (BERT), where examples are pooled: not where tokens are
         predicted.
       has_embedding_norm: a norm after the embeddings (BERT).
+      document_mask: whether attention stops where a document ends, in sequences that are packed from several.
       aspect: `kaplan` keeps width / depth at `aspect_ratio`; `levine` is ln D = 5.039 + 0.0555 L (Levine et al. 2020).
     """
 
@@ -236,6 +237,7 @@ class TransformerSpec(NetworkSpec):
     num_segments: Annotated[int, Field(ge=0)] = 0
     has_pooler: bool = False
     has_embedding_norm: bool = False
+    document_mask: bool = since(False)
     aspect: Literal["fixed_depth", "fixed_width", "kaplan", "levine"] = "kaplan"
     aspect_ratio: PositiveFloat = 64.0
 

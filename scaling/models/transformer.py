@@ -75,6 +75,11 @@ def shape(spec: TransformerSpec, task: TaskShape) -> Shape:
             f"model.positions={spec.positions} does not tell the objective permuted which token it is to predict; "
             "choose model.positions=relative or rotary"
         )
+    if spec.document_mask and (task.boundary is None or task.objective not in ("next_token", "masked")):
+        raise InputError(
+            "model.document_mask=true needs sequences packed from documents, to predict their next_token or masked "
+            "tokens; leave it out, or choose such data (data.source.kind=text)"
+        )
     if spec.positions == "rotary" and spec.head_size is not None and spec.head_size % 2:
         raise InputError(
             f"model.head_size={spec.head_size} is odd, but rotary positions turn pairs; choose an even one"
@@ -130,7 +135,7 @@ def _embedding(shape: Shape) -> Sequential:
     is_permuted = task.objective == "permuted"
     has_query = is_permuted or (spec.form, spec.positions, task.objective) == ("encoder", "relative", "none")
     return sequential(
-        tokens=Embed(task.vocab_size or 0, shape.width),
+        tokens=Embed(task.vocab_size or 0, shape.width, boundary=task.boundary if spec.document_mask else None),
         positions=positions,
         segments=Segments(spec.num_segments) if spec.num_segments and spec.positions != "relative" else None,
         query=LearnedVector("query_stream", is_used=is_permuted) if has_query else None,

@@ -99,7 +99,8 @@ def test_one_cell_trains_by_hand_with_jaxs_flags(scaling, study_file):
 def test_the_curve_file_holds_the_records_evaluations(finished):
     for name, record in finished.records().items():
         lines = (finished.cell_path(name) / "curve.jsonl").read_text().splitlines()
-        assert [json.loads(line) for line in lines] == [json.loads(e.canonical_json()) for e in record.evaluations]
+        found = [point for point in map(json.loads, lines) if "data_seen" in point]
+        assert found == [json.loads(e.canonical_json()) for e in record.evaluations]
 
 
 def check_line(done, status, message):

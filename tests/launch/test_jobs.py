@@ -5,11 +5,24 @@ from typing import get_args
 
 import pytest
 
-from launch.jobs import Queue, estimate_seconds, program_key
+from launch.jobs import (
+    Job,
+    Question,
+    Queue,
+    begun_jobs,
+    divide_seconds,
+    estimate_job,
+    estimate_seconds,
+    note_begun,
+    parse_execution,
+)
 from scaling.cell import AdamWSpec, Cell, TrainingSpec
 from scaling.data.specs import DataSpec, DigitsSource
+from scaling.execution import Execution, MeshSpec
 from scaling.models.specs import GradientBoostingSpec, MLPSpec, ModelSpec, NetworkSpec, RandomForestSpec
-from scaling.spec import override
+from scaling.record import Store
+from scaling.sharing import plant, program_key
+from scaling.spec import InputError, override
 
 MLP = Cell(
     model=MLPSpec(num_params=3000),
@@ -34,32 +47,163 @@ def test_cells_that_differ_in_shapes_do_not():
         assert program_key(changed(change)) != program_key(MLP)
 
 
+def seeds(cell: Cell, count: int) -> list[Cell]:
+    return [override([cell], [f"seed={seed}"])[0] for seed in range(count)]
+
+
+def drain(queue: Queue, population: int = 1) -> list[Job]:
+    """Returns all jobs in the order in which one worker gets them."""
+    jobs, program = [], None
+    while (found := queue.take(program)) is not None:
+        program = found.program
+        if isinstance(found, Question):
+            queue.plan(program, Execution(population=population))
+        else:
+            jobs.append(found)
+    return jobs
+
+
 def test_a_worker_keeps_its_program_and_starts_with_the_longest_cell():
     large = [changed("model.num_params=100000", f"training.num_steps={steps}") for steps in (500, 1000)]
-    queue = Queue([MLP, *large])
-    program, first = queue.take(None)
-    _, second = queue.take(program)
-    assert [first, second] == large[::-1]
-    _, third = queue.take(program)
-    assert third == MLP
-    assert queue.take(program) is None
+    assert [job.cells for job in drain(Queue([MLP, *large]))] == [(large[1],), (large[0],), (MLP,)]
 
 
 def test_a_second_worker_takes_another_program_when_work_is_left_in_both():
-    large = [changed("model.num_params=20000", f"seed={seed}") for seed in range(3)]
-    small = [changed("model.num_params=15000", f"seed={seed}") for seed in range(3)]
-    queue = Queue([*large, *small])
-    programs = {queue.take(None)[0] for _ in range(2)}
-    assert len(programs) == 2
+    large = seeds(changed("model.num_params=20000"), 3)
+    small = seeds(changed("model.num_params=15000"), 3)
+    for given in (None, Execution()):
+        queue = Queue([*large, *small], 2, given)
+        assert len({queue.take(None).program for _ in range(2)}) == 2
 
 
 def test_every_cell_is_handed_out_once():
     cells = [changed(f"seed={seed}", f"model.num_params={n}") for seed in range(5) for n in (3000, 5000)]
-    queue, taken, program = Queue(cells), [], None
-    while (found := queue.take(program)) is not None:
-        program, cell = found
-        taken.append(cell)
-    assert sorted(cell.fingerprint() for cell in taken) == sorted(cell.fingerprint() for cell in cells)
+    cells.append(MLP.model_copy(update={"model": RandomForestSpec(), "training": None}))
+    for population in (1, 2, 8):
+        taken = [cell for job in drain(Queue(cells, 2), population) for cell in job.cells]
+        assert sorted(cell.fingerprint() for cell in taken) == sorted(cell.fingerprint() for cell in cells)
+
+
+def test_a_program_is_asked_for_once_and_others_wait_or_do_something_else():
+    queue = Queue([*seeds(MLP, 4), *seeds(changed("model.num_params=5000"), 2)], 3)
+    first, second = queue.take(None), queue.take(None)
+    assert isinstance(first, Question) and isinstance(second, Question)
+    assert first.program != second.program
+    assert queue.take(None) is None
+    assert queue.is_waiting()
+    queue.plan(first.program, Execution())
+    assert queue.take(None).program == first.program
+    queue.plan(second.program, Execution())
+    assert not queue.is_waiting()
+
+
+def test_nobody_asks_about_estimators_or_when_the_execution_is_given():
+    forest = MLP.model_copy(update={"model": RandomForestSpec(), "training": None})
+    assert isinstance(Queue([forest]).take(None), Job)
+    given = Execution(population=2, remat="full")
+    job = Queue(seeds(MLP, 2), execution=given).take(None)
+    assert (job.execution, len(job.cells)) == (given, 2)
+
+
+@pytest.mark.parametrize(
+    ("members", "workers", "widths"), [(8, 1, [8]), (8, 2, [4, 4]), (20, 2, [5] * 4), (3, 4, [1] * 3)]
+)
+def test_no_worker_gets_so_many_members_that_another_has_none(members, workers, widths):
+    jobs = drain(Queue(seeds(MLP, members), workers), population=8)
+    assert sorted(len(job.cells) for job in jobs) == sorted(widths)
+
+
+def test_a_population_is_wide_where_other_programs_keep_the_other_workers_busy():
+    queue = Queue([*seeds(MLP, 4), *seeds(changed("model.num_params=100000"), 4)], 2)
+    _, question = queue.take(None), queue.take(None)
+    assert (question.cell.model, question.num_members) == (MLP.model, 4)
+    queue.plan(question.program, Execution(population=8))
+    assert len(queue.take(question.program).cells) == 4
+
+
+def test_what_is_given_back_is_handed_out_member_by_member():
+    queue = Queue(seeds(MLP, 4), execution=Execution(population=4))
+    job = queue.take(None)
+    queue.give_back(job, job.cells[1:])
+    assert [len(found.cells) for found in drain(queue)] == [1, 1, 1]
+
+
+def test_the_trunk_is_paid_by_the_first_leaf():
+    leaves = [changed("training.schedule.kind=wsd", f"training.num_steps={steps}") for steps in (1000, 2000)]
+    found = divide_seconds(leaves)
+    alone = [estimate_seconds(leaf) for leaf in leaves]
+    assert found[leaves[0].fingerprint()] == alone[0]
+    assert found[leaves[1].fingerprint()] == pytest.approx(alone[1] * 1200 / 2000)  # the first decays from step 800
+    assert estimate_job(leaves) == pytest.approx(alone[0] + 0.6 * alone[1])
+
+
+# --- going on -------------------------------------------------------------------------------------------------------
+
+
+def begin(store: Store, cells: list[Cell], execution: Execution) -> dict[str, Cell]:
+    """Leaves a store as a job that was stopped leaves it; returns the cells by fingerprint."""
+    for cell in cells:
+        store.write_cell(cell.canonical_json())
+    note_begun(store.cell_path(plant(cells).leader) / "checkpoints", cells, execution)
+    return {cell.fingerprint(): cell for cell in cells}
+
+
+def test_a_job_with_checkpoints_is_formed_again_and_handed_out_first(tmp_path):
+    store, cells, execution = Store(tmp_path), seeds(MLP, 3), Execution(population=3)
+    missing = begin(store, cells, execution)
+    begun = begun_jobs(missing, store)
+    assert begun == [(tuple(cells), execution)]
+    longer = changed("training.num_steps=9000")
+    assert Queue([longer], begun=begun).take(None).cells == tuple(cells)
+
+
+def test_a_job_is_not_formed_again_when_a_member_is_complete(tmp_path):
+    store, cells = Store(tmp_path), seeds(MLP, 3)
+    missing = begin(store, cells, Execution(population=3))
+    del missing[cells[1].fingerprint()]
+    assert begun_jobs(missing, store) == []
+
+
+def test_a_tree_is_formed_again_without_the_leaves_that_are_complete(tmp_path):
+    leaves = [changed("training.schedule.kind=wsd", f"training.num_steps={steps}") for steps in (20, 40)]
+    missing = begin(store := Store(tmp_path), leaves, Execution())
+    del missing[leaves[0].fingerprint()]
+    assert begun_jobs(missing, store) == [((leaves[1],), Execution())]
+
+
+def test_a_torn_note_of_a_job_is_passed_over(tmp_path):
+    missing = begin(store := Store(tmp_path), [MLP], Execution())
+    (tmp_path / "cells" / MLP.fingerprint() / "checkpoints" / "job.json").write_text('{"cells": [')
+    assert begun_jobs(missing, store) == []
+
+
+# --- what a user asks for -------------------------------------------------------------------------------------------
+
+
+def test_an_execution_is_read_from_paths_or_json():
+    assert parse_execution([]) is None
+    assert parse_execution(["population=8", "mesh.data=2"]) == Execution(population=8, mesh=MeshSpec(data=2))
+    assert parse_execution(['{"loop": "step"}', "remat=full"]) == Execution(loop="step", remat="full")
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("populaton=8", "--execution populaton=8: there is no 'populaton'; did you mean 'population'"),
+        ("population=0", "population=0: Input should be greater than 0"),
+        ("loop=fast", "loop="),
+        ("population", "--execution 'population' has no value"),
+        ('{"lop": "step"}', "did you mean 'loop'"),
+    ],
+)
+def test_a_wrong_execution_is_refused_in_one_line(given, message):
+    with pytest.raises(InputError) as error:
+        parse_execution([given])
+    assert message in str(error.value)
+    assert "--set" not in str(error.value)
+
+
+# --- estimates ------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", get_args(get_args(ModelSpec)[0]), ids=lambda kind: kind.__name__)

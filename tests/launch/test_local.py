@@ -1,6 +1,7 @@
 """The local engine: crashes stay in their cell, and a run killed at any moment continues as if nothing had happened."""
 
 import contextlib
+import json
 import os
 import random
 import shutil
@@ -16,6 +17,9 @@ from scaling.record import Store
 
 # What may differ between two runs of one cell.
 TIMES = {"wall_seconds"}
+
+# Members of a population equal solo runs but for rounding, and who is together depends on what was left.
+ONE_BY_ONE = ("--execution", "population=1")
 
 
 def rows(store: Store) -> list[dict]:
@@ -45,7 +49,7 @@ def workers_of(launcher: subprocess.Popen) -> list[int]:
 @pytest.fixture
 def reference(scaling, study_file):
     """The toy study, run without disturbance."""
-    assert scaling("run", study_file, "--store", "reference", "--workers", 2).returncode == 0
+    assert scaling("run", study_file, "--store", "reference", "--workers", 2, *ONE_BY_ONE).returncode == 0
     return rows(Store.open(scaling.folder / "reference"))
 
 
@@ -74,13 +78,13 @@ def check_equal_to_undisturbed(scaling, name, reference):
 
 
 def test_a_run_killed_a_few_times_ends_like_an_undisturbed_one(scaling, study_file, reference):
-    assert kill_and_continue(scaling, (study_file, "--store", "killed"), (1.0, 3.5, 5.0)) >= 2
+    assert kill_and_continue(scaling, (study_file, "--store", "killed", *ONE_BY_ONE), (1.0, 3.5, 5.0)) >= 2
     check_equal_to_undisturbed(scaling, "killed", reference)
 
 
 @pytest.mark.slow
 def test_a_run_killed_at_twenty_random_moments_ends_like_an_undisturbed_one(scaling, study_file):
-    larger = ("--set", "num_seeds=12", "--set", "num_steps=8000")
+    larger = ("--set", "num_seeds=12", "--set", "num_steps=8000", *ONE_BY_ONE)
     assert scaling("run", study_file, "--store", "reference", "--workers", 2, *larger).returncode == 0
     generator = random.Random(0)
     delays = [generator.uniform(0.2, 8.0) for _ in range(20)]
@@ -115,7 +119,8 @@ def test_a_signal_stops_at_once_keeps_what_is_complete_and_says_how_to_go_on(sca
 
 
 def test_a_worker_that_dies_fails_its_cell_and_is_replaced(scaling, study_file):
-    launcher = scaling.start("run", study_file, "--store", "store", "--workers", 1, "--set", "num_steps=20000")
+    words = ("--workers", 1, "--set", "num_steps=10000", *ONE_BY_ONE)
+    launcher = scaling.start("run", study_file, "--store", "store", *words)
     store = Store(scaling.folder / "store")
     wait_until(lambda: num_records(store) >= 1)
     os.kill(workers_of(launcher)[0], signal.SIGKILL)
@@ -127,9 +132,76 @@ def test_a_worker_that_dies_fails_its_cell_and_is_replaced(scaling, study_file):
     assert sum(one["done"] for one in found["series"]) == 11
     logs = [path.read_text() for path in (scaling.folder / "store").rglob("attempts.jsonl")]
     assert any("ended with signal SIGKILL" in log for log in logs)
-    again = scaling("run", study_file, "--store", "store", "--set", "num_steps=20000")
+    again = scaling("run", study_file, "--store", "store", *words)
     assert again.returncode == 0, again.stderr
     assert num_records(store) == 12
+
+
+# One linear model, and networks of some seeds that are one job.
+def population(members: int, num_steps: int) -> tuple[str, ...]:
+    small = ("--set", "data.size=100", "--set", f"num_seeds={members}", "--set", f"num_steps={num_steps}")
+    return ("--workers", "1", *small, "--execution", f"population={members}")
+
+
+def networks(store: Store) -> list[str]:
+    return [name for name, cell in json_cells(store).items() if cell["training"]]
+
+
+def json_cells(store: Store) -> dict[str, dict]:
+    return {path.parent.name: json.loads(path.read_text()) for path in (store.path / "cells").glob("*/cell.json")}
+
+
+def is_training(store: Store, names: list[str]) -> bool:
+    """Returns whether all these have done some steps."""
+    curves = [store.cell_path(name) / "curve.jsonl" for name in names]
+    return bool(names) and all(curve.exists() and curve.read_text().count("\n") > 3 for curve in curves)
+
+
+def outcomes(store: Store, name: str) -> list[str]:
+    return [attempt.outcome for attempt in read_attempts(store.cell_path(name)) if attempt.event == "end"]
+
+
+def test_a_stopped_population_is_saved_and_goes_on_to_the_same_bits(scaling, study_file):
+    words = (study_file, *population(2, 12_000), "--checkpoint-steps", 4_000)
+    assert scaling("run", *words, "--store", "reference").returncode == 0
+    launcher, store = scaling.start("run", *words, "--store", "store"), Store(scaling.folder / "store")
+    wait_until(lambda: is_training(store, networks(store)))
+    launcher.send_signal(signal.SIGINT)
+    _, errors = launcher.communicate(timeout=30)
+    assert launcher.returncode == 75, errors
+    names = networks(store)
+    assert [outcomes(store, name) for name in names] == [["interrupted"]] * 2
+    assert len(list(store.path.glob("cells/*/checkpoints/*/*/manifest.json"))) >= 1
+    assert scaling.json("status", "store")["series"][1]["left"] == 2
+    again = scaling("run", *words, "--store", "store")
+    assert again.returncode == 0, again.stderr
+    assert [outcomes(store, name) for name in names] == [["interrupted", "ok"]] * 2
+    assert [store.read_record(name).num_resumes for name in names] == [1, 1]
+    assert rows(Store.open(store.path)) == rows(Store.open(scaling.folder / "reference"))
+    assert not list(store.path.glob("cells/*/checkpoints"))
+
+
+def test_a_worker_that_dies_in_a_population_has_its_cells_trained_alone(scaling, study_file):
+    launcher = scaling.start("run", study_file, *population(3, 15_000), "--store", "store")
+    store = Store(scaling.folder / "store")
+    wait_until(lambda: is_training(store, networks(store)))
+    os.kill(workers_of(launcher)[0], signal.SIGKILL)
+    _, errors = launcher.communicate(timeout=120)
+    assert launcher.returncode == 0, errors
+    for name in networks(store):
+        assert outcomes(store, name) == ["interrupted", "ok"]
+        assert "signal SIGKILL" in read_attempts(store.cell_path(name))[1].error
+        assert store.read_record(name).execution.get("population", 1) == 1
+
+
+def test_a_worker_that_is_told_to_stop_by_another_stops_the_run(scaling, study_file):
+    launcher = scaling.start("run", study_file, *population(1, 3_000_000), "--store", "store")
+    store = Store(scaling.folder / "store")
+    wait_until(lambda: is_training(store, networks(store)))
+    os.kill(workers_of(launcher)[0], signal.SIGTERM)
+    _, errors = launcher.communicate(timeout=30)
+    assert launcher.returncode == 75, errors
+    assert [outcomes(store, name) for name in networks(store)] == [["interrupted"]]
 
 
 def test_two_launchers_do_not_share_a_store(scaling, study_file):

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from scaling.cell import AdamSpec, AdamWSpec, ConstantSchedule, MuonSpec, SGDSpec
+from scaling.cell import AdamSpec, AdamWSpec, ConstantSchedule, MuonSpec, SGDSpec, TrainingSpec
 from scaling.coordinates import FAST_COMPILATION, synthetic_examples
 from scaling.models import TaskShape, image_task, make_layers, make_shape, token_task
 from scaling.models.layers import Dense, Residual
@@ -13,7 +13,7 @@ from scaling.models.network import build
 from scaling.models.sequence_layers import Attention, Experts, SinusoidalPositions, TiedReadout
 from scaling.models.specs import LSTMSpec, MLPSpec, ResNetSpec, TransformerSpec, XceptionSpec
 from scaling.objectives import make_batch
-from scaling.optim import horizon_of, make_direction, make_schedule
+from scaling.optim import horizon_of
 from scaling.parametrization import (
     UPDATE_KINDS,
     depth_ratio,
@@ -23,7 +23,7 @@ from scaling.parametrization import (
     update_trees,
 )
 from scaling.spec import InputError
-from scaling.train import Hyper, TrainState, train_step
+from scaling.step import Hyper, make_learner
 
 NUMBERS = TaskShape(num_features=16, vocab_size=None, num_classes=4)
 TEXT = token_task(16, 8)
@@ -36,23 +36,16 @@ def shape_of(spec, task=NUMBERS, **changes):
 
 def first_step(shape, optimizer):
     """Returns initial variables, logits, and the variables after one step."""
-    model, factors = build(shape), update_trees(shape, optimizer.kind)
-    direction = make_direction(optimizer, factors.roles, epsilon_factor(shape))
+    training = TrainingSpec(optimizer=optimizer, schedule=ConstantSchedule(), batch_size=4, num_steps=1)
+    learner = make_learner(shape, training)
     batch = make_batch(shape.task, *synthetic_examples(shape.task, 4), jax.random.key(0))
+    rates = jnp.float32(0.01), jnp.float32(optimizer.weight_decay)
+    hyper = Hyper(*rates, horizon_of(training.schedule, 1), jnp.uint32(0), jnp.uint32(0))
 
     def run():
-        variables = model.init(jax.random.key(0))
-        state = TrainState(jnp.int32(0), variables, direction.init(variables["params"]), jnp.int32(-1))
-        hyper = Hyper(
-            jnp.float32(0.01),
-            jnp.float32(optimizer.weight_decay),
-            horizon_of(ConstantSchedule(), 1),
-            jnp.uint32(0),
-            jnp.uint32(0),
-        )
-        outputs, _ = model.apply(variables, batch.inputs, train=True, key=jax.random.key(0))
-        later = train_step(model, direction, factors, make_schedule(ConstantSchedule()), state, hyper, batch)
-        return variables, outputs.logits, later.variables
+        state = learner.init(jnp.uint32(0))
+        outputs, _ = build(shape).apply(state.variables, batch.inputs, train=True, key=jax.random.key(0))
+        return state.variables, outputs.logits, learner.step(state, hyper, batch)[0].variables
 
     return jax.jit(run, compiler_options=FAST_COMPILATION)()
 

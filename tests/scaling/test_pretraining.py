@@ -6,13 +6,19 @@ import numpy as np
 import pytest
 
 from scaling.cell import Cell, LayerwiseSpec, SGDSpec, TrainingSpec
+from scaling.data.sources import load_source
 from scaling.data.specs import DataSpec, DigitsSource, StdlibSource
+from scaling.data.subsets import draw_subset
+from scaling.execution import DEFAULT
 from scaling.models import TaskShape, make_shape
 from scaling.models.mlp import hidden_paths
 from scaling.models.network import build
 from scaling.models.specs import ConvNetSpec, MLPSpec
+from scaling.population import make_hypers, place_members
 from scaling.pretraining import count_pretraining_flops, pretrain_layers
-from scaling.runner import describe_cell, train_cell
+from scaling.program import get_program
+from scaling.runner import describe_cell, task_shape, train_cell
+from scaling.sharing import plant
 from scaling.spec import InputError
 
 SHAPE = make_shape(MLPSpec(width=24, depth=3, activation="sigmoid"), TaskShape(20, None, 4))
@@ -66,6 +72,28 @@ def test_a_deep_sigmoid_network_learns_only_after_pretraining():
     with_it = train_cell(deep_cell(LayerwiseSpec(num_steps=4000, peak_lr=0.05))).evaluations[-1].metrics["error"]
     assert without > 0.8  # the plateau of Glorot & Bengio 2010: guessing
     assert with_it < 0.4
+
+
+def test_an_average_of_the_parameters_begins_after_it():
+    training = TrainingSpec(
+        optimizer=SGDSpec(peak_lr=0.1),
+        batch_size=32,
+        num_steps=1,
+        ema_decay=0.9,
+        pretraining=LayerwiseSpec(num_steps=3, peak_lr=0.1),
+    )
+    data = DataSpec(source=DigitsSource(), size=100, evaluation_size=300)
+    cell = Cell(model=MLPSpec(width=8, depth=1), data=data, training=training)
+    subset = draw_subset(data, load_source(data), 0)
+    tree, shape = plant([cell]), make_shape(cell.model, task_shape(subset.source))
+    placed, _ = place_members(tree, [subset], DEFAULT, 0)
+    program = get_program(shape, training)
+    (hyper,) = make_hypers(tree, program.layout)
+    start = jax.device_get(program.init(hyper.seed))
+    state = program.pretrain(program.init(hyper.seed), hyper, placed)
+    path = hidden_paths(shape)[0]
+    assert (get(state.variables["params"], path)["kernel"] != get(start.variables["params"], path)["kernel"]).any()
+    jax.tree.map(np.testing.assert_array_equal, state.average, state.variables["params"])
 
 
 def test_its_flops_are_counted_before_and_after():

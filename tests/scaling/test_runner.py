@@ -16,8 +16,10 @@ from scaling.data.specs import (
     TeacherSource,
     TextSource,
 )
+from scaling.data.standard import standard_of, undo_labels
 from scaling.data.subsets import draw_subset
 from scaling.data.synthetic import expected_error
+from scaling.evaluate import log_loss
 from scaling.models.specs import (
     GradientBoostingSpec,
     LinearSVMSpec,
@@ -30,8 +32,9 @@ from scaling.models.specs import (
     TransformerSpec,
 )
 from scaling.record import Record
-from scaling.runner import _log_loss, _standardize, describe_cell, train_cell
+from scaling.runner import describe_cell, train_cell, train_cells
 from scaling.spec import InputError, parse
+from scaling.tracking import Tracker
 
 CLASSICAL = [
     LogisticRegressionSpec(),
@@ -48,6 +51,22 @@ STDLIB_DATA = DataSpec(source=STDLIB, size=100, evaluation_size=100)
 # Saying the most frequent class errs on nine digits of ten, and on about 45 % of the library's characters.
 SIZES = {"digits": 300, "stdlib": 4000}
 BEATABLE = {"digits": 0.3, "stdlib": 0.4}
+
+
+class Told(Tracker):
+    """Keeps the evaluations it is told of."""
+
+    def __init__(self) -> None:
+        self.evaluations: dict[str, list] = {}
+
+    def begin(self, cell, step):
+        """Expects a beginning."""
+        assert step == 0
+        self.evaluations[cell] = []
+
+    def evaluated(self, cell, evaluation):
+        """Keeps the evaluation."""
+        self.evaluations[cell].append(evaluation)
 
 
 def classical(model, source=None, size=300, **changes) -> Cell:
@@ -84,11 +103,11 @@ def test_classical_families_beat_chance(model, source):
 def test_networks_beat_chance_and_count_what_they_did(source):
     size = SIZES[source.kind]
     cell = network(source=source, size=size, num_steps=600)
-    seen = []
-    record = train_cell(cell, on_evaluation=seen.append)
+    told = Told()
+    record = train_cell(cell, tracker=told)
     final = record.evaluations[-1]
     assert final.metrics["error"] < BEATABLE[source.kind]
-    assert tuple(seen) == record.evaluations
+    assert told.evaluations == {cell.fingerprint(): list(record.evaluations)}
     assert (final.step, final.data_seen, record.epochs) == (600, 600 * 32, 600 * 32 / size)
     assert sum(record.params.values()) == record.num_params == describe_cell(cell)["num_params"]
     counted = {term: flops for term, flops in record.flops.items() if term != "embedding"}  # kept, but a lookup
@@ -108,8 +127,17 @@ def test_linear_models_count_their_coefficients():
     "cell", [network(), classical(RandomForestSpec(num_trees=5)), classical(LinearSVMSpec(), STDLIB)]
 )
 def test_a_cell_trained_twice_has_the_same_record_but_for_its_time(cell):
-    one, two = (train_cell(cell).model_copy(update={"wall_seconds": 0.0}) for _ in range(2))
+    time = {"wall_seconds": 0.0, "train_seconds": None}
+    one, two = (train_cell(cell).model_copy(update=time) for _ in range(2))
     assert one == two
+
+
+def test_estimators_are_trained_one_after_another_and_told_of():
+    cells, told, seen = [classical(LogisticRegressionSpec(), size=size) for size in (50, 100)], Told(), []
+    records = train_cells(cells, tracker=told, on_record=seen.append)
+    assert [record.cell for record in records] == [cell.fingerprint() for cell in cells]
+    assert seen == records
+    assert told.evaluations == {record.cell: list(record.evaluations) for record in records}
 
 
 def test_records_prove_nesting_and_one_evaluation_set():
@@ -163,13 +191,13 @@ def test_tables_are_standardised_by_the_subset_alone(tmp_path):
     assert train_cell(linear).evaluations[-1].metrics["error"] < 0.1
 
 
-def test_unseen_classes_have_no_log_loss():
+def test_unseen_classes_have_nolog_loss():
     source = load_source(DataSpec(source=DigitsSource(), size=1, evaluation_size=400))
     uniform = np.full((400, 10), 0.1)
-    assert _log_loss(uniform, np.arange(10), source) == pytest.approx(np.log(10))
-    assert _log_loss(uniform[:, :9], np.arange(9), source) is None
+    assert log_loss(uniform, np.arange(10), source) == pytest.approx(np.log(10))
+    assert log_loss(uniform[:, :9], np.arange(9), source) is None
     certain = np.eye(10)[(source.eval_labels + 1) % 10]
-    assert _log_loss(certain, np.arange(10), source) is None
+    assert log_loss(certain, np.arange(10), source) is None
 
 
 def test_fashion_mnist_and_letters_train_where_present(shared_data):
@@ -182,6 +210,16 @@ def test_fashion_mnist_and_letters_train_where_present(shared_data):
         if model is None:
             cell = cell.model_copy(update={"model": MLPSpec(num_params=20_000)})
         assert train_cell(cell).evaluations[-1].metrics["error"] < most
+
+
+def test_labels_that_are_numbers_are_standardised_by_the_subset_and_undone():
+    data = DataSpec(source=DiabetesSource(), size=50, evaluation_size=100)
+    subset = draw_subset(data, load_source(data), 0)
+    standard = standard_of(data, subset)
+    labels = subset.read(slice(0, 50))[1]
+    seen = (labels - standard.label_shift) * standard.label_scale
+    assert (seen.mean(), seen.std()) == (pytest.approx(0, abs=1e-4), pytest.approx(1, abs=1e-4))
+    np.testing.assert_allclose(undo_labels(seen, standard), labels, rtol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -260,10 +298,10 @@ def test_noise_and_duplicates_are_in_the_record_and_cost_accuracy():
 def test_images_are_normalised_by_channel_over_the_subset():
     data = DataSpec(source=DigitsSource(), size=200, evaluation_size=400, normalize=True)
     subset = draw_subset(data, load_source(data), 0)
-    shift, scale = _standardize(data, subset)
-    scaled = (subset.read(slice(0, 200))[0] - shift) * scale
+    standard = standard_of(data, subset)
+    scaled = (subset.read(slice(0, 200))[0] - standard.shift) * standard.scale
     assert (scaled.mean(), scaled.std()) == (pytest.approx(0, abs=1e-4), pytest.approx(1, abs=1e-4))
-    assert len(np.unique(shift)) == 1
+    assert len(np.unique(standard.shift)) == 1
 
 
 @pytest.mark.parametrize(

@@ -2,11 +2,12 @@
 
 import pytest
 
-from scaling.cell import Cell
+from scaling.cell import AdamWSpec, Cell, CosineSchedule, TrainingSpec, WSDSchedule
 from scaling.data.specs import DataSpec, DigitsSource
-from scaling.models.specs import LogisticRegressionSpec
+from scaling.models.specs import LogisticRegressionSpec, MLPSpec
+from scaling.sharing import trunk_of
 from scaling.spec import InputError
-from scaling.study import Series, Study, ladder, resolve_study
+from scaling.study import Series, Study, at_horizons, ladder, resolve_study
 
 SOURCE = """
 from scaling.cell import *
@@ -109,3 +110,22 @@ def test_the_demo_study_is_the_picture_that_it_promises():
     assert {cell.data.evaluation_size for cell in study.cells.values()} == {10_000}
     families = {cell.model.kind for cell in study.cells.values()}
     assert families == {"logistic_regression", "linear_svm", "rbf_svm", "random_forest", "mlp"}
+
+
+def network(schedule) -> Cell:
+    training = TrainingSpec(optimizer=AdamWSpec(peak_lr=0.1), schedule=schedule, num_steps=100)
+    return Cell(model=MLPSpec(width=8), data=DataSpec(source=DigitsSource(), size=100), training=training)
+
+
+def test_horizons_differ_in_their_length_alone_and_share_a_trunk():
+    cells = at_horizons(network(WSDSchedule(warmup_steps=4)), [25, 50, 100])
+    assert [cell.training.num_steps for cell in cells if cell.training] == [25, 50, 100]
+    assert len({trunk_of(cell) for cell in cells}) == 1
+    assert cells[2] == network(WSDSchedule(warmup_steps=4))
+
+
+def test_horizons_without_a_common_trunk_are_refused():
+    with pytest.raises(InputError, match=r"schedule.kind=cosine: horizons need a common trunk; choose wsd"):
+        at_horizons(network(CosineSchedule()), [25, 50])
+    with pytest.raises(ValueError, match=r"warmup_steps=90 go on after step 20"):
+        at_horizons(network(WSDSchedule(warmup_steps=90, decay_fraction=0.1)), [22])

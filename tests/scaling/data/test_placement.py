@@ -1,21 +1,26 @@
 """Placement: resident or streamed, a cell trains on the same batches and is evaluated on the same examples."""
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from scaling.cell import AdamWSpec, Cell, LayerwiseSpec, TrainingSpec
 from scaling.data import placement
-from scaling.data.placement import DeviceData, StreamedData, evaluation_batches, place_subset
+from scaling.data.batches import batch_indices
+from scaling.data.placement import DeviceData, Standard, StreamedData, evaluation_batches, place_subset
 from scaling.data.source import Source
 from scaling.data.sources import load_source
 from scaling.data.specs import AugmentationSpec, DataSpec, DigitsSource, TextSource
 from scaling.data.subsets import draw_subset
+from scaling.models import make_shape
 from scaling.models.specs import MLPSpec
-from scaling.runner import train_cell
+from scaling.program import get_program
+from scaling.runner import task_shape, train_cell
 from scaling.spec import InputError
 
 DATA = DataSpec(source=DigitsSource(), size=900, evaluation_size=333)
 DIGITS_BYTES = 1464 * 64 * 4
+AS_THEY_ARE = Standard(*(np.zeros(0, np.float32),) * 2, np.float32(0.0), np.float32(1.0))
 
 
 def cell(**changes) -> Cell:
@@ -32,8 +37,7 @@ def place(data=DATA, rows=None):
     subset = draw_subset(data, source, 3)
     if rows is not None:
         subset = type(subset)(source, rows, subset.labels, subset.order, subset.num_unique)
-    nothing = np.zeros(0, np.float32)
-    return place_subset(subset, nothing, nothing, batch_size=32, seed=3, augmentation=None), subset
+    return place_subset(subset, AS_THEY_ARE, batch_size=32, seed=3, augmentation=None), subset
 
 
 def measured(record) -> list[float]:
@@ -82,30 +86,58 @@ def test_a_cell_learns_the_same_resident_and_streamed(monkeypatch, changes):
 def test_text_subsets_of_every_size_have_one_shape():
     data = DataSpec(source=TextSource(sequence_length=32), size=10, evaluation_size=10)
     source = load_source(data)
-    nothing = np.zeros(0, np.float32)
     placed = []
     for size in (10, 100):
         subset = draw_subset(data.model_copy(update={"size": size}), source, 3)
-        placed.append(place_subset(subset, nothing, nothing, batch_size=8, seed=3, augmentation=None))
+        placed.append(place_subset(subset, AS_THEY_ARE, batch_size=8, seed=3, augmentation=None))
         assert (np.asarray(placed[-1].inputs[:size]) == subset.read(np.arange(size))[0]).all()
     assert {one.inputs.shape for one in placed} == {(source.size, 33)}
 
 
-def test_a_stream_compiles_once_for_chunks_of_every_length(monkeypatch):
-    from scaling.models import make_shape
-    from scaling.runner import task_shape
-    from scaling.train import get_program, run_steps
+def test_a_stream_gives_chunks_that_end_at_stops_from_any_step_on(monkeypatch):
+    resident, _ = place()
+    monkeypatch.setattr(placement, "RESIDENT_BYTES", 0)
+    streamed, _ = place()
+    for stops, start, lengths in (([10, 100], 0, [10, 64, 26]), ([10, 100], 7, [3, 64, 26]), ([100], 100, [])):
+        chunks = list(streamed.chunks(stops, start))
+        assert [len(chunk["labels"]) for chunk in chunks] == lengths
+        step = start
+        for chunk in chunks:
+            for inputs, labels in zip(chunk["inputs"], chunk["labels"], strict=True):
+                chosen = resident.order[batch_indices(step, 32, 900, 3)]
+                assert (inputs == resident.inputs[chosen]).all()
+                assert (labels == resident.labels[chosen]).all()
+                step += 1
+    assert streamed.chunk_steps == 64
 
+
+def test_a_stream_compiles_once_for_chunks_of_every_length(monkeypatch):
+    expected = train_cell(cell())
     monkeypatch.setattr(placement, "RESIDENT_BYTES", 0)
     training = cell().training
+    program = get_program(make_shape(MLPSpec(num_params=2000), task_shape(load_source(DATA))), training)
+    record = train_cell(cell())
+    assert [evaluation.step for evaluation in record.evaluations] == [19, 38, 75, 150]
+    assert measured(record) == pytest.approx(measured(expected), rel=1e-3)
+    assert program.run_batches._cache_size() == 1
+
+
+def test_arrays_go_where_they_are_put_and_a_pool_goes_once():
+    carried = []
+
+    def put(array):
+        carried.append(np.shape(array))
+        return jnp.asarray(array)
+
     source = load_source(DATA)
-    program = get_program(make_shape(MLPSpec(num_params=2000), task_shape(source)), training)
-    subset = draw_subset(DATA, source, 3)
-    zeros, ones = np.zeros(64, np.float32), np.ones(64, np.float32)
-    data = place_subset(subset, zeros, ones, batch_size=32, seed=3, augmentation=None)
-    steps = [step for step, _, _ in run_steps(program, training, 900, 3, data)]
-    assert steps == [19, 38, 75, 150]
-    assert program.run_chunk._cache_size() == 1
+    for size in (900, 100):
+        subset = draw_subset(DATA.model_copy(update={"size": size}), source, 3)
+        place_subset(subset, AS_THEY_ARE, batch_size=32, seed=3, augmentation=None, put=put)
+    assert carried.count((1464, 64)) == 1
+    assert carried.count((1464,)) == 3  # labels, and two orders
+    parts = list(evaluation_batches(source, 4, put))
+    assert {len(part.labels) % 4 for part in parts} == {0}
+    placement._resident_evaluation.cache_clear()
 
 
 def test_pretraining_refuses_a_stream_instead_of_leaving_itself_out(monkeypatch):

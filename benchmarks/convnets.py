@@ -1,0 +1,371 @@
+"""Training small convolutional networks side by side: this project, plain Linen with optax, and PyTorch in eager mode.
+
+All train the same layers with Adam on the same random images of 28 × 28 × 1. Every side is a process of its own; all
+are held to the same cores, have compiled before the first turn, and take turns, so that a busy machine slows all of
+them alike. PyTorch runs with its default order of memory and with `channels_last`; the ratios are to the better one.
+Images a second of wall time say how long one waits, images a second of CPU time what is paid. `make bench` writes the
+tables to benchmarks/convnets.md; it needs PyTorch (`pip install -e .[bench]`).
+"""
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+SIDE, CLASSES, NUM_IMAGES = 28, 10, 4096
+PEAK_LR = 1e-3
+SEED = 0
+
+Trainer = tuple[int, Callable[[int], None]]  # parameters; trains some more steps, and returns when they are done
+
+
+class Net(NamedTuple):
+    """A network: what it is called, its width, its batch size and the steps of one turn."""
+
+    kind: str
+    title: str
+    width: int
+    batch: int
+    steps: int
+
+
+NETS = {
+    "lenet5": Net("lenet5", "LeNet-5, all connections", 84, 64, 60),
+    "lenet5_128": Net("lenet5", "LeNet-5, all connections", 84, 128, 30),
+    "vgg_64": Net("vgg", "VGG-11's stages, one convolution each, 64 channels at the end", 64, 64, 40),
+    "vgg_128": Net("vgg", "VGG-11's stages, one convolution each, 128 channels at the end", 128, 128, 10),
+    "resnet20": Net("resnet", "ResNet-20 of CIFAR", 64, 64, 4),
+}
+
+VGG_CHANNELS = (64, 128, 256, 512, 512)  # times width / 512; a pool follows each as long as two places a side are left
+
+
+def random_images() -> tuple[np.ndarray, np.ndarray]:
+    """Returns [N, 784] float32 and [N] int32."""
+    generator = np.random.default_rng(SEED)
+    images = generator.normal(size=(NUM_IMAGES, SIDE * SIDE)).astype(np.float32)
+    return images, generator.integers(0, CLASSES, NUM_IMAGES).astype(np.int32)
+
+
+def random_batches(net: Net) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yields batches for the loops that take one at a time."""
+    (images, labels), generator = random_images(), np.random.default_rng(SEED)
+    while True:
+        chosen = generator.integers(0, NUM_IMAGES, net.batch)
+        yield images[chosen], labels[chosen]
+
+
+def vgg_stages(net: Net) -> list[tuple[int, bool]]:
+    """Returns (channels, whether a pool follows) of each stage."""
+    stages, side = [], SIDE
+    for channels in VGG_CHANNELS:
+        stages.append((max(1, round(channels * net.width / 512)), side // 2 >= 2))
+        side = side // 2 if side // 2 >= 2 else side
+    return stages
+
+
+# --- the sides ------------------------------------------------------------------------------------------------------
+
+
+def ours(net: Net) -> Trainer:
+    """Returns this project's trainer: the data on the device, many steps a call."""
+    import jax
+    import jax.numpy as jnp
+
+    from scaling.cell import AdamWSpec, ConstantSchedule, TrainingSpec
+    from scaling.data.placement import DeviceData, Standard
+    from scaling.models import TaskShape, make_shape
+    from scaling.models.specs import ConvNetSpec, NetworkSpec, ResNetSpec
+    from scaling.optim import horizon_of
+    from scaling.program import get_program
+    from scaling.step import Hyper
+
+    specs: dict[str, NetworkSpec] = {
+        "lenet5": ConvNetSpec(form="lenet5_dense", width=net.width, activation="tanh"),
+        "vgg": ConvNetSpec(form="vgg", width=net.width),
+        "resnet": ResNetSpec(form="cifar", width=net.width, depth=3),
+    }
+    task = TaskShape(SIDE * SIDE, None, CLASSES, (SIDE, SIDE, 1))
+    training = TrainingSpec(
+        optimizer=AdamWSpec(peak_lr=PEAK_LR, weight_decay=0.0, b1=0.9, b2=0.999),
+        schedule=ConstantSchedule(),
+        batch_size=net.batch,
+        num_steps=1_000_000,
+    )
+    program = get_program(make_shape(specs[net.kind], task), training)
+    images, labels = random_images()
+    features = images.shape[1]
+    standard = Standard(jnp.zeros(features), jnp.ones(features), jnp.float32(0.0), jnp.float32(1.0))
+    data = DeviceData(jnp.asarray(images), jnp.asarray(labels), jnp.arange(NUM_IMAGES), standard)
+    hyper = Hyper(
+        peak_lr=jnp.float32(PEAK_LR),
+        weight_decay=jnp.float32(0.0),
+        horizon=horizon_of(training.schedule, training.num_steps),
+        size=jnp.uint32(NUM_IMAGES),
+        seed=jnp.uint32(SEED),
+    )
+    state = program.init(jnp.uint32(SEED))
+
+    def train(num_steps: int) -> None:
+        nonlocal state
+        state, losses = program.run(state, hyper, data, jnp.int32(num_steps))
+        jax.block_until_ready(losses)
+
+    return sum(array.size for array in jax.tree.leaves(state.variables["params"])), train
+
+
+def linen(net: Net) -> Trainer:
+    """Returns the loop of Flax's tutorials: Linen's layers, optax, a donated state, one jitted step a batch."""
+    import jax
+    import jax.numpy as jnp
+    import optax
+    from flax import linen as nn
+
+    class Block(nn.Module):
+        width: int
+        stride: int
+
+        @nn.compact
+        def __call__(self, x: Any) -> Any:
+            y = nn.Conv(self.width, (3, 3), self.stride, 1, use_bias=False)(x)
+            y = nn.relu(nn.BatchNorm(use_running_average=False, momentum=0.9)(y))
+            y = nn.Conv(self.width, (3, 3), 1, 1, use_bias=False)(y)
+            y = nn.BatchNorm(use_running_average=False, momentum=0.9)(y)
+            extra = self.width - x.shape[-1]
+            sides = ((0, 0), (0, 0), (0, 0), (extra // 2, extra - extra // 2))
+            return nn.relu(y + jnp.pad(x[:, :: self.stride, :: self.stride], sides))
+
+    class Network(nn.Module):
+        @nn.compact
+        def __call__(self, x: Any) -> Any:
+            x = x.reshape(-1, SIDE, SIDE, 1)
+            if net.kind == "lenet5":
+                x = nn.avg_pool(nn.tanh(nn.Conv(6, (5, 5), padding=2)(x)), (2, 2), (2, 2))
+                x = nn.avg_pool(nn.tanh(nn.Conv(16, (5, 5), padding="VALID")(x)), (2, 2), (2, 2))
+                x = nn.tanh(nn.Conv(120, (5, 5), padding="VALID")(x))
+                x = nn.tanh(nn.Dense(net.width)(x.reshape(len(x), -1)))
+            elif net.kind == "vgg":
+                for channels, has_pool in vgg_stages(net):
+                    x = nn.relu(nn.Conv(channels, (3, 3), padding=1)(x))
+                    x = nn.max_pool(x, (2, 2), (2, 2)) if has_pool else x
+                x = x.mean((1, 2))
+            else:
+                x = nn.Conv(net.width // 4, (3, 3), padding=1, use_bias=False)(x)
+                x = nn.relu(nn.BatchNorm(use_running_average=False, momentum=0.9)(x))
+                for number in range(9):
+                    stride = 2 if number in (3, 6) else 1
+                    x = Block(net.width // (4, 2, 1)[number // 3], stride)(x)
+                x = x.mean((1, 2))
+            return nn.Dense(CLASSES)(x)
+
+    model, batches, optimizer = Network(), random_batches(net), optax.adam(PEAK_LR)
+    variables = model.init(jax.random.key(SEED), next(batches)[0])
+    params, statistics_ = variables["params"], variables.get("batch_stats", {})
+    state = params, statistics_, optimizer.init(params)
+
+    def step(state: Any, images: Any, labels: Any) -> Any:
+        params, kept, moments = state
+
+        def mean_loss(params: Any) -> Any:
+            variables = {"params": params, "batch_stats": kept}
+            logits, changed = model.apply(variables, images, mutable=["batch_stats"])
+            loss = optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
+            return loss, changed.get("batch_stats", {})
+
+        (loss, kept), gradients = jax.value_and_grad(mean_loss, has_aux=True)(params)
+        update, moments = optimizer.update(gradients, moments)
+        return (optax.apply_updates(params, update), kept, moments), loss
+
+    compiled = jax.jit(step, donate_argnums=0)
+
+    def train(num_steps: int) -> None:
+        nonlocal state
+        for _ in range(num_steps):
+            state, loss = compiled(state, *next(batches))
+        loss.block_until_ready()
+
+    return sum(array.size for array in jax.tree.leaves(params)), train
+
+
+def _torch_loop(net: Net, *, is_channels_last: bool) -> Trainer:
+    """Returns PyTorch's usual loop, eager."""
+    import torch
+    from torch import nn
+    from torch.nn import functional
+
+    torch.manual_seed(SEED)
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
+
+    class Block(nn.Module):
+        def __init__(self, channels: int, width: int, stride: int) -> None:
+            super().__init__()
+            self.conv_1 = nn.Conv2d(channels, width, 3, stride, 1, bias=False)
+            self.conv_2 = nn.Conv2d(width, width, 3, 1, 1, bias=False)
+            self.norm_1, self.norm_2 = nn.BatchNorm2d(width), nn.BatchNorm2d(width)
+            self.extra, self.stride = width - channels, stride
+
+        def forward(self, x: Any) -> Any:
+            y = self.norm_2(self.conv_2(functional.relu(self.norm_1(self.conv_1(x)))))
+            if self.extra:
+                sides = (0, 0, 0, 0, self.extra // 2, self.extra - self.extra // 2)
+                x = functional.pad(x[:, :, :: self.stride, :: self.stride], sides)
+            return functional.relu(x + y)
+
+    layers: list[Any] = []
+    if net.kind == "lenet5":
+        layers += [nn.Conv2d(1, 6, 5, padding=2), nn.Tanh(), nn.AvgPool2d(2)]
+        layers += [nn.Conv2d(6, 16, 5), nn.Tanh(), nn.AvgPool2d(2), nn.Conv2d(16, 120, 5), nn.Tanh()]
+        layers += [nn.Flatten(), nn.Linear(120, net.width), nn.Tanh(), nn.Linear(net.width, CLASSES)]
+    elif net.kind == "vgg":
+        before = 1
+        for channels, has_pool in vgg_stages(net):
+            layers += [nn.Conv2d(before, channels, 3, padding=1), nn.ReLU(), *([nn.MaxPool2d(2)] if has_pool else [])]
+            before = channels
+        layers += [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(before, CLASSES)]
+    else:
+        widths = (net.width // 4, net.width // 2, net.width)
+        before = widths[0]
+        layers += [nn.Conv2d(1, before, 3, padding=1, bias=False), nn.BatchNorm2d(before), nn.ReLU()]
+        for number in range(9):
+            width = widths[number // 3]
+            layers.append(Block(before, width, 2 if number in (3, 6) else 1))
+            before = width
+        layers += [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(before, CLASSES)]
+    order = torch.channels_last if is_channels_last else torch.contiguous_format
+    model, batches = nn.Sequential(*layers).to(memory_format=order), random_batches(net)
+    optimizer = torch.optim.Adam(model.parameters(), lr=PEAK_LR)
+
+    def train(num_steps: int) -> None:
+        for _ in range(num_steps):
+            images, labels = next(batches)
+            x = torch.from_numpy(images).view(-1, 1, SIDE, SIDE).contiguous(memory_format=order)
+            loss = functional.cross_entropy(model(x), torch.from_numpy(labels).long())
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
+
+    return sum(parameter.numel() for parameter in model.parameters()), train
+
+
+SIDES: dict[str, tuple[str, Callable[[Net], Trainer]]] = {
+    "ours": ("this project", ours),
+    "linen": ("Flax Linen and optax", linen),
+    "torch": ("PyTorch, eager", lambda net: _torch_loop(net, is_channels_last=False)),
+    "channels_last": ("PyTorch, eager, `channels_last`", lambda net: _torch_loop(net, is_channels_last=True)),
+}
+
+
+# --- turns ----------------------------------------------------------------------------------------------------------
+
+
+def serve(side: str, name: str) -> None:
+    """Says how many parameters there are, then trains as many steps as each line of standard input says."""
+    num_params, train = SIDES[side][1](NETS[name])
+    train(2)  # compiles
+    print(num_params, flush=True)
+    for line in sys.stdin:
+        wall, cpu = time.perf_counter(), time.process_time()
+        train(int(line))
+        print(json.dumps([time.perf_counter() - wall, time.process_time() - cpu]), flush=True)
+
+
+def start(side: str, name: str, cores: list[int]) -> subprocess.Popen[str]:
+    """Returns a running side, held to some cores from its first instruction."""
+    return subprocess.Popen(
+        [sys.executable, __file__, "--serve", side, "--net", name],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: os.sched_setaffinity(0, cores),  # noqa: PLW1509  (no thread has started yet)
+    )
+
+
+def answer(process: subprocess.Popen[str]) -> str:
+    """Returns a side's next line."""
+    assert process.stdout is not None  # noqa: S101  (it is a pipe)
+    line = process.stdout.readline()
+    if not line:
+        raise RuntimeError(f"{process.args!r} ended early")
+    return line
+
+
+def race(name: str, sides: list[str], cores: list[int], repeats: int) -> dict[str, tuple[float, float]]:
+    """Returns, for each side, the medians of images a second of wall time and of CPU time."""
+    net = NETS[name]
+    running = {side: start(side, name, cores) for side in sides}
+    rates: dict[str, list[tuple[float, float]]] = {side: [] for side in sides}
+    try:
+        counts = {side: int(answer(process)) for side, process in running.items()}
+        if len(set(counts.values())) > 1:
+            raise RuntimeError(f"{name}: the sides differ in parameters: {counts}")
+        for turn in range(repeats + 1):
+            for side, process in running.items():
+                assert process.stdin is not None  # noqa: S101  (it is a pipe)
+                print(net.steps, file=process.stdin, flush=True)
+                wall, cpu = json.loads(answer(process))
+                if turn:  # the first warms up
+                    rates[side].append((net.steps * net.batch / wall, net.steps * net.batch / cpu))
+    finally:
+        for process in running.values():
+            process.kill()
+            process.wait()
+    return {side: (statistics.median(w for w, _ in r), statistics.median(c for _, c in r)) for side, r in rates.items()}
+
+
+def tabulate(name: str, results: dict[int, dict[str, tuple[float, float]]]) -> list[str]:
+    """Returns the lines of one network's table; ratios are to the better of PyTorch's sides."""
+    net = NETS[name]
+    lines = [f"### {net.title}; batch {net.batch}", ""]
+    heads, rules = "| side |", "|---|"
+    for count in results:
+        heads += f" {count} core{'s' * (count > 1)}, images/s | × | images/CPU-s | × |"
+        rules += "---|" * 4
+    lines += [heads, rules]
+    for side in next(iter(results.values())):
+        line = f"| {SIDES[side][0]} |"
+        for rates in results.values():
+            theirs = [rates[name] for name in ("torch", "channels_last") if name in rates] or [rates[side]]
+            best = [max(column) for column in zip(*theirs, strict=True)]
+            line += "".join(f" {rate:,.0f} | {rate / of:.2f} |" for rate, of in zip(rates[side], best, strict=True))
+        lines.append(line)
+    return [*lines, ""]
+
+
+def main() -> None:
+    """Prints the tables; `--out` also writes them."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--nets", nargs="+", choices=NETS, default=list(NETS))
+    parser.add_argument("--sides", nargs="+", choices=SIDES, default=list(SIDES))
+    parser.add_argument("--cores", nargs="+", type=int, default=[1, 2])
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--serve", choices=SIDES, help=argparse.SUPPRESS)
+    parser.add_argument("--net", choices=NETS, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.serve:
+        serve(options.serve, options.net)
+        return
+    available = sorted(os.sched_getaffinity(0))
+    lines = []
+    for name in options.nets:
+        counts = [count for count in options.cores if count <= len(available)]
+        results = {count: race(name, options.sides, available[:count], options.repeats) for count in counts}
+        lines += tabulate(name, results)
+        print("\n".join(tabulate(name, results)), flush=True)
+    if options.out:
+        what = f"{platform.machine()}, {len(available)} cores; medians of {options.repeats} turns."
+        head = ["# Convolutional networks", "", (__doc__ or "").split("\n\n")[1].replace("\n", " "), "", what, ""]
+        options.out.write_text("\n".join([*head, *lines]))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,200 @@
+"""Chips: peak FLOP/s by dtype, memory, bandwidth and price, and what share of the peak a run reached.
+
+A run counts JAX's devices, which are not always chips: TPU v2, v3 and 7x show two devices a chip. Peaks and memory
+that functions return are of one device.
+"""
+
+import dataclasses
+import os
+from typing import Any
+
+from scaling.flops import model_flops_utilization
+from scaling.spec import InputError, suggest
+
+GIB = 2**30
+
+# The prices in the table are lists' on-demand prices in the United States as remembered, checked against no page, and
+# two lists differ by up to three times. Whoever decides by them should give their own.
+PRICES_DATED = "2025"
+
+
+@dataclasses.dataclass(frozen=True)
+class Chip:
+    """One kind of chip.
+
+    Attributes:
+      name: as users write it.
+      device_kinds: what JAX calls its devices.
+      peak_flops: FLOP/s by dtype, without sparsity. `float32` is what JAX multiplies float32 with unless told
+        otherwise: one pass of bfloat16 on a TPU, TensorFloat-32 on NVIDIA's since the A100. A dtype that the chip has
+        no units for is absent.
+      memory_bytes: as sold.
+      memory_bandwidth: bytes/s.
+      interconnect: bytes/s to other chips, one way, all links together.
+      devices_per_chip: JAX's devices.
+      usable_bytes: what XLA may fill, from libtpu 0.0.42's messages on programs that do not fit; None where not known.
+      price_per_hour: US dollars, as of `PRICES_DATED`; None where not known.
+    """
+
+    name: str
+    device_kinds: tuple[str, ...]
+    peak_flops: dict[str, float]
+    memory_bytes: int
+    memory_bandwidth: float
+    interconnect: float
+    devices_per_chip: int = 1
+    usable_bytes: int | None = None
+    price_per_hour: float | None = None
+
+    @property
+    def device_bytes(self) -> int:
+        """What one device may fill."""
+        return (self.usable_bytes or self.memory_bytes) // self.devices_per_chip
+
+
+def _tpu(peak: float) -> dict[str, float]:
+    return {"bfloat16": peak, "float32": peak}
+
+
+def _tensor_cores(half: float, tf32: float) -> dict[str, float]:
+    return {"bfloat16": half, "float16": half, "float32": tf32}
+
+
+def _gib(size: float) -> int:
+    return int(size * GIB)
+
+
+# Peaks, memory and bandwidth of TPUs: cloud.google.com/tpu/docs, a page for each version; v2's and v3's links: Jouppi
+# et al. 2020, table 3; device kinds: libtpu's own topologies. Of NVIDIA's: their data sheets, halved where they quote
+# sparsity; the RTX 4090's with float32 accumulation, from the Ada white paper.
+CHIPS: tuple[Chip, ...] = (
+    Chip("v2", ("TPU v2",), _tpu(46e12), _gib(16), 700e9, 248e9, 2, 2 * _gib(7.48), 1.125),
+    Chip("v3", ("TPU v3",), _tpu(123e12), _gib(32), 900e9, 328e9, 2, 2 * _gib(15.48), 2.00),
+    Chip("v4", ("TPU v4",), _tpu(275e12), _gib(32), 1200e9, 270e9, 1, _gib(30.75), 3.22),
+    Chip("v5e", ("TPU v5 lite", "TPU v5e"), _tpu(197e12), _gib(16), 819e9, 200e9, 1, _gib(15.75), 1.20),
+    Chip("v5p", ("TPU v5", "TPU v5p"), _tpu(459e12), _gib(95.74), 2765e9, 600e9, 1, _gib(95.74), 4.20),
+    Chip("v6e", ("TPU v6 lite", "TPU v6e"), _tpu(918e12), _gib(32), 1640e9, 400e9, 1, _gib(31.25), 2.70),
+    Chip("tpu7x", ("TPU7x",), _tpu(2307e12), _gib(192), 7380e9, 600e9, 2, 2 * _gib(94.75)),
+    Chip(
+        "v100-16gb",
+        ("Tesla V100-SXM2-16GB", "Tesla V100-PCIE-16GB"),
+        {"float16": 125e12, "float32": 15.7e12},
+        _gib(16),
+        900e9,
+        150e9,
+        price_per_hour=2.48,
+    ),
+    Chip(
+        "v100-32gb",
+        ("Tesla V100-SXM2-32GB", "Tesla V100-SXM3-32GB", "Tesla V100-PCIE-32GB"),
+        {"float16": 125e12, "float32": 15.7e12},
+        _gib(32),
+        900e9,
+        150e9,
+    ),
+    Chip(
+        "a100-40gb",
+        ("NVIDIA A100-SXM4-40GB", "NVIDIA A100-PCIE-40GB", "A100-SXM4-40GB", "A100-PCIE-40GB"),
+        _tensor_cores(312e12, 156e12),
+        _gib(40),
+        1555e9,
+        300e9,
+        price_per_hour=3.67,
+    ),
+    Chip(
+        "a100-80gb",
+        ("NVIDIA A100-SXM4-80GB", "NVIDIA A100 80GB PCIe"),
+        _tensor_cores(312e12, 156e12),
+        _gib(80),
+        2039e9,
+        300e9,
+        price_per_hour=5.07,
+    ),
+    Chip(
+        "h100",
+        ("NVIDIA H100 80GB HBM3",),
+        _tensor_cores(989.4e12, 494.7e12),
+        _gib(80),
+        3350e9,
+        450e9,
+        price_per_hour=11.06,
+    ),
+    Chip("h100-pcie", ("NVIDIA H100 PCIe",), _tensor_cores(756e12, 378e12), _gib(80), 2039e9, 64e9),
+    Chip("h200", ("NVIDIA H200",), _tensor_cores(989.4e12, 494.7e12), 141_000_000_000, 4800e9, 450e9),
+    Chip("b200", ("NVIDIA B200",), _tensor_cores(2250e12, 1125e12), 180_000_000_000, 8000e9, 900e9),
+    Chip("l4", ("NVIDIA L4",), _tensor_cores(121e12, 60.5e12), _gib(24), 300e9, 32e9, price_per_hour=0.71),
+    Chip("rtx4090", ("NVIDIA GeForce RTX 4090",), _tensor_cores(165.2e12, 82.6e12), _gib(24), 1008e9, 32e9),
+)
+
+# Names that leave the memory open mean the larger chip's smaller sister, which was there first.
+ALIASES = {"v100": "v100-16gb", "a100": "a100-40gb", "h100-sxm": "h100", "v7": "tpu7x", "ironwood": "tpu7x"}
+
+
+def find_chip(name: str, price_per_hour: float | None = None) -> Chip:
+    """Returns a chip by its name, at one's own price if given, in dollars an hour.
+
+    >>> find_chip("v5e").peak_flops["bfloat16"] / 1e12
+    197.0
+
+    Raises:
+      InputError: there is no such chip in the table.
+    """
+    known = {chip.name: chip for chip in CHIPS}
+    lowered = name.lower()
+    chip = known.get(ALIASES.get(lowered, lowered))
+    if chip is None:
+        raise InputError(f"--chip {name}: there is no such chip in the table; {suggest(lowered, [*known, *ALIASES])}")
+    return chip if price_per_hour is None else dataclasses.replace(chip, price_per_hour=price_per_hour)
+
+
+def chip_of(device_kind: str) -> Chip | None:
+    """Returns the chip that a kind of device belongs to; None for one that the table does not know."""
+    return next((chip for chip in CHIPS if device_kind in chip.device_kinds), None)
+
+
+def peak_flops(device_kind: str, dtype: str) -> float | None:
+    """Returns the FLOP/s of one device; None where the kind, or this dtype on it, is not known.
+
+    >>> peak_flops("TPU v3", "bfloat16") / 1e12, peak_flops("a toaster", "bfloat16")
+    (61.5, None)
+    """
+    chip = chip_of(device_kind)
+    peak = chip.peak_flops.get(dtype) if chip else None
+    return None if chip is None or peak is None else peak / chip.devices_per_chip
+
+
+def mfu(units_per_second: float, flops_per_unit: float, num_devices: int, device_kind: str, dtype: str) -> float | None:
+    """Returns the share of the peak that a model's own FLOPs make up; None where the peak is not known.
+
+    Args:
+      units_per_second: examples or tokens, on all devices together.
+      flops_per_unit: of training, as counted from the layers; nothing recomputed.
+      num_devices: JAX's.
+      device_kind: of each.
+      dtype: that matrices are multiplied in.
+
+    >>> round(mfu(238.3e3, 3.277734806784e12, 6144, "TPU v4", "bfloat16"), 4)
+    0.4623
+    """
+    peak = peak_flops(device_kind, dtype)
+    return None if peak is None else model_flops_utilization(units_per_second, flops_per_unit, num_devices, peak)
+
+
+def device_memory(device: Any = None) -> int | None:
+    """Returns the bytes that one device may fill; None where nobody knows.
+
+    The device's own limit comes first, then the table's. Devices of a CPU share the machine's memory equally.
+
+    Args:
+      device: one of JAX's; None for the first of this process.
+    """
+    import jax  # the table is read where JAX is not needed
+
+    device = jax.local_devices()[0] if device is None else device
+    stats = device.memory_stats() or {}
+    if stats.get("bytes_limit"):
+        return int(stats["bytes_limit"])
+    if device.platform == "cpu":
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // jax.local_device_count("cpu")
+    chip = chip_of(device.device_kind)
+    return None if chip is None else chip.device_bytes

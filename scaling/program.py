@@ -1,0 +1,291 @@
+"""The compiled calls of a job: many steps each, for one cell or a population, on one device or a mesh.
+
+Dims: P population, B batch, S steps of a chunk.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from scaling.cell import TrainingSpec
+from scaling.data.augment import augment
+from scaling.data.batches import batch_indices, batch_positions
+from scaling.data.placement import DeviceData, Standard
+from scaling.data.specs import AugmentationSpec
+from scaling.execution import DEFAULT, Execution, MeshSpec
+from scaling.hardware import device_memory
+from scaling.memory import check_memory
+from scaling.models import Shape
+from scaling.models.network import Variables, build, compile_init
+from scaling.objectives import evaluation_sums, keep_real, make_batch
+from scaling.pretraining import check_pretraining, pretrain_layers
+from scaling.sharding import batch_sharding, check_batch, check_heads, make_mesh, state_shardings
+from scaling.sharing import program_training
+from scaling.step import Hyper, TrainState, make_learner, to_dtype
+
+# The most steps in one call of `run`: as many losses have room in what it returns.
+MAX_CHUNK = 512
+
+# What the members of a population share, and what has a leading axis P.
+_SHARED: Any = None
+_OWN: Any = 0
+STATE_AXES = TrainState(_SHARED, variables=_OWN, optimizer=_OWN, average=_OWN, monitor=_OWN, diverged_at=_OWN)
+
+
+class Stacked(NamedTuple):
+    """Which arrays of a population's data have a leading axis P: `order` and what is standard always have."""
+
+    inputs: bool
+    labels: bool
+
+    @property
+    def axes(self) -> Any:
+        """The axes for `vmap`."""
+        inputs, labels = (_OWN if has_axis else _SHARED for has_axis in self)
+        return DeviceData(inputs, labels, _OWN, Standard(_OWN, _OWN, _OWN, _OWN))
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """Where arrays live.
+
+    Attributes:
+      mesh: the devices; None for the default device alone.
+    """
+
+    mesh: Mesh | None
+
+    def sharding(self, *axes: Any) -> NamedSharding | None:
+        """Returns the sharding of an array by mesh axes, replicated over the others."""
+        return None if self.mesh is None else NamedSharding(self.mesh, PartitionSpec(*axes))
+
+    def put(self, array: Any) -> jax.Array:
+        """Carries an array to every device."""
+        return jnp.asarray(array) if self.mesh is None else jax.device_put(array, self.sharding())
+
+    def put_batches(self, array: np.ndarray) -> jax.Array:
+        """Carries this host's part of batches [S, B / H, …] to the devices of its examples."""
+        if self.mesh is None:
+            return jnp.asarray(array)
+        return jax.make_array_from_process_local_data(batch_sharding(self.mesh, (None,)), array)
+
+    def put_members(self, array: Any) -> jax.Array:
+        """Carries an array [P, …] to the devices of its members."""
+        return jnp.asarray(array) if self.mesh is None else jax.device_put(array, self.sharding("population"))
+
+
+@functools.cache
+def make_layout(spec: MeshSpec) -> Layout:
+    """Returns the layout of a mesh; a mesh of one device is none, so that nothing is partitioned."""
+    alone = spec.num_devices == 1 and jax.process_count() == 1
+    return Layout(None if alone else make_mesh(spec))
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Program:
+    """The compiled calls of all jobs with one model shape, optimiser, schedule, batch size and execution.
+
+    With a population, states, seeds, `Hyper` and results have a leading axis P.
+
+    Attributes:
+      layout: where their arrays live.
+      state_shardings: of a TrainState; None without a mesh.
+      init: seeds → TrainState.
+      pretrain: (state, hyper, data) → state before the first step; None without pre-training.
+      run: (state, hyper, data, number of steps, int32, up to MAX_CHUNK) → (state, losses); donates the state. The
+        losses are [MAX_CHUNK], of which the first so many are of these steps, or [MAX_CHUNK, P].
+      run_batches: (state, hyper, inputs [S, B, …], labels [S, B], standard, number of steps) → the same, of one cell.
+      evaluate: (variables, standard, inputs, labels, is_real [B]) → (summed loss, number right, number of predictions),
+        of the examples that are real and not padding.
+    """
+
+    layout: Layout
+    state_shardings: Any
+    init: Callable[[jax.Array], TrainState]
+    pretrain: Callable[[TrainState, Hyper, DeviceData], TrainState] | None
+    run: Callable[..., tuple[TrainState, Any]]
+    run_batches: Callable[..., tuple[TrainState, Any]]
+    evaluate: Callable[..., tuple[jax.Array, jax.Array, jax.Array]]
+
+    def abstract_state(self, seeds: Any) -> TrainState:
+        """Returns a state as shapes, dtypes and shardings, for seeds like these."""
+        state: TrainState = jax.eval_shape(self.init, seeds)
+        if self.state_shardings is None:
+            return state
+        return jax.tree.map(
+            lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), state, self.state_shardings
+        )
+
+
+def get_program(
+    shape: Shape,
+    training: TrainingSpec,
+    augmentation: AugmentationSpec | None = None,
+    execution: Execution = DEFAULT,
+    stacked: Stacked | None = None,
+) -> Program:
+    """Returns the program of all cells with this shape, optimiser, schedule, batch size and augmentation.
+
+    The compiled calls take the number of steps as a value: a run may stop anywhere without a new compilation.
+
+    Args:
+      shape: of the network.
+      training: of which peak learning rate, weight decay and length do not matter.
+      augmentation: of images.
+      execution: how to run.
+      stacked: of a population; None for one cell.
+
+    Raises:
+      InputError: the batch or the network cannot be divided as the execution asks.
+    """
+    same = {"chunk_steps": None} | ({"population": 1} if stacked is None else {})
+    return _make_program(shape, program_training(training), augmentation, execution.model_copy(update=same), stacked)
+
+
+@functools.lru_cache(maxsize=32)
+def _make_program(
+    shape: Shape,
+    training: TrainingSpec,
+    augmentation: AugmentationSpec | None,
+    execution: Execution,
+    stacked: Stacked | None,
+) -> Program:
+    layout = make_layout(execution.mesh)
+    check_memory(shape, training, execution, device_memory())
+    if layout.mesh is not None:
+        check_batch(training.batch_size, execution.mesh, execution.micro_batches)
+        check_heads(shape, execution.mesh)
+    if training.pretraining is not None:
+        check_pretraining(shape)
+    task, batch_size = shape.task, training.batch_size
+    learner, model = make_learner(shape, training, execution, layout.mesh), build(shape, execution)
+    on_mesh = None if layout.mesh is None else batch_sharding(layout.mesh)
+
+    def divide(x: jax.Array) -> jax.Array:
+        """Returns examples divided among the devices."""
+        return x if on_mesh is None else lax.with_sharding_constraint(x, on_mesh)
+
+    def examples_at(step: jax.Array, hyper: Hyper, data: DeviceData) -> tuple[jax.Array, jax.Array]:
+        chosen = data.order[divide(batch_indices(step, batch_size, hyper.size, hyper.seed))]  # [B]
+        inputs = data.inputs[chosen]
+        if augmentation is not None:
+            positions = batch_positions(jnp, step, batch_size)
+            images = inputs.reshape(batch_size, *task.dims)  # [B, H, W, C]
+            inputs = augment(jnp, augmentation, images, positions, hyper.seed).reshape(inputs.shape)
+        return prepare_inputs(inputs, data.standard), prepare_labels(data.labels[chosen], data.standard)
+
+    def step_on(state: TrainState, hyper: Hyper, inputs: jax.Array, labels: jax.Array) -> tuple[TrainState, jax.Array]:
+        key = _objective_key(hyper.seed, state.step)
+        return learner.step(state, hyper, make_batch(task, divide(inputs), divide(labels), key))
+
+    def step(state: TrainState, hyper: Hyper, data: DeviceData) -> tuple[TrainState, jax.Array]:
+        return step_on(state, hyper, *examples_at(state.step, hyper, data))
+
+    def pretrain(state: TrainState, hyper: Hyper, data: DeviceData) -> TrainState:
+        assert training.pretraining is not None  # noqa: S101  (below, it is None only where this is not called)
+        params = pretrain_layers(
+            shape,
+            training.pretraining,
+            state.variables["params"],
+            lambda step: examples_at(step, hyper, data)[0],
+            jax.random.fold_in(jax.random.key(hyper.seed), 2),
+        )
+        average = params if training.ema_decay else {}
+        return state._replace(variables={**state.variables, "params": params}, average=average)
+
+    def evaluate(
+        variables: Variables, standard: Standard, inputs: jax.Array, labels: jax.Array, is_real: jax.Array
+    ) -> tuple[jax.Array, jax.Array, jax.Array]:
+        # Every evaluation asks the same questions: the masks and orders of seed 0, step 0.
+        seen, dtype = prepare_inputs(divide(inputs), standard), jnp.dtype(training.precision)
+        batch = make_batch(task, seen, prepare_labels(labels, standard), _objective_key(0, 0))
+        cast = {"params": to_dtype(variables["params"], dtype), "state": variables["state"]}
+        outputs, _ = model.apply(cast, to_dtype(batch.inputs, dtype), train=False, key=None)
+        return evaluation_sums(outputs, keep_real(batch, is_real))
+
+    init: Callable[..., Any] = learner.init
+    if stacked is not None:
+        init = jax.vmap(init, out_axes=STATE_AXES)
+        step = jax.vmap(step, in_axes=(STATE_AXES, 0, stacked.axes), out_axes=(STATE_AXES, 0))
+        pretrain = jax.vmap(pretrain, in_axes=(STATE_AXES, 0, stacked.axes), out_axes=STATE_AXES)
+        evaluate = jax.vmap(evaluate, in_axes=(0, 0, None, None, None))
+
+    states: Any = None
+    if layout.mesh is not None:
+        seeds = jax.ShapeDtypeStruct(() if stacked is None else (execution.population,), jnp.uint32)
+        states = state_shardings(layout.mesh, jax.eval_shape(init, seeds), shape, population=stacked is not None)
+    everywhere = layout.sharding()
+    like_state: dict[str, Any] = {} if states is None else {"out_shardings": states}
+    like_sums: dict[str, Any] = {} if states is None else {"out_shardings": everywhere}
+    like_step: dict[str, Any] = {} if states is None else {"out_shardings": (states, everywhere)}
+
+    def resident_step(state: TrainState, _: jax.Array, hyper: Hyper, data: DeviceData) -> tuple[TrainState, jax.Array]:
+        return step(state, hyper, data)
+
+    def streamed_step(
+        state: TrainState, index: jax.Array, hyper: Hyper, inputs: jax.Array, labels: jax.Array, standard: Standard
+    ) -> tuple[TrainState, jax.Array]:
+        seen = prepare_inputs(inputs[index], standard), prepare_labels(labels[index], standard)
+        return step_on(state, hyper, *seen)
+
+    return Program(
+        layout=layout,
+        state_shardings=states,
+        init=compile_init(init, **like_state),
+        pretrain=None if training.pretraining is None else jax.jit(pretrain, donate_argnums=0, **like_state),
+        run=_repeat(resident_step, execution.loop, like_step),
+        run_batches=_repeat(streamed_step, execution.loop, like_step),
+        evaluate=jax.jit(evaluate, **like_sums),
+    )
+
+
+def _repeat(step: Callable[..., Any], loop: str, options: dict[str, Any]) -> Callable[..., Any]:
+    """Returns (state, …, number of steps) → (state, losses) from (state, number of the step, …) → (state, loss)."""
+    if loop == "step":
+        once = jax.jit(step, donate_argnums=0, **options)
+
+        def run_each(state: TrainState, *rest: Any) -> tuple[TrainState, Any]:
+            losses = []
+            for index in range(int(rest[-1])):
+                state, loss = once(state, np.int32(index), *rest[:-1])
+                losses.append(loss)
+            return state, losses
+
+        return run_each
+
+    def run(state: TrainState, *rest: Any) -> tuple[TrainState, jax.Array]:
+        def body(index: jax.Array, carried: Any) -> Any:
+            state, losses = carried
+            state, loss = step(state, index, *rest[:-1])
+            return state, lax.dynamic_update_index_in_dim(losses, loss, index, 0)
+
+        losses = jnp.zeros((MAX_CHUNK, *state.diverged_at.shape), jnp.float32)
+        return lax.fori_loop(0, rest[-1], body, (state, losses))
+
+    return jax.jit(run, donate_argnums=0, **options)
+
+
+def prepare_inputs(inputs: jax.Array, standard: Standard) -> jax.Array:
+    """Returns what the model sees: tokens as they are, numbers as float32 (inputs - shift) · scale."""
+    if standard.shift.size == 0:
+        return inputs
+    return (inputs.astype(jnp.float32) - standard.shift[None]) * standard.scale[None]
+
+
+def prepare_labels(labels: jax.Array, standard: Standard) -> jax.Array:
+    """Returns what the model is to predict: classes as they are, numbers shifted and scaled."""
+    if not jnp.issubdtype(labels.dtype, jnp.floating):
+        return labels
+    return (labels - standard.label_shift) * standard.label_scale
+
+
+def _objective_key(seed: jax.Array | int, step: jax.Array | int) -> jax.Array:
+    """Returns the key of a step's masks and orders, apart from the key of its dropout."""
+    return jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), step), 1)

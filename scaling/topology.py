@@ -1,0 +1,277 @@
+"""Described topologies, `v5e-256` or `h100-8`, and training steps compiled for them without the hardware.
+
+TPUs are compiled for by their own compiler where libtpu is installed (`pip install libtpu` of the version that
+`jax[tpu]` asks for); no TPU need be there. All else is compiled by XLA for as many virtual CPU devices: how a program
+is divided and what it communicates is then an estimate, its memory a rough one.
+
+The number of CPU devices is fixed when JAX starts, so a compilation has a process of its own.
+"""
+
+import dataclasses
+import importlib
+import importlib.util
+import json
+import math
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from pydantic import TypeAdapter
+
+from scaling.cell import TrainingSpec
+from scaling.execution import Execution
+from scaling.hardware import Chip, find_chip
+from scaling.models import TaskShape
+from scaling.models.specs import ModelSpec, NetworkSpec
+from scaling.spec import InputError, parse
+
+# Chips whose slices are named by cores, two a chip (cloud.google.com/tpu/docs, "TPU configurations").
+NAMED_BY_CORES = ("v2", "v3", "v4", "v5p")
+DIMENSIONS = {"v2": 2, "v3": 2, "v4": 3, "v5e": 2, "v5p": 3, "v6e": 2, "tpu7x": 3}
+
+# Two cores of these act as one device; libtpu's default for v4 keeps them apart.
+CHIP_CONFIGS = {"v4": "megacore", "v5p": "megacore"}
+
+# What libtpu asks the machine about where it runs; the answers do not matter to a described topology.
+LIBTPU_ENVIRONMENT = {
+    "TPU_SKIP_MDS_QUERY": "1",
+    "TPU_ACCELERATOR_TYPE": "v5litepod-8",
+    "TPU_WORKER_HOSTNAMES": "localhost",
+    "TPU_WORKER_ID": "0",
+    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
+}
+
+CHILD_FAILED_INPUT = 2
+
+
+class Topology(NamedTuple):
+    """Devices that may not be there.
+
+    Attributes:
+      name: as written.
+      chip: None for CPU cores.
+      num_devices: JAX's.
+      layout: of a TPU's chips, `4x4`; None for the others.
+    """
+
+    name: str
+    chip: Chip | None
+    num_devices: int
+    layout: str | None
+
+    @property
+    def compiler(self) -> str:
+        """Who compiles for it on this machine: `tpu`, or `cpu` for an estimate."""
+        return "tpu" if self.layout and has_libtpu() else "cpu"
+
+
+def has_libtpu() -> bool:
+    """Returns whether the TPUs' compiler is installed."""
+    return bool(os.environ.get("TPU_LIBRARY_PATH")) or importlib.util.find_spec("libtpu") is not None
+
+
+def parse_topology(name: str) -> Topology:
+    """Returns a topology by its name: CHIP-NUMBER as Google names slices, CHIP:LAYOUT, CHIP-NUMBER of GPUs, cpu-NUMBER.
+
+    >>> parse_topology("v5e-256").layout, parse_topology("v4-8").num_devices, parse_topology("h100-8").num_devices
+    ('16x16', 4, 8)
+
+    Raises:
+      InputError: no such chip, or no slice of this size.
+    """
+    wrong = InputError(f"--topology {name}: is no topology; write v5e-256, v5p:4x4x8, h100-8 or cpu-8")
+    if match := re.fullmatch(r"(\w+):(\d+(?:x\d+)+)", name):
+        chip = find_chip(match.group(1))
+        if chip.name not in DIMENSIONS:
+            raise InputError(f"--topology {name}: only TPUs have a layout; write {chip.name}-8")
+        num_chips = math.prod(map(int, match.group(2).split("x")))
+        return Topology(name, chip, num_chips * chip.devices_per_chip, match.group(2))
+    match = re.fullmatch(r"(\w[\w-]*?)-(\d+)", name)
+    if not match or int(match.group(2)) < 1:
+        raise wrong
+    kind, number = match.group(1), int(match.group(2))
+    if kind == "cpu":
+        return Topology(name, None, number, None)
+    chip = find_chip(kind)
+    if chip.name not in DIMENSIONS:
+        return Topology(name, chip, number, None)
+    cores = 2 if chip.name in NAMED_BY_CORES else 1
+    num_chips, odd = divmod(number, cores)
+    if odd or num_chips & (num_chips - 1) or not num_chips:
+        raise InputError(
+            f"--topology {name}: which layout {num_chips} chips have is not known; write it out, as in {chip.name}:4x8"
+        )
+    return Topology(name, chip, num_chips * chip.devices_per_chip, _layout(num_chips, DIMENSIONS[chip.name]))
+
+
+def _layout(num_chips: int, dimensions: int) -> str:
+    """Returns the layout of a slice of 2^k chips: sides as equal as can be, ascending; four chips are flat.
+
+    >>> _layout(8, 2), _layout(256, 2), _layout(4, 3), _layout(32, 3)
+    ('2x4', '16x16', '2x2x1', '2x4x4')
+    """
+    power = num_chips.bit_length() - 1
+    sides = sorted(2 ** ((power + side) // dimensions) for side in range(dimensions))
+    flat = sorted(sides, reverse=True) if 1 in sides else sides
+    return "x".join(map(str, flat))
+
+
+def topology_devices(topology: Topology) -> list[Any]:
+    """Returns the devices to make a mesh of, in a process that `run_described` started.
+
+    Raises:
+      InputError: the TPUs' compiler knows no such slice.
+    """
+    import jax
+    from jax.experimental import topologies
+
+    if topology.compiler == "cpu":
+        return list(jax.devices("cpu"))
+    assert topology.chip is not None  # noqa: S101  (what has a layout has a chip)
+    kind = topology.chip.name
+    options: dict[str, Any] = {"chip_config_name": CHIP_CONFIGS[kind]} if kind in CHIP_CONFIGS else {}
+    if set(topology.layout or "") <= {"1", "x"}:
+        options["chips_per_host_bounds"] = (1, 1, 1)
+    try:
+        found = topologies.get_topology_desc(f"{kind}:{topology.layout}", platform="tpu", **options)
+    except jax.errors.JaxRuntimeError as error:
+        said = str(error).partition(":")[2].strip().splitlines()[0]
+        raise InputError(f"--topology {topology.name}: {said}; choose a layout that exists") from None
+    return list(found.devices)
+
+
+def run_described(
+    topology: Topology, function: Callable[[Topology, Any], Any], payload: Any, timeout_seconds: float = 3600.0
+) -> Any:
+    """Returns what a function says, called in a process whose JAX can describe a topology.
+
+    Args:
+      topology: to describe.
+      function: of a module, (topology, payload) → JSON-like value; it finds the devices with `topology_devices`.
+      payload: JSON-like.
+      timeout_seconds: after which the process is ended.
+
+    Raises:
+      InputError: the function raised one.
+      RuntimeError: the process failed otherwise; with the end of what it wrote.
+      subprocess.TimeoutExpired: it took too long.
+    """
+    request = {"topology": topology.name, "where": [function.__module__, function.__qualname__], "payload": payload}
+    done = subprocess.run(
+        [sys.executable, "-c", f"from {__name__} import _answer; _answer()"],
+        input=json.dumps(request),
+        capture_output=True,
+        text=True,
+        env=_environment(topology),
+        timeout=timeout_seconds,
+        check=False,
+    )
+    if done.returncode == CHILD_FAILED_INPUT:
+        raise InputError(done.stderr.strip().splitlines()[-1])
+    if done.returncode:
+        tail = "\n".join(done.stderr.strip().splitlines()[-20:])
+        raise RuntimeError(f"compiling for {topology.name} failed with status {done.returncode}:\n{tail}")
+    return json.loads(done.stdout.strip().splitlines()[-1])
+
+
+def _environment(topology: Topology) -> dict[str, str]:
+    environment = os.environ | {"JAX_PLATFORMS": "cpu"}
+    if topology.compiler == "tpu":
+        return environment | LIBTPU_ENVIRONMENT | {"JAX_NUM_CPU_DEVICES": "1"}
+    return environment | {"JAX_NUM_CPU_DEVICES": str(topology.num_devices)}
+
+
+def _answer() -> None:
+    """Reads a request from standard input, and prints the answer as the last line."""
+    request = json.load(sys.stdin)
+    module, name = request["where"]
+    try:
+        function = getattr(importlib.import_module(module), name)
+        answer = function(parse_topology(request["topology"]), request["payload"])
+    except InputError as error:
+        print(error, file=sys.stderr)
+        sys.exit(CHILD_FAILED_INPUT)
+    print(json.dumps(answer))
+
+
+# --- a training step ------------------------------------------------------------------------------------------------
+
+
+def compile_training(
+    topology: Topology, model: NetworkSpec, task: TaskShape, training: TrainingSpec, execution: Execution
+) -> dict[str, Any]:
+    """Returns what the compiler says of one training step on a topology, with every array on its place of the mesh.
+
+    As `ahead_of_time.report`, with `compiler` (`tpu`, or `cpu` for an estimate), `num_devices` of the mesh,
+    `device_kind`, `device_bytes`, what one device may fill (None for CPUs), `state_bytes` on each device, and `fits`.
+
+    Raises:
+      InputError: the batch, the network or the mesh cannot be divided so, or the program does not fit.
+    """
+    payload = {
+        "model": model.canonical_json(),
+        "task": dataclasses.asdict(task),
+        "training": training.canonical_json(),
+        "execution": execution.canonical_json(),
+    }
+    found: dict[str, Any] = run_described(topology, _compile_training, payload)
+    limit = topology.chip.device_bytes if topology.chip else None
+    return found | {"device_bytes": limit, "fits": None if limit is None else found["memory"]["peak"] <= limit}
+
+
+def _compile_training(topology: Topology, payload: dict[str, Any]) -> dict[str, Any]:
+    import jax
+    import jax.numpy as jnp
+
+    from scaling.ahead_of_time import abstract, compile_abstract, report
+    from scaling.memory import state_bytes
+    from scaling.models import make_shape
+    from scaling.objectives import make_batch
+    from scaling.optim import horizon_of
+    from scaling.sharding import batch_sharding, check_batch, check_heads, make_mesh, replicated, state_shardings
+    from scaling.step import Hyper, make_learner
+
+    training = parse(TrainingSpec, payload["training"], "training")
+    execution = parse(Execution, payload["execution"], "execution")
+    task = dict(payload["task"])
+    if task["image_shape"] is not None:
+        task["image_shape"] = tuple(task["image_shape"])
+    model: Any = TypeAdapter(ModelSpec).validate_json(payload["model"])
+    shape = make_shape(model, TaskShape(**task))
+    check_batch(training.batch_size, execution.mesh, execution.micro_batches)
+    check_heads(shape, execution.mesh)
+    mesh = make_mesh(execution.mesh, topology_devices(topology))
+    learner = make_learner(shape, training, execution, mesh)
+    state = jax.eval_shape(learner.init, jax.ShapeDtypeStruct((), jnp.uint32))
+    scalars = (jnp.float32(0), jnp.float32(0), horizon_of(training.schedule, training.num_steps))
+    hyper = Hyper(*scalars, size=jnp.uint32(0), seed=jnp.uint32(0))
+    inputs, labels = _examples(shape.task, training.batch_size)
+    batch = jax.eval_shape(lambda x, y: make_batch(shape.task, x, y, jax.random.key(0)), inputs, labels)
+    places = state_shardings(mesh, state, shape)
+    arguments = (
+        abstract(state, places),
+        abstract(hyper, jax.tree.map(lambda _: replicated(mesh), hyper)),
+        abstract(batch, jax.tree.map(lambda _: batch_sharding(mesh), batch)),
+    )
+    compiled = compile_abstract(learner.step, arguments, out_shardings=(places, replicated(mesh)))
+    return report(compiled) | {
+        "compiler": topology.compiler,
+        "num_devices": mesh.size,
+        "device_kind": mesh.devices.flat[0].device_kind,
+        "state_bytes": state_bytes(shape, training, execution)._asdict(),
+    }
+
+
+def _examples(task: TaskShape, batch_size: int) -> tuple[Any, Any]:
+    """Returns the shapes of a batch's examples and labels, as the data brings them."""
+    import jax
+    import jax.numpy as jnp
+
+    labels = jax.ShapeDtypeStruct((batch_size,), jnp.float32 if task.objective == "regress" else jnp.int32)
+    if task.vocab_size is None:
+        return jax.ShapeDtypeStruct((batch_size, task.num_features), jnp.float32), labels
+    length = task.num_features + (task.objective == "next_token")
+    return jax.ShapeDtypeStruct((batch_size, length), jnp.int32), labels

@@ -1,0 +1,74 @@
+"""The compilation cache: quiet, the same bits, and a folder for each kind of machine."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from scaling import compilation
+
+SCRIPT = """
+import jax
+from scaling import compilation
+from scaling.cell import AdamWSpec, Cell, TrainingSpec
+from scaling.data.specs import DataSpec, DigitsSource
+from scaling.models.specs import MLPSpec
+from scaling.runner import train_cell
+
+compilation.MIN_COMPILE_SECONDS = 0.0
+found = compilation.use_compilation_cache()
+hits = []
+jax.monitoring.register_event_listener(lambda name, **_: hits.append(name))
+training = TrainingSpec(optimizer=AdamWSpec(peak_lr=1e-2), batch_size=32, num_steps=200)
+data = DataSpec(source=DigitsSource(), size=100, evaluation_size=400)
+record = train_cell(Cell(model=MLPSpec(num_params=3000), data=data, training=training))
+print([(evaluation.loss.hex(), evaluation.metrics) for evaluation in record.evaluations])
+print(sum(name == "/jax/compilation_cache/cache_hits" for name in hits))
+print(found)
+"""
+
+
+def train(python: str, cache: Path, **environment: str) -> list[str]:
+    """Returns the evaluations, how many programs came from the cache, and its folder."""
+    inherited = {name: value for name, value in os.environ.items() if name != "JAX_COMPILATION_CACHE_DIR"}
+    everything = {**inherited, "XDG_CACHE_HOME": str(cache), **environment}
+    done = subprocess.run([python, "-c", SCRIPT], capture_output=True, text=True, check=False, env=everything)
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout.splitlines()
+
+
+def test_a_program_from_the_cache_gives_the_same_bits_as_one_that_is_compiled(python, tmp_path):
+    compiled, found = train(python, tmp_path), train(python, tmp_path)
+    assert int(compiled[1]) == 0
+    assert int(found[1]) >= 3
+    assert found[0] == compiled[0]
+    assert found[2].startswith(str(tmp_path / "scaling" / "xla"))
+
+
+def test_the_users_own_folder_is_used(python, tmp_path):
+    own = tmp_path / "own"
+    assert train(python, tmp_path, JAX_COMPILATION_CACHE_DIR=str(own))[2] == "None"
+    assert not (tmp_path / "scaling" / "xla").exists()
+
+
+def test_a_cache_that_cannot_be_written_is_done_without(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    assert compilation.use_compilation_cache() is None
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity") or len(os.sched_getaffinity(0)) < 2, reason="needs two cores")
+def test_processes_with_other_cores_have_other_folders():
+    cores = os.sched_getaffinity(0)
+    everywhere = compilation.machine_facts()
+    os.sched_setaffinity(0, {min(cores)})
+    try:
+        assert compilation.machine_facts() != everywhere
+    finally:
+        os.sched_setaffinity(0, cores)
+
+
+def test_the_processor_is_known():
+    assert len(compilation.machine_facts()["processor"]) > 10

@@ -1,0 +1,118 @@
+"""Claims of described topologies: names mean what Google and NVIDIA mean, and steps compile for them as planned."""
+
+import json
+from typing import Any
+
+import jax
+import pytest
+
+from scaling.cell import AdamWSpec, TrainingSpec
+from scaling.execution import Execution, MeshSpec
+from scaling.models import image_task, token_task
+from scaling.models.specs import MLPSpec, TransformerSpec
+from scaling.spec import InputError
+from scaling.topology import compile_training, has_libtpu, parse_topology, run_described
+
+TRAINING = TrainingSpec(optimizer=AdamWSpec(peak_lr=0.1), batch_size=16, num_steps=10)
+MLP, IMAGES = MLPSpec(width=64, depth=2), image_task(8, 10)
+
+
+@pytest.mark.parametrize(
+    ("name", "num_devices", "layout"),
+    [
+        ("v2-8", 8, "2x2"),
+        ("v3-32", 32, "4x4"),
+        ("v4-8", 4, "2x2x1"),
+        ("v4-64", 32, "2x4x4"),
+        ("v5p-128", 64, "4x4x4"),
+        ("v5e-1", 1, "1x1"),
+        ("v5e-8", 8, "2x4"),
+        ("v6e-256", 256, "16x16"),
+        ("v5p:4x4x12", 192, "4x4x12"),
+        ("tpu7x:2x2x1", 8, "2x2x1"),
+        ("h100-8", 8, None),
+        ("a100-80gb-16", 16, None),
+        ("cpu-3", 3, None),
+    ],
+)
+def test_names_mean_cores_or_chips_as_their_makers_do(name: str, num_devices: int, layout: str | None) -> None:
+    found = parse_topology(name)
+    assert (found.num_devices, found.layout) == (num_devices, layout)
+    assert (found.chip is None) == name.startswith("cpu")
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("v5e", "write v5e-256"),
+        ("v5e-0", "is no topology"),
+        ("v5e-12", "write it out, as in v5e:4x8"),
+        ("v4-1", "which layout 0 chips have"),
+        ("h100:2x4", "only TPUs have a layout"),
+        ("v9-8", "--chip v9: there is no such chip"),
+    ],
+)
+def test_what_is_no_topology_is_refused(name: str, said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        parse_topology(name)
+
+
+def test_only_tpus_are_compiled_for_by_their_own_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("scaling.topology.has_libtpu", lambda: True)
+    assert [parse_topology(name).compiler for name in ("v5e-8", "h100-8", "cpu-8")] == ["tpu", "cpu", "cpu"]
+    monkeypatch.setattr("scaling.topology.has_libtpu", lambda: False)
+    assert parse_topology("v5e-8").compiler == "cpu"
+
+
+def test_a_step_compiles_for_more_devices_than_there_are() -> None:
+    assert len(jax.devices()) < 4
+    found = compile_training(parse_topology("h100-4"), MLP, IMAGES, TRAINING, Execution(mesh=MeshSpec(data=4)))
+    num_params = 192 * 64 + 64 + 64 * 64 + 64 + 64 * 10 + 10
+    assert (found["num_devices"], found["compiler"], found["fits"]) == (4, "cpu", True)
+    assert found["state_bytes"]["params"] == 4 * num_params
+    (collective,) = found["collectives"]
+    assert collective["kind"] == "all-reduce"
+    assert 4 * num_params < collective["bytes"] < 4 * num_params + 64
+    state = found["state_bytes"]["params"] + found["state_bytes"]["moments"]
+    assert found["memory"]["alias"] == pytest.approx(state, abs=64)
+    assert state < found["memory"]["argument"] < found["memory"]["peak"] < found["device_bytes"]
+    json.dumps(found)
+
+
+def test_a_batch_that_the_mesh_does_not_divide_is_refused_as_it_would_be_there() -> None:
+    with pytest.raises(InputError, match=r"^training\.batch_size=16 cannot be divided by data \* fsdp = 3; choose 15"):
+        compile_training(parse_topology("cpu-3"), MLP, IMAGES, TRAINING, Execution(mesh=MeshSpec(data=3)))
+
+
+def test_a_process_that_fails_says_how() -> None:
+    with pytest.raises(
+        RuntimeError, match=r"compiling for cpu-1 failed with status 1:\n(.*\n)*.*no attribute 'nothing'"
+    ):
+        run_described(parse_topology("cpu-1"), type("nothing", (), {"__module__": "scaling.topology"}), None)
+
+
+needs_libtpu = pytest.mark.skipif(not has_libtpu(), reason="needs libtpu")
+
+
+def compile_decoder(name: str, mesh: MeshSpec, **fields: Any) -> dict[str, Any]:
+    model = TransformerSpec(**({"width": 128, "depth": 1} | fields))
+    return compile_training(parse_topology(name), model, token_task(256, 64), TRAINING, Execution(mesh=mesh))
+
+
+@pytest.mark.slow
+@needs_libtpu
+@pytest.mark.parametrize(
+    ("name", "kind"), [("v5e-4", "TPU v5 lite"), ("v4-8", "TPU v4"), ("v5p-8", "TPU v5"), ("v5e-1", "TPU v5 lite")]
+)
+def test_a_tpus_own_compiler_needs_no_tpu(name: str, kind: str) -> None:
+    devices = parse_topology(name).num_devices
+    found = compile_decoder(name, MeshSpec(data=devices))
+    assert (found["compiler"], found["device_kind"], found["num_devices"]) == ("tpu", kind, devices)
+    assert {each["kind"] for each in found["collectives"]} == ({"all-reduce"} if devices > 1 else set())
+
+
+@pytest.mark.slow
+@needs_libtpu
+def test_a_program_too_large_for_a_tpu_is_refused_with_its_memory() -> None:
+    with pytest.raises(InputError, match=r"the program does not fit on its devices: .*15\.75G.*; choose more devices"):
+        compile_decoder("v5e-4", MeshSpec(data=4), width=16384, depth=2)
