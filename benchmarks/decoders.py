@@ -3,8 +3,8 @@
 Each size trains on noise with this project's compiled step: float32 parameters and moments, bfloat16 products, fused
 attention, blocks compiled once and run in a loop. MFU counts the FLOPs that the model needs, with full attention and
 nothing recomputed, against the dense bfloat16 peak of the chip; both counts of attention are given. A size is skipped
-where its state does not fit. It needs one device that `scaling.hardware` knows, an H200 say, and writes its table to
-benchmarks/decoders.md with `--out`.
+where its state does not fit. It needs one device that `scaling.devices.hardware` knows, an H200 say, and writes its
+table to benchmarks/decoders.md with `--out`.
 """
 
 import argparse
@@ -19,9 +19,9 @@ import numpy as np
 
 from scaling.cell import AdamWSpec, TrainingSpec
 from scaling.data.placement import DeviceData, Standard
+from scaling.devices.hardware import chip_of, mfu
 from scaling.execution import Execution
 from scaling.flops import Convention, count_flops
-from scaling.hardware import chip_of, mfu
 from scaling.models import make_shape, token_task
 from scaling.models.specs import TransformerSpec
 from scaling.optim import horizon_of
@@ -102,7 +102,9 @@ def main() -> None:
     options = parser.parse_args()
     device = jax.devices()[0]
     if chip_of(device.device_kind) is None:
-        sys.exit(f"{device.device_kind!r} has no known peak, so no MFU; run this on an accelerator of scaling.hardware")
+        sys.exit(
+            f"{device.device_kind!r} has no known peak, so no MFU; run this on an accelerator that is in the table"
+        )
     lines = ["| N | shape | execution | tokens/s | MFU | MFU, causal half | peak memory, GiB | compilation, s |"]
     lines += ["|---|---|---|---|---|---|---|---|"]
     for size in options.sizes:

@@ -1,6 +1,6 @@
 """A learning-rate × seed sweep of small MLPs: this project's populations beside plain Flax and plain PyTorch loops.
 
-Every side trains the same sixteen members (four learning rates, four seeds) with AdamW on batches of 128 images of
+Every side trains the same eight members (four learning rates, two seeds) with AdamW on batches of 128 images of
 8 × 8 or 28 × 28 that it draws from memory. The plain loops train one member after another, a call a step, as one would
 write them. Sides take turns, each in a process of its own on the same cores, in one process tree; what is compiled has
 been compiled before the clock starts. On two cores this project runs two workers, a core each, as its local engine
@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 SIDES = ("ours", "flax", "torch")
-RATES, SEEDS = (1e-4, 3e-4, 1e-3, 3e-3), (0, 1, 2, 3)
+RATES, SEEDS = (3e-4, 1e-3, 3e-3, 1e-2), (0, 1)
 NUM_IMAGES, NUM_CLASSES, BATCH = 10_000, 10, 128
 
 
@@ -31,7 +31,7 @@ class Case(NamedTuple):
     num_steps: int
 
 
-CASES = (Case(8, 16, 3000), Case(8, 32, 3000), Case(8, 128, 1000), Case(28, 32, 1000), Case(28, 128, 500))
+CASES = (Case(8, 32, 1500), Case(28, 32, 1000), Case(28, 128, 500))
 
 
 def make_images(side: int) -> tuple[Any, Any]:
@@ -195,16 +195,17 @@ def main() -> None:
     """Prints the tables; `--out` also writes them."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--cores", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--out", type=Path)
     parser.add_argument("--side", choices=SIDES, help="train one side here and print its seconds")
-    parser.add_argument("--case", type=int, default=1, help="which of CASES")
+    parser.add_argument("--case", type=int, default=0, help="which of CASES")
     parser.add_argument("--members", type=json.loads, default=[[1e-3, 0]])
     options = parser.parse_args()
     if options.side:
         run = {"ours": run_ours, "flax": run_flax, "torch": run_torch}[options.side]
         print(run(CASES[options.case], [(rate, seed) for rate, seed in options.members]))
         return
-    lines = [line for cores in (1, 2) for line in compare(cores, options.repeats)]
+    lines = [line for cores in options.cores for line in compare(cores, options.repeats)]
     print("\n".join(lines))
     if options.out:
         head = ["# Populations", "", (__doc__ or "").split("\n\n")[1].replace("\n", " "), ""]

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import jax
 
-from scaling.processes import Notices, Preempted
+from scaling.devices.processes import Notices, Preempted
 
 
 class StopNotices(Notices):

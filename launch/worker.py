@@ -18,14 +18,14 @@ from launch.jobs import estimate_job, note_begun, parse_execution
 from launch.notices import StopNotices
 from scaling.attempts import Outcome, end_attempt, read_attempts, start_attempt
 from scaling.cell import Cell
+from scaling.devices.processes import Preempted, is_writer, join
 from scaling.execution import DEFAULT, Execution
-from scaling.processes import Preempted, is_writer, join
 from scaling.record import CorruptStoreError, Record, Store
 from scaling.sharing import gather_members, plant
 from scaling.spec import InputError, parse
 
 if TYPE_CHECKING:
-    from scaling.keeper import Keeping
+    from scaling.checkpoints.keeper import Keeping
     from scaling.tracking import Tracker
 
 FLAGS = flags.FLAGS
@@ -145,7 +145,7 @@ class Trainer:
         seconds, steps = CHECKPOINT_SECONDS.value, CHECKPOINT_STEPS.value
         if cells[0].training is None or not (seconds or steps):
             return None, None
-        from scaling.keeper import Keeping
+        from scaling.checkpoints.keeper import Keeping
 
         folder = self._store.cell_path(plant(cells).leader) / "checkpoints"
         is_long = steps is not None or estimate_job(cells) >= SHARE_WORTH_KEEPING * seconds
@@ -261,7 +261,7 @@ def _read_cell(store: Store, name: str) -> Cell:
 
 def main(arguments: list[str]) -> int:
     """Runs the worker; absl parses the flags, so JAX's flags work here too."""
-    from scaling.compilation import use_compilation_cache
+    from scaling.devices.compilation import use_compilation_cache
 
     use_compilation_cache()
     if SERVE.value:

@@ -13,13 +13,13 @@ from scaling.cell import Cell
 from scaling.data.cache import cache_folder
 from scaling.data.placement import DeviceData, Standard
 from scaling.data.sources import load_source
+from scaling.devices.processes import visible_cores
 from scaling.execution import Execution
 from scaling.files import publish_text
 from scaling.models import Shape, TaskShape, make_shape
 from scaling.models.specs import NetworkSpec
 from scaling.optim import horizon_of
 from scaling.params import count_params
-from scaling.processes import visible_cores
 from scaling.program import Stacked, get_program
 from scaling.runner import task_shape
 from scaling.sharing import program_key

@@ -8,6 +8,7 @@ import numpy as np
 
 from scaling.data.placement import Standard, evaluation_batches
 from scaling.data.source import Source
+from scaling.devices.processes import fetch
 from scaling.execution import MeshSpec
 from scaling.models.network import Variables
 from scaling.program import Program
@@ -36,7 +37,7 @@ def evaluate_members(
     for batch in evaluation_batches(source, mesh.batch_shards, program.layout.put):
         found = jax.device_get(program.evaluate(variables, standard, batch.inputs, batch.labels, batch.is_real))
         sums = sums + np.stack([np.atleast_1d(each).astype(np.float64) for each in found])  # [3, P]
-    scales = np.atleast_1d(np.asarray(jax.device_get(standard.label_scale), np.float64))
+    scales = np.atleast_1d(fetch(standard.label_scale).astype(np.float64))
     return [
         _verdict(source, float(loss / total / scale**2), float(right), float(total))
         for (loss, right, total), scale in zip(sums.T, scales, strict=True)

@@ -12,18 +12,18 @@ import jax
 import numpy as np
 
 from scaling.cell import Cell
+from scaling.checkpoints.keeper import Keeper
 from scaling.data.placement import DeviceData, StreamedData
 from scaling.data.subsets import Subset
+from scaling.devices.hardware import mfu
+from scaling.devices.processes import fetch, platform_facts
 from scaling.evaluate import Verdict, evaluate_members
 from scaling.execution import Execution
 from scaling.flops import count_flops
-from scaling.hardware import mfu
-from scaling.keeper import Keeper
 from scaling.leaf import Leaf, Measured
 from scaling.models import Shape
 from scaling.population import make_hypers, place_members
 from scaling.pretraining import count_pretraining_flops
-from scaling.processes import platform_facts
 from scaling.program import Program, get_program
 from scaling.record import Evaluation
 from scaling.sharing import Tree, trunk_of
@@ -214,9 +214,9 @@ class _Run(Watcher):
             self._tracker.trained(leaf.name, told)
 
     def evaluate(self, place: Place) -> None:
-        diverged_at = np.atleast_1d(jax.device_get(place.state.diverged_at))  # [P]
+        diverged_at = np.atleast_1d(fetch(place.state.diverged_at))  # [P]
         on_path = list(self._on_path(place.leg, place.step))
-        spikes = np.atleast_1d(jax.device_get(place.state.monitor.spikes))
+        spikes = np.atleast_1d(fetch(place.state.monitor.spikes))
         wanted = [leaf for _, leaf in on_path if place.step in leaf.stops and leaf.status is None]
         verdicts = averages = None
         if wanted and (diverged_at < 0).any():
@@ -278,7 +278,7 @@ class _Run(Watcher):
         if training.noise_scale_parts is None:
             return None
         monitor = place.state.monitor
-        noise, signal = (np.atleast_1d(jax.device_get(x)) for x in (monitor.noise, monitor.signal))
+        noise, signal = (np.atleast_1d(fetch(x)) for x in (monitor.noise, monitor.signal))
         positive = (noise > 0) & (signal > 0)
         return np.where(positive, training.batch_size * noise / np.where(positive, signal, 1.0), np.nan)
 

@@ -14,10 +14,10 @@ from scaling.cell import Cell
 from scaling.data.placement import DeviceData, Standard, StreamedData, place_subset, resident_limit
 from scaling.data.standard import standard_of
 from scaling.data.subsets import Subset
+from scaling.devices.sharding import batch_sharding, host_share
 from scaling.execution import Execution
 from scaling.optim import horizon_of
 from scaling.program import Layout, Stacked, make_layout
-from scaling.sharding import batch_sharding, host_share
 from scaling.sharing import Tree
 from scaling.step import Hyper
 

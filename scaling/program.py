@@ -19,14 +19,14 @@ from scaling.data.augment import augment
 from scaling.data.batches import batch_indices, batch_positions
 from scaling.data.placement import DeviceData, Standard
 from scaling.data.specs import AugmentationSpec
+from scaling.devices.hardware import device_memory
+from scaling.devices.memory import check_memory
+from scaling.devices.sharding import batch_sharding, check_batch, check_heads, make_mesh, state_shardings
 from scaling.execution import DEFAULT, Execution, MeshSpec
-from scaling.hardware import device_memory
-from scaling.memory import check_memory
 from scaling.models import Shape
 from scaling.models.network import Variables, build, compile_init
 from scaling.objectives import evaluation_sums, keep_real, make_batch
 from scaling.pretraining import check_pretraining, pretrain_layers
-from scaling.sharding import batch_sharding, check_batch, check_heads, make_mesh, state_shardings
 from scaling.sharing import program_training
 from scaling.step import Hyper, TrainState, make_learner, to_dtype
 
@@ -68,7 +68,7 @@ class Layout:
 
     def put(self, array: Any) -> jax.Array:
         """Carries an array to every device."""
-        return jnp.asarray(array) if self.mesh is None else jax.device_put(array, self.sharding())
+        return self._carry(array, self.sharding())
 
     def put_batches(self, array: np.ndarray) -> jax.Array:
         """Carries this host's part of batches [S, B / H, …] to the devices of its examples."""
@@ -78,7 +78,15 @@ class Layout:
 
     def put_members(self, array: Any) -> jax.Array:
         """Carries an array [P, …] to the devices of its members."""
-        return jnp.asarray(array) if self.mesh is None else jax.device_put(array, self.sharding("population"))
+        return self._carry(array, self.sharding("population"))
+
+    def _carry(self, array: Any, sharding: NamedSharding | None) -> jax.Array:
+        if sharding is None:
+            return jnp.asarray(array)
+        if jax.process_count() == 1:
+            return jax.device_put(array, sharding)
+        whole = np.asarray(array)  # `device_put` would compare what the processes give
+        return jax.make_array_from_callback(whole.shape, sharding, whole.__getitem__)
 
 
 @functools.cache

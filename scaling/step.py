@@ -13,6 +13,7 @@ from jax import lax
 from jax.sharding import Mesh
 
 from scaling.cell import TrainingSpec
+from scaling.devices.sharding import gather_params
 from scaling.execution import DEFAULT, Execution
 from scaling.models import Shape, make_layers
 from scaling.models.layers import walk
@@ -21,7 +22,6 @@ from scaling.models.sequence_layers import Experts
 from scaling.objectives import Batch, training_loss
 from scaling.optim import Horizon, apply_update, make_direction, make_schedule
 from scaling.parametrization import epsilon_factor, update_trees
-from scaling.sharding import gather_params
 from scaling.spec import InputError
 
 # Raise when a step computes something else than before: checkpoints of other versions are not continued.

@@ -11,7 +11,7 @@ import numpy as np
 
 from scaling.cell import TrainingSpec, WSDSchedule
 from scaling.data.placement import DeviceData, StreamedData
-from scaling.processes import agree
+from scaling.devices.processes import agree
 from scaling.program import MAX_CHUNK, Program
 from scaling.spec import InputError
 from scaling.step import Hyper, TrainState

@@ -18,9 +18,9 @@ from launch.notices import StopNotices
 from scaling.attempts import read_attempts
 from scaling.cell import AdamWSpec, Cell, TrainingSpec
 from scaling.data.specs import DataSpec, DigitsSource
+from scaling.devices.processes import Preempted
 from scaling.execution import Execution
 from scaling.models.specs import MLPSpec
-from scaling.processes import Preempted
 from scaling.record import Store
 from scaling.spec import override
 

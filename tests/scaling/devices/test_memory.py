@@ -8,15 +8,15 @@ import jax.numpy as jnp
 import pytest
 
 from scaling.cell import AdamWSpec, MuonSpec, TrainingSpec
+from scaling.devices.hardware import GIB
+from scaling.devices.memory import check_memory, state_bytes
+from scaling.devices.sharding import make_mesh, state_shardings
 from scaling.execution import Execution, MeshSpec
-from scaling.hardware import GIB
-from scaling.memory import check_memory, state_bytes
 from scaling.models import Shape, make_shape, token_task
 from scaling.models.network import build, compile_init
 from scaling.models.specs import TransformerSpec
 from scaling.optim import make_direction
 from scaling.parametrization import update_trees
-from scaling.sharding import make_mesh, state_shardings
 from scaling.spec import InputError
 
 TASK = token_task(256, 32)

@@ -23,9 +23,9 @@ from etils import epath
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
-import scaling.checkpoint
-from scaling.checkpoint import Checkpoints, CheckpointWriteError, CorruptCheckpointError
-from scaling.checksums import DamageError, seal, unseal
+import scaling.checkpoints.checkpoint
+from scaling.checkpoints.checkpoint import Checkpoints, CheckpointWriteError, CorruptCheckpointError
+from scaling.checkpoints.checksums import DamageError, seal, unseal
 from scaling.spec import InputError
 
 IDENTITY = {"job": "a1b2", "code": "7"}
@@ -157,13 +157,13 @@ def test_a_folder_without_checkpoints_gives_none(tmp_path):
 
 
 def test_save_returns_before_the_files_are_hashed_and_the_next_one_waits(tmp_path, monkeypatch):
-    may_go, hashing = threading.Event(), scaling.checkpoint.prove_files
+    may_go, hashing = threading.Event(), scaling.checkpoints.checkpoint.prove_files
 
     def hash_later(folder):
         assert may_go.wait(30)
         return hashing(folder)
 
-    monkeypatch.setattr(scaling.checkpoint, "prove_files", hash_later)
+    monkeypatch.setattr(scaling.checkpoints.checkpoint, "prove_files", hash_later)
     with open_folder(tmp_path) as checkpoints:
         checkpoints.save(1, state(1), {"step": 1})
         assert not (tmp_path / "0000000001" / "manifest.json").exists()
@@ -390,7 +390,7 @@ def test_leaves_that_are_no_arrays_and_paths_that_meet_are_refused(tmp_path):
 
 
 def start_worker(*words, devices=1):
-    environment = {**os.environ, "JAX_NUM_CPU_DEVICES": str(devices), "PYTHONPATH": str(WORKER.parents[2])}
+    environment = {**os.environ, "JAX_NUM_CPU_DEVICES": str(devices), "PYTHONPATH": str(WORKER.parents[3])}
     command = [sys.executable, "-W", "error", WORKER, *map(str, words)]
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 

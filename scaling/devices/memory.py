@@ -11,12 +11,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from scaling.cell import TrainingSpec
+from scaling.devices.hardware import GIB
+from scaling.devices.sharding import abstract_mesh, abstract_params, divide, state_shardings
 from scaling.execution import DEFAULT, Execution, MeshSpec
-from scaling.hardware import GIB
 from scaling.models import Shape
 from scaling.optim import make_direction
 from scaling.parametrization import update_trees
-from scaling.sharding import abstract_mesh, abstract_params, divide, state_shardings
 from scaling.spec import InputError
 
 # The most devices along `fsdp` that a remedy names.

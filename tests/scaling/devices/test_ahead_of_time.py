@@ -17,19 +17,19 @@ import optax
 import pytest
 from jax.sharding import PartitionSpec as P
 
-from scaling.ahead_of_time import Collective, abstract, compile_abstract, count_collectives, report
-from scaling.execution import MeshSpec
-from scaling.models import Shape, make_shape, token_task
-from scaling.models.network import build
-from scaling.models.specs import TransformerSpec
-from scaling.objectives import make_batch, training_loss
-from scaling.sharding import (
+from scaling.devices.ahead_of_time import Collective, abstract, compile_abstract, count_collectives, report
+from scaling.devices.sharding import (
     batch_sharding,
     divide,
     gather_params,
     make_mesh,
     state_shardings,
 )
+from scaling.execution import MeshSpec
+from scaling.models import Shape, make_shape, token_task
+from scaling.models.network import build
+from scaling.models.specs import TransformerSpec
+from scaling.objectives import make_batch, training_loss
 
 BATCH, MEMBERS = 16, 2
 MESHES = {

@@ -22,8 +22,8 @@ from typing import Any, NamedTuple
 from pydantic import TypeAdapter
 
 from scaling.cell import TrainingSpec
+from scaling.devices.hardware import Chip, find_chip
 from scaling.execution import Execution
-from scaling.hardware import Chip, find_chip
 from scaling.models import TaskShape
 from scaling.models.specs import ModelSpec, NetworkSpec
 from scaling.spec import InputError, parse
@@ -226,12 +226,19 @@ def _compile_training(topology: Topology, payload: dict[str, Any]) -> dict[str, 
     import jax
     import jax.numpy as jnp
 
-    from scaling.ahead_of_time import abstract, compile_abstract, report
-    from scaling.memory import state_bytes
+    from scaling.devices.ahead_of_time import abstract, compile_abstract, report
+    from scaling.devices.memory import state_bytes
+    from scaling.devices.sharding import (
+        batch_sharding,
+        check_batch,
+        check_heads,
+        make_mesh,
+        replicated,
+        state_shardings,
+    )
     from scaling.models import make_shape
     from scaling.objectives import make_batch
     from scaling.optim import horizon_of
-    from scaling.sharding import batch_sharding, check_batch, check_heads, make_mesh, replicated, state_shardings
     from scaling.step import Hyper, make_learner
 
     training = parse(TrainingSpec, payload["training"], "training")

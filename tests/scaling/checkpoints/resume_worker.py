@@ -16,8 +16,8 @@ from etils import epath
 
 import scaling.job
 from scaling.cell import Cell
+from scaling.checkpoints.keeper import Keeper, Keeping
 from scaling.execution import Execution
-from scaling.keeper import Keeper, Keeping
 from scaling.runner import load_state, train_cells
 from scaling.spec import parse
 from scaling.tracking import CurveFile

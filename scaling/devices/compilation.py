@@ -8,7 +8,7 @@ import jax
 import jaxlib
 
 from scaling.data.cache import cache_folder
-from scaling.processes import visible_cores
+from scaling.devices.processes import visible_cores
 from scaling.spec import canonical_json, fingerprint_text
 
 # Below this a program compiles about as fast as it is read and checked.

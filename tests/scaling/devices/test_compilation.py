@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from scaling import compilation
+from scaling.devices import compilation
 
 SCRIPT = """
 import jax
-from scaling import compilation
+from scaling.devices import compilation
 from scaling.cell import AdamWSpec, Cell, TrainingSpec
 from scaling.data.specs import DataSpec, DigitsSource
 from scaling.models.specs import MLPSpec

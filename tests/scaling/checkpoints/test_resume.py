@@ -27,7 +27,7 @@ def cell_of(family: str) -> Cell:
         case "mlp":
             return Cell(model=MLPSpec(width=16, dropout=0.1), data=digits, training=training)
         case "convnet":
-            model = ConvNetSpec(form="lenet5_dense", width=16, normalization="batch")
+            model = ConvNetSpec(width=16, normalization="batch")
             sgd = training.model_copy(update={"optimizer": SGDSpec(peak_lr=0.05), "schedule": CosineSchedule()})
             return Cell(model=model, data=digits, training=sgd)
         case _:

@@ -22,9 +22,9 @@ import orbax.checkpoint as ocp  # type: ignore[import-untyped]
 from etils import epath
 from jax.experimental import multihost_utils
 
-from scaling.checksums import DamageError, FileProof, find_damage, prove_files, seal, sync_folder, unseal
+from scaling.checkpoints.arrays import StoredLeaf, as_wanted, describe_leaf, named_leaves, say_leaf
+from scaling.checkpoints.checksums import DamageError, FileProof, find_damage, prove_files, seal, sync_folder, unseal
 from scaling.files import is_local, write_atomically
-from scaling.leaves import StoredLeaf, as_wanted, describe_leaf, named_leaves, say_leaf
 from scaling.spec import InputError, canonical_json
 
 FORMAT_VERSION = 1

@@ -7,11 +7,11 @@ import jax
 import pytest
 
 from scaling.cell import AdamWSpec, TrainingSpec
+from scaling.devices.topology import compile_training, has_libtpu, parse_topology, run_described
 from scaling.execution import Execution, MeshSpec
 from scaling.models import image_task, token_task
 from scaling.models.specs import MLPSpec, TransformerSpec
 from scaling.spec import InputError
-from scaling.topology import compile_training, has_libtpu, parse_topology, run_described
 
 TRAINING = TrainingSpec(optimizer=AdamWSpec(peak_lr=0.1), batch_size=16, num_steps=10)
 MLP, IMAGES = MLPSpec(width=64, depth=2), image_task(8, 10)
@@ -58,9 +58,9 @@ def test_what_is_no_topology_is_refused(name: str, said: str) -> None:
 
 
 def test_only_tpus_are_compiled_for_by_their_own_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("scaling.topology.has_libtpu", lambda: True)
+    monkeypatch.setattr("scaling.devices.topology.has_libtpu", lambda: True)
     assert [parse_topology(name).compiler for name in ("v5e-8", "h100-8", "cpu-8")] == ["tpu", "cpu", "cpu"]
-    monkeypatch.setattr("scaling.topology.has_libtpu", lambda: False)
+    monkeypatch.setattr("scaling.devices.topology.has_libtpu", lambda: False)
     assert parse_topology("v5e-8").compiler == "cpu"
 
 
@@ -88,7 +88,7 @@ def test_a_process_that_fails_says_how() -> None:
     with pytest.raises(
         RuntimeError, match=r"compiling for cpu-1 failed with status 1:\n(.*\n)*.*no attribute 'nothing'"
     ):
-        run_described(parse_topology("cpu-1"), type("nothing", (), {"__module__": "scaling.topology"}), None)
+        run_described(parse_topology("cpu-1"), type("nothing", (), {"__module__": "scaling.devices.topology"}), None)
 
 
 needs_libtpu = pytest.mark.skipif(not has_libtpu(), reason="needs libtpu")

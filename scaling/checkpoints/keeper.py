@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 import jax
 from etils import epath
 
-from scaling.checkpoint import Checkpoints
-from scaling.processes import Preempted, agree
+from scaling.checkpoints.checkpoint import Checkpoints
+from scaling.devices.processes import Preempted, agree
 from scaling.step import TRAINING_VERSION
 from scaling.train import Leg, Place
 

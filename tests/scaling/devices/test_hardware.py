@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import jax
 import pytest
 
-from scaling.hardware import ALIASES, CHIPS, GIB, chip_of, device_memory, find_chip, mfu, peak_flops
+from scaling.devices.hardware import ALIASES, CHIPS, GIB, chip_of, device_memory, find_chip, mfu, peak_flops
 from scaling.spec import InputError
 
 

@@ -13,13 +13,7 @@ import pytest
 from jax.sharding import PartitionSpec as P
 
 from scaling.cell import AdamWSpec, LionSpec, MuonSpec, RMSPropSpec, SGDSpec
-from scaling.execution import MeshSpec
-from scaling.models import image_task, make_shape, token_task
-from scaling.models.network import abstract_variables
-from scaling.models.specs import LSTMSpec, MLPSpec, ResNetSpec, TransformerSpec, ViTSpec
-from scaling.optim import make_direction
-from scaling.parametrization import update_trees
-from scaling.sharding import (
+from scaling.devices.sharding import (
     AXES,
     HostShare,
     abstract_mesh,
@@ -37,6 +31,12 @@ from scaling.sharding import (
     placements,
     state_shardings,
 )
+from scaling.execution import MeshSpec
+from scaling.models import image_task, make_shape, token_task
+from scaling.models.network import abstract_variables
+from scaling.models.specs import LSTMSpec, MLPSpec, ResNetSpec, TransformerSpec, ViTSpec
+from scaling.optim import make_direction
+from scaling.parametrization import update_trees
 from scaling.spec import InputError
 
 TOKENS = token_task(256, 16)

@@ -56,6 +56,15 @@ def agree(value: int) -> int:
     return int(multihost_utils.broadcast_one_to_all(np.int32(value)))
 
 
+def fetch(array: jax.Array) -> np.ndarray:
+    """Returns an array in this host's memory, wherever its parts are; every process must ask for the same ones."""
+    if array.is_fully_addressable or array.is_fully_replicated:
+        return np.asarray(array)
+    from jax.experimental import multihost_utils
+
+    return np.asarray(multihost_utils.process_allgather(array, tiled=True))
+
+
 class Preempted(Exception):  # noqa: N818  (no error: the job goes on elsewhere)
     """A preemption notice came; what was to be saved is saved."""
 

@@ -1,0 +1,146 @@
+"""One process of a job: trains the cell of a folder with the others, and writes down what it saw of the run.
+
+Arguments: the folder, and JSON of `num_processes`, `process_id`, `coordinator` (left out where it is the only one),
+`execution`, and:
+
+- `streamed`: nothing fits on the device;
+- `stop_at`: from this step on, every process believes that a preemption notice has come;
+- `hasty`: the last process believes that one step takes as long as a chunk should;
+- `pause`: seconds after every chunk, to be preempted in.
+
+Says `step N` after every chunk and `saving N` when a save begins. Ends with status 75 where it was preempted.
+`result-<process_id>.json` holds the losses, the batches that it read and what the record says. Only process 0 writes
+`curve.jsonl` and `record.json`.
+"""
+
+import hashlib
+import json
+import sys
+import time
+from pathlib import Path
+
+from etils import epath
+
+import scaling.data.placement
+import scaling.data.stream
+import scaling.job
+import scaling.train
+from scaling.cell import Cell
+from scaling.checkpoints.keeper import Keeper, Keeping
+from scaling.devices.processes import Notices, Preempted, is_writer, join
+from scaling.execution import Execution
+from scaling.runner import train_cells
+from scaling.spec import parse
+from scaling.tracking import CurveFile, Tracker
+
+PREEMPTED = 75
+
+
+class Seeing(Tracker):
+    """Keeps the loss of every step, and hands all it hears to another tracker."""
+
+    def __init__(self, then: Tracker, pause: float) -> None:
+        self._then, self._pause = then, pause
+        self.begun_at = 0
+        self.losses: dict[int, float] = {}
+
+    def begin(self, cell, step):
+        """Takes where the run begins."""
+        self.begun_at = step
+        self._then.begin(cell, step)
+
+    def evaluated(self, cell, evaluation):
+        """Hands it on."""
+        self._then.evaluated(cell, evaluation)
+
+    def trained(self, cell, points):
+        """Keeps the losses, and says how far they go."""
+        self.losses |= {point["step"]: point["train_loss"] for point in points}
+        self._then.trained(cell, points)
+        print("step", points[-1]["step"], flush=True)
+        time.sleep(self._pause)
+
+
+def main() -> None:
+    folder, asked = Path(sys.argv[1]), json.loads(sys.argv[2])
+    number = asked["process_id"]
+    if "coordinator" in asked:
+        join(asked["coordinator"], asked["num_processes"], number)
+    cell = parse(Cell, (folder / "cell.json").read_text(), "the cell")
+    execution = parse(Execution, json.dumps(asked["execution"]), "the execution")
+    scaling.job.CURVE_POINTS = 1 << 30  # a point for every step
+    if asked["hasty"] and number == asked["num_processes"] - 1:
+        scaling.train.CHUNK_SECONDS = 1e-9
+    batches: dict[int, list[str]] = {}
+    if asked["streamed"]:
+        scaling.data.placement.RESIDENT_BYTES = 0
+        _note_batches(batches)
+    at, saved = [0], []
+    _note_places(at, saved)
+    stop_at = asked["stop_at"]
+    notices = Notices()
+    tracker = Seeing(CurveFile(lambda _: epath.Path(folder)) if is_writer() else Tracker(), asked["pause"])
+
+    def publish(record) -> None:
+        if is_writer():
+            with (folder / "record.json").open("x") as file:  # fails where another has written it
+                file.write(record.canonical_json())
+
+    status, found = 0, {}
+    with notices:
+        try:
+            (record,) = train_cells(
+                [cell],
+                execution=execution,
+                tracker=tracker,
+                on_record=publish,
+                checkpoints=epath.Path(folder / "checkpoints"),
+                keeping=Keeping(every_seconds=None, every_steps=8),
+                heard=notices.heard if stop_at is None else lambda: at[0] >= stop_at,
+            )
+            found = {
+                "evaluations": [evaluation.loss for evaluation in record.evaluations],
+                "num_resumes": record.num_resumes,
+                "warnings": record.warnings,
+            }
+        except Preempted:
+            status = PREEMPTED
+    seen = {"losses": tracker.losses, "begun_at": tracker.begun_at, "saved": saved, "batches": batches}
+    (folder / f"result-{number}.json").write_text(json.dumps(seen | found))
+    sys.exit(status)
+
+
+def _note_batches(batches: dict[int, list[str]]) -> None:
+    """Makes streams write down, for every step, a hash of each example that this process hands to its devices."""
+    stream = scaling.data.stream.stream_chunks
+
+    def noted(subset, chunks, *rest, **options):
+        for (first, _), chunk in zip(chunks, stream(subset, chunks, *rest, **options), strict=True):
+            for step, (inputs, labels) in enumerate(zip(chunk["inputs"], chunk["labels"], strict=True), first):
+                batches[step] = [
+                    hashlib.sha256(row.tobytes() + label.tobytes()).hexdigest()[:12]
+                    for row, label in zip(inputs, labels, strict=True)
+                ]
+            yield chunk
+
+    scaling.data.stream.stream_chunks = noted
+
+
+def _note_places(at: list[int], saved: list[int]) -> None:
+    """Makes keepers say where the job stands when they are asked, and where they save it."""
+    consider, save = Keeper.consider, Keeper.save
+
+    def note_and_consider(self, place, legs, facts):
+        at[0] = place.step
+        consider(self, place, legs, facts)
+
+    def note_and_save(self, place, legs, facts):
+        print("saving", place.step, flush=True)
+        saved.append(place.step)
+        save(self, place, legs, facts)
+
+    Keeper.consider, Keeper.save = note_and_consider, note_and_save  # type: ignore[method-assign]
+
+
+if __name__ == "__main__":
+    main()
