@@ -23,7 +23,9 @@ lint: $(STAMP)  ## format, lint and types
 
 bench: $(STAMP)  ## this project beside what one would use instead; installs PyTorch
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[bench]"
-	$(BIN)/python benchmarks/input_pipeline.py --out benchmarks/input_pipeline.md
+	for name in input_pipeline populations transformers convnets; do \
+	  $(BIN)/python benchmarks/$$name.py --out benchmarks/$$name.md || exit 1; \
+	done
 
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; try make PYTHON=python3.12"; exit 1; }

@@ -68,7 +68,7 @@ def plan(options: argparse.Namespace) -> int:
     print(f"{study.name}: {study.question}\n")
     print(render_table(summarise_plan(rows)))
     left = [row for row in rows if not row["done"]]
-    flops = sum(row["train_flops"] or 0.0 for row in rows)
+    flops = sum(row["train_flops_spent"] or 0.0 for row in rows)
     print(
         f"\n{len(study.cells)} cells, {len(study.cells) - len({row['cell'] for row in left})} done in {store.path}; "
         f"{flops:.3g} training FLOPs where counted; about "

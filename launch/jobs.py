@@ -87,18 +87,27 @@ def _guess_example_flops(model: Any) -> float:
     return 6.0 * num_params * scale.uses
 
 
-def divide_seconds(cells: Iterable[Cell]) -> dict[str, float]:
-    """Returns a rough time on one CPU core for each cell of a job, by fingerprint; the first leaf pays the trunk."""
+def paid_shares(cells: Iterable[Cell]) -> dict[str, float]:
+    """Returns which share of its own run each cell adds to what is trained, by fingerprint.
+
+    That is 1, but for a leaf of a branch tree: the trunk up to the fork before is paid by the shorter ones.
+    """
     found = {}
     for member in gather_members(cells):
         trunk_steps = 0
         for cell in member:
-            share = 1.0
+            found[cell.fingerprint()] = 1.0
             if (training := cell.training) is not None and isinstance(training.schedule, WSDSchedule):
-                share = 1.0 - trunk_steps / training.num_steps
+                found[cell.fingerprint()] = 1.0 - trunk_steps / training.num_steps
                 trunk_steps = training.schedule.decay_start(training.num_steps)
-            found[cell.fingerprint()] = share * estimate_seconds(cell)
     return found
+
+
+def divide_seconds(cells: Iterable[Cell]) -> dict[str, float]:
+    """Returns a rough time on one CPU core for each cell of a job, by fingerprint."""
+    cells = list(cells)
+    shares = paid_shares(cells)
+    return {cell.fingerprint(): shares[cell.fingerprint()] * estimate_seconds(cell) for cell in cells}
 
 
 def estimate_job(cells: Iterable[Cell]) -> float:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from launch.jobs import estimate_seconds
+from launch.jobs import estimate_seconds, paid_shares
 from scaling.cell import Cell
 from scaling.record import Store
 from scaling.runner import describe_cell
@@ -12,14 +12,17 @@ from scaling.study import Study
 def plan_cells(study: Study, store: Store | None) -> list[dict[str, Any]]:
     """Returns a row for each cell of each series: label, family, counts, a rough time, and whether it is done.
 
+    A leaf of a branch tree has the `train_flops` of its own run, and in `train_flops_spent` what it adds to the tree.
+
     Raises:
       InputError: a cell cannot be trained: its data is missing or too small, or no model of its size exists.
     """
-    rows = []
+    rows, shares = [], paid_shares(study.cells.values())
     for series in study.series:
         for cell in series.cells:
             name = cell.fingerprint()
             counts = describe_cell(cell)
+            flops = counts["train_flops"]
             rows.append(
                 {
                     "cell": name,
@@ -27,7 +30,8 @@ def plan_cells(study: Study, store: Store | None) -> list[dict[str, Any]]:
                     "family": cell.model.kind,
                     "seed": cell.seed,
                     **counts,
-                    "core_seconds": estimate_seconds(cell, counts["train_flops"]),
+                    "train_flops_spent": None if flops is None else shares[name] * flops,
+                    "core_seconds": shares[name] * estimate_seconds(cell, flops),
                     "done": store is not None and store.is_complete(name),
                 }
             )
@@ -45,10 +49,10 @@ def check_cells(cells: dict[str, Cell]) -> None:
 
 
 def summarise_plan(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Returns a row for each label and m, its seeds put together."""
-    groups: dict[tuple[str, int], list[dict[str, Any]]] = {}
+    """Returns a row for each label, m and D, its seeds put together."""
+    groups: dict[tuple[str, int, int | None], list[dict[str, Any]]] = {}
     for row in rows:
-        groups.setdefault((row["label"], row["data_unique"]), []).append(row)
+        groups.setdefault((row["label"], row["data_unique"], row["data_seen"]), []).append(row)
     return [
         {
             "label": label,
@@ -61,5 +65,5 @@ def summarise_plan(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
             "done": sum(row["done"] for row in members),
             "core seconds": sum(row["core_seconds"] for row in members),
         }
-        for (label, size), members in groups.items()
+        for (label, size, _), members in groups.items()
     ]

@@ -172,9 +172,7 @@ def run_job(
         leg, is_last = legs[number], number == len(legs) - 1
         if step == leg.fork and not is_last and trunk is None:
             trunk = copy_state(state)
-        stops = [] if watcher.is_over(number) and step >= leg.fork else [stop for stop in leg.stops if stop > step]
-        if all(map(watcher.is_over, range(number, len(legs)))):
-            stops = []
+        stops = [] if _is_over(watcher, legs, number, step) else [stop for stop in leg.stops if stop > step]
         run_chunks: Any = _run_resident if isinstance(data, DeviceData) else _run_streamed
         reported = step
         for chunk in run_chunks(program, state, hypers[number], data, step, stops, pace):
@@ -186,13 +184,18 @@ def run_job(
                 if step == leg.fork and not is_last:
                     trunk = copy_state(state)
                 watcher.evaluate(Place(number, step, state, trunk))
-                leaves = range(number, len(legs)) if step < leg.fork else (number,)
-                if all(map(watcher.is_over, leaves)):
+                if _is_over(watcher, legs, number, step):
                     break
             watcher.keep(Place(number, step, state, trunk))
         watcher.finish(number)
         if trunk is not None:
             step, state, trunk = leg.fork, trunk, None
+
+
+def _is_over(watcher: Watcher, legs: Sequence[Leg], number: int, step: int) -> bool:
+    """Returns whether nothing more is to be learnt from a leg: from its leaf, and on the trunk from all that follow."""
+    leaves = range(number, len(legs)) if step < legs[number].fork else (number,)
+    return all(map(watcher.is_over, leaves))
 
 
 def copy_state(state: TrainState) -> TrainState:

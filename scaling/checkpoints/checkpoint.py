@@ -18,7 +18,7 @@ from typing import Any, NamedTuple, Self
 
 import jax
 import numpy as np
-import orbax.checkpoint as ocp  # type: ignore[import-untyped]
+import orbax.checkpoint as ocp
 from etils import epath
 from jax.experimental import multihost_utils
 

@@ -181,6 +181,7 @@ def test_a_stopped_population_is_saved_and_goes_on_to_the_same_bits(scaling, stu
     assert not list(store.path.glob("cells/*/checkpoints"))
 
 
+@pytest.mark.slow
 def test_a_worker_that_dies_in_a_population_has_its_cells_trained_alone(scaling, study_file):
     launcher = scaling.start("run", study_file, *population(3, 15_000), "--store", "store")
     store = Store(scaling.folder / "store")

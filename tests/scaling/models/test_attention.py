@@ -161,8 +161,8 @@ SMALL = TransformerSpec(width=24, depth=1, aspect="fixed_depth", head_size=6)
     [
         ("fused", {"num_kv_heads": 2}),
         ("blocked", {"num_kv_heads": 2}),
-        ("blocked", {"form": "encoder"}),
-        ("blocked", {"form": "encoder_decoder"}),
+        pytest.param("blocked", {"form": "encoder"}, marks=pytest.mark.slow),
+        pytest.param("blocked", {"form": "encoder_decoder"}, marks=pytest.mark.slow),
     ],
     ids=str,
 )

@@ -67,7 +67,10 @@ def test_products_have_the_value_and_the_gradients_of_xlas_convolution(case):
     assert_close(gradients("products"), gradients("native"))
 
 
-@pytest.mark.parametrize("case", ["same", "strided", "groups", "depthwise"])
+SLOW_CASES = [pytest.param(case, marks=pytest.mark.slow) for case in ("strided", "groups", "depthwise")]
+
+
+@pytest.mark.parametrize("case", ["same", *SLOW_CASES])
 def test_a_population_convolves_as_its_members_do(case):
     images, window, stride, padding, groups = CASES[case]
     x, kernel = normal(0, (3, *images)), normal(1, (3, *window))
@@ -143,7 +146,7 @@ def test_a_shortcut_without_parameters_skips_places_and_puts_its_channels_in_the
     "spec",
     [
         ConvNetSpec(form="lenet5_dense", width=84, activation="tanh"),
-        ConvNetSpec(width=32),
+        pytest.param(ConvNetSpec(width=32), marks=pytest.mark.slow),
         ResNetSpec(width=16, depth=1),
         pytest.param(ResNetSpec(width=16, depth=1, shortcut="projection"), marks=pytest.mark.slow),
     ],
