@@ -8,24 +8,20 @@ tables to benchmarks/convnets.md; it needs PyTorch (`pip install -e .[bench]`).
 """
 
 import argparse
-import json
 import os
 import platform
-import statistics
-import subprocess
-import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from race import Trainer, race, serve, tabulate
 
 SIDE, CLASSES, NUM_IMAGES = 28, 10, 4096
 PEAK_LR = 1e-3
 SEED = 0
 
-Trainer = tuple[int, Callable[[int], None]]  # parameters; trains some more steps, and returns when they are done
+Sized = tuple[int, Trainer]  # parameters, and what trains some more steps
 
 
 class Net(NamedTuple):
@@ -76,7 +72,7 @@ def vgg_stages(net: Net) -> list[tuple[int, bool]]:
 # --- the sides ------------------------------------------------------------------------------------------------------
 
 
-def ours(net: Net) -> Trainer:
+def ours(net: Net) -> Sized:
     """Returns this project's trainer: the data on the device, many steps a call."""
     import jax
     import jax.numpy as jnp
@@ -123,7 +119,7 @@ def ours(net: Net) -> Trainer:
     return sum(array.size for array in jax.tree.leaves(state.variables["params"])), train
 
 
-def linen(net: Net) -> Trainer:
+def linen(net: Net) -> Sized:
     """Returns the loop of Flax's tutorials: Linen's layers, optax, a donated state, one jitted step a batch."""
     import jax
     import jax.numpy as jnp
@@ -196,7 +192,7 @@ def linen(net: Net) -> Trainer:
     return sum(array.size for array in jax.tree.leaves(params)), train
 
 
-def _torch_loop(net: Net, *, is_channels_last: bool) -> Trainer:
+def _torch_loop(net: Net, *, is_channels_last: bool) -> Sized:
     """Returns PyTorch's usual loop, eager."""
     import torch
     from torch import nn
@@ -256,88 +252,12 @@ def _torch_loop(net: Net, *, is_channels_last: bool) -> Trainer:
     return sum(parameter.numel() for parameter in model.parameters()), train
 
 
-SIDES: dict[str, tuple[str, Callable[[Net], Trainer]]] = {
+SIDES: dict[str, tuple[str, Callable[[Net], Sized]]] = {
     "ours": ("this project", ours),
     "linen": ("Flax Linen and optax", linen),
     "torch": ("PyTorch, eager", lambda net: _torch_loop(net, is_channels_last=False)),
     "channels_last": ("PyTorch, eager, `channels_last`", lambda net: _torch_loop(net, is_channels_last=True)),
 }
-
-
-# --- turns ----------------------------------------------------------------------------------------------------------
-
-
-def serve(side: str, name: str) -> None:
-    """Says how many parameters there are, then trains as many steps as each line of standard input says."""
-    num_params, train = SIDES[side][1](NETS[name])
-    train(2)  # compiles
-    print(num_params, flush=True)
-    for line in sys.stdin:
-        wall, cpu = time.perf_counter(), time.process_time()
-        train(int(line))
-        print(json.dumps([time.perf_counter() - wall, time.process_time() - cpu]), flush=True)
-
-
-def start(side: str, name: str, cores: list[int]) -> subprocess.Popen[str]:
-    """Returns a running side, held to some cores from its first instruction."""
-    return subprocess.Popen(
-        [sys.executable, __file__, "--serve", side, "--net", name],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        preexec_fn=lambda: os.sched_setaffinity(0, cores),  # noqa: PLW1509  (no thread has started yet)
-    )
-
-
-def answer(process: subprocess.Popen[str]) -> str:
-    """Returns a side's next line."""
-    assert process.stdout is not None  # noqa: S101  (it is a pipe)
-    line = process.stdout.readline()
-    if not line:
-        raise RuntimeError(f"{process.args!r} ended early")
-    return line
-
-
-def race(name: str, sides: list[str], cores: list[int], repeats: int) -> dict[str, tuple[float, float]]:
-    """Returns, for each side, the medians of images a second of wall time and of CPU time."""
-    net = NETS[name]
-    running = {side: start(side, name, cores) for side in sides}
-    rates: dict[str, list[tuple[float, float]]] = {side: [] for side in sides}
-    try:
-        counts = {side: int(answer(process)) for side, process in running.items()}
-        if len(set(counts.values())) > 1:
-            raise RuntimeError(f"{name}: the sides differ in parameters: {counts}")
-        for turn in range(repeats + 1):
-            for side, process in running.items():
-                assert process.stdin is not None  # noqa: S101  (it is a pipe)
-                print(net.steps, file=process.stdin, flush=True)
-                wall, cpu = json.loads(answer(process))
-                if turn:  # the first warms up
-                    rates[side].append((net.steps * net.batch / wall, net.steps * net.batch / cpu))
-    finally:
-        for process in running.values():
-            process.kill()
-            process.wait()
-    return {side: (statistics.median(w for w, _ in r), statistics.median(c for _, c in r)) for side, r in rates.items()}
-
-
-def tabulate(name: str, results: dict[int, dict[str, tuple[float, float]]]) -> list[str]:
-    """Returns the lines of one network's table; ratios are to the better of PyTorch's sides."""
-    net = NETS[name]
-    lines = [f"### {net.title}; batch {net.batch}", ""]
-    heads, rules = "| side |", "|---|"
-    for count in results:
-        heads += f" {count} core{'s' * (count > 1)}, images/s | × | images/CPU-s | × |"
-        rules += "---|" * 4
-    lines += [heads, rules]
-    for side in next(iter(results.values())):
-        line = f"| {SIDES[side][0]} |"
-        for rates in results.values():
-            theirs = [rates[name] for name in ("torch", "channels_last") if name in rates] or [rates[side]]
-            best = [max(column) for column in zip(*theirs, strict=True)]
-            line += "".join(f" {rate:,.0f} | {rate / of:.2f} |" for rate, of in zip(rates[side], best, strict=True))
-        lines.append(line)
-    return [*lines, ""]
 
 
 def main() -> None:
@@ -352,15 +272,25 @@ def main() -> None:
     parser.add_argument("--net", choices=NETS, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.serve:
-        serve(options.serve, options.net)
+        num_params, train = SIDES[options.serve][1](NETS[options.net])
+        serve(train, str(num_params))
         return
     available = sorted(os.sched_getaffinity(0))
     lines = []
     for name in options.nets:
-        counts = [count for count in options.cores if count <= len(available)]
-        results = {count: race(name, options.sides, available[:count], options.repeats) for count in counts}
-        lines += tabulate(name, results)
-        print("\n".join(tabulate(name, results)), flush=True)
+        net, results = NETS[name], {}
+        commands = {side: [__file__, "--serve", side, "--net", name] for side in options.sides}
+        for count in options.cores:
+            cores = available[:count]
+            rates, sizes = race(commands, cores, repeats=options.repeats, steps=net.steps, units=net.batch)
+            if len(set(sizes.values())) > 1:
+                raise RuntimeError(f"{name}: the sides differ in parameters: {sizes}")
+            results[count] = rates
+        titles = {side: title for side, (title, _) in SIDES.items()}
+        table = [f"### {net.title}; batch {net.batch}", ""]
+        table += tabulate(titles, results, ["torch", "channels_last"], "images")
+        print("\n".join(table), flush=True)
+        lines += table
     if options.out:
         what = f"{platform.machine()}, {len(available)} cores; medians of {options.repeats} turns."
         head = ["# Convolutional networks", "", (__doc__ or "").split("\n\n")[1].replace("\n", " "), "", what, ""]

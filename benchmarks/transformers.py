@@ -9,24 +9,18 @@ writes the tables to benchmarks/transformers.md; it needs PyTorch (`pip install 
 
 import argparse
 import importlib.util
-import json
 import os
 import platform
-import statistics
-import subprocess
-import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from race import Trainer, race, serve, tabulate
 
 BATCH, LENGTH, VOCAB = 16, 256, 256  # B, T, V
 PEAK_LR, WEIGHT_DECAY, BETAS = 1e-3, 0.1, (0.9, 0.95)
 SEED = 0
-
-Trainer = Callable[[int], None]  # trains some more steps, and returns when they are done
 
 
 class Size(NamedTuple):
@@ -250,82 +244,6 @@ SIDES: dict[str, tuple[str, Callable[[Size], Trainer]]] = {
 }
 
 
-# --- turns ----------------------------------------------------------------------------------------------------------
-
-
-def serve(side: str, size: Size) -> None:
-    """Trains as many steps as each line of standard input says, and answers with wall and CPU seconds."""
-    train = SIDES[side][1](size)
-    train(2)  # compiles
-    print("ready", flush=True)
-    for line in sys.stdin:
-        wall, cpu = time.perf_counter(), time.process_time()
-        train(int(line))
-        print(json.dumps([time.perf_counter() - wall, time.process_time() - cpu]), flush=True)
-
-
-def start(side: str, name: str, cores: list[int]) -> subprocess.Popen[str]:
-    """Returns a running side, held to some cores from its first instruction."""
-    command = [sys.executable, __file__, "--serve", side, "--size", name]
-    return subprocess.Popen(
-        command,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        preexec_fn=lambda: os.sched_setaffinity(0, cores),  # noqa: PLW1509  (no thread has started yet)
-    )
-
-
-def answer(process: subprocess.Popen[str]) -> str:
-    """Returns a side's next line."""
-    assert process.stdout is not None  # noqa: S101  (it is a pipe)
-    line = process.stdout.readline()
-    if not line:
-        raise RuntimeError(f"{' '.join(map(str, process.args))} ended early")  # type: ignore[arg-type]
-    return line
-
-
-def race(name: str, sides: list[str], cores: list[int], repeats: int) -> dict[str, tuple[float, float]]:
-    """Returns, for each side, the medians of tokens a second of wall time and of CPU time."""
-    steps = SIZES[name].steps
-    running = {side: start(side, name, cores) for side in sides}
-    rates: dict[str, list[tuple[float, float]]] = {side: [] for side in sides}
-    try:
-        for process in running.values():
-            answer(process)
-        for turn in range(repeats + 1):
-            for side, process in running.items():
-                assert process.stdin is not None  # noqa: S101  (it is a pipe)
-                print(steps, file=process.stdin, flush=True)
-                wall, cpu = json.loads(answer(process))
-                if turn:  # the first warms up
-                    rates[side].append((steps * BATCH * LENGTH / wall, steps * BATCH * LENGTH / cpu))
-    finally:
-        for process in running.values():
-            process.kill()
-            process.wait()
-    return {side: (statistics.median(w for w, _ in r), statistics.median(c for _, c in r)) for side, r in rates.items()}
-
-
-def tabulate(name: str, results: dict[int, dict[str, tuple[float, float]]]) -> list[str]:
-    """Returns the lines of one size's table; ratios are to nanoGPT's."""
-    size = SIZES[name]
-    lines = [f"### {name} parameters: width {size.width}, {size.depth} blocks, {size.heads} heads", ""]
-    heads, rules = "| side |", "|---|"
-    for count in results:
-        cores = f"{count} core" + "s" * (count > 1)
-        heads += f" {cores}, tokens/s | × | tokens/CPU-s | × |"
-        rules += "---|" * 4
-    lines += [heads, rules]
-    for side in next(iter(results.values())):
-        line = f"| {SIDES[side][0]} |"
-        for rates in results.values():
-            base = rates.get("nanogpt", rates[side])
-            line += "".join(f" {rate:,.0f} | {rate / of:.2f} |" for rate, of in zip(rates[side], base, strict=True))
-        lines.append(line)
-    return [*lines, ""]
-
-
 def main() -> None:
     """Prints the tables; `--out` also writes them."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -338,14 +256,22 @@ def main() -> None:
     parser.add_argument("--size", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.serve:
-        return serve(options.serve, SIZES[options.size])
+        return serve(SIDES[options.serve][1](SIZES[options.size]), "ready")
     sides = [side for side in options.sides if side != "nanogpt" or importlib.util.find_spec("torch")]
     cores = sorted(os.sched_getaffinity(0))
     lines = []
     for name in options.sizes:
-        results = {count: race(name, sides, cores[:count], options.repeats) for count in options.cores}
-        lines += tabulate(name, results)
-        print("\n".join(tabulate(name, results)), flush=True)
+        size = SIZES[name]
+        commands = {side: [__file__, "--serve", side, "--size", name] for side in sides}
+        results = {
+            count: race(commands, cores[:count], repeats=options.repeats, steps=size.steps, units=BATCH * LENGTH)[0]
+            for count in options.cores
+        }
+        titles = {side: title for side, (title, _) in SIDES.items()}
+        table = [f"### {name} parameters: width {size.width}, {size.depth} blocks, {size.heads} heads", ""]
+        table += tabulate(titles, results, ["nanogpt"], "tokens")
+        print("\n".join(table), flush=True)
+        lines += table
     if options.out:
         what = f"{platform.machine()}; medians of {options.repeats} turns; × is to the loop like nanoGPT's."
         head = ["# Small transformers", "", " ".join((__doc__ or "").split("\n\n")[1].split()), "", what, ""]
