@@ -90,14 +90,15 @@ def rule(shape: Shape) -> Execution:
 
 
 def candidates(shape: Shape, num_members: int) -> Iterator[Execution]:
-    """Yields what is worth a measurement, one cell after another first."""
+    """Yields what is worth a measurement: first what would be done without one, then what departs from it."""
     yield Execution()
-    kind = shape.spec.kind
-    if jax.default_backend() == "cpu" and kind in ("convnet", "resnet", "inception", "xception"):
+    kind, on_cpu = shape.spec.kind, jax.default_backend() == "cpu"
+    if on_cpu and kind in ("convnet", "resnet", "inception", "xception"):
         yield Execution(loop="step", convolution="native")
-    if kind == "transformer" and shape.spec.form == "decoder":
+    if kind in ("transformer", "vit"):
         yield Execution(attention="plain")
-        yield Execution(attention="blocked")
+    if shape.task.predicts_tokens:
+        yield Execution(cross_entropy="lean" if on_cpu else "plain")
     for width in _widths(shape):
         if width <= num_members:
             yield Execution(population=width)
