@@ -15,8 +15,10 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.ad_checkpoint import checkpoint_name
 
 from scaling.models.image_layers import Padding
+from scaling.models.products import PRODUCT
 
 Form = Literal["auto", "products", "native"]
 Pads = tuple[tuple[int, int], tuple[int, int]]
@@ -74,6 +76,7 @@ def convolve(
         y = _by_rows(x, kernel, pads)
     else:
         y = _gathered(x, kernel, stride, pads, groups)
+    y = checkpoint_name(y, PRODUCT)
     return _batch_first(y if bias is None else y + _by_channel(bias))
 
 

@@ -12,6 +12,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.ad_checkpoint import checkpoint_name
+
+# Names the outputs of products that have a backward pass of their own, which rematerialisation cannot look into.
+PRODUCT = "product"
 
 
 def is_for_cpu(x: jax.Array) -> bool:
@@ -22,7 +26,7 @@ def is_for_cpu(x: jax.Array) -> bool:
 def dot_general(lhs: jax.Array, rhs: jax.Array, dimension_numbers: Any, **options: Any) -> jax.Array:
     """Returns what `lax.dot_general` does; for layers, whose products are of a last axis and a first."""
     if is_for_cpu(lhs) and rhs.dtype == lhs.dtype and dimension_numbers == (((lhs.ndim - 1,), (0,)), ((), ())):
-        return product(lhs, rhs)
+        return checkpoint_name(product(lhs, rhs), PRODUCT)
     return lax.dot_general(lhs, rhs, dimension_numbers, **options)
 
 

@@ -14,6 +14,7 @@ from jax import lax
 
 from scaling.models import layers
 from scaling.models.layers import Dims, Layer
+from scaling.models.products import PRODUCT
 
 if TYPE_CHECKING:
     from scaling.models.modules import Context
@@ -25,7 +26,8 @@ KEPT_PRODUCTS = ("conv_general_dilated", "ragged_dot_general", "ragged_dot")
 def _keeps_products(primitive: Any, *avals: Any, **params: Any) -> bool:
     """Returns whether an operation is a product with a matrix or kernel; attention's products are not."""
     keeps_matmuls: Any = jax.checkpoint_policies.dots_with_no_batch_dims_saveable
-    return primitive.name in KEPT_PRODUCTS or bool(keeps_matmuls(primitive, *avals, **params))
+    is_named = primitive.name == "name" and params["name"] == PRODUCT
+    return is_named or primitive.name in KEPT_PRODUCTS or bool(keeps_matmuls(primitive, *avals, **params))
 
 
 POLICIES: dict[str, Callable[..., bool]] = {
