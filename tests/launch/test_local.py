@@ -87,7 +87,7 @@ def test_a_run_killed_at_twenty_random_moments_ends_like_an_undisturbed_one(scal
     larger = ("--set", "num_seeds=12", "--set", "num_steps=8000", *ONE_BY_ONE)
     assert scaling("run", study_file, "--store", "reference", "--workers", 2, *larger).returncode == 0
     generator = random.Random(0)
-    delays = [generator.uniform(0.2, 8.0) for _ in range(20)]
+    delays = [generator.uniform(0.2, 3.0) for _ in range(20)]
     assert kill_and_continue(scaling, (study_file, "--store", "killed", *larger), delays) >= 18
     check_equal_to_undisturbed(scaling, "killed", rows(Store.open(scaling.folder / "reference")))
 
