@@ -44,17 +44,19 @@ def make_direction(
     return rule if moments == "float32" else _kept_in(rule, jnp.dtype(moments))
 
 
+def to_dtype(tree: Any, dtype: Any) -> Any:
+    """Returns a tree whose numbers in floating point have a dtype; integers stay what they are."""
+    return jax.tree.map(lambda x: x.astype(dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x, tree)
+
+
 def _kept_in(rule: optax.GradientTransformation, dtype: Any) -> optax.GradientTransformation:
     """Returns a rule whose state in floating point is kept in another dtype between steps."""
 
-    def cast(state: Any, dtype: Any) -> Any:
-        return jax.tree.map(lambda x: x.astype(dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x, state)
-
     def update(gradients: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
-        direction, state = rule.update(gradients, cast(state, jnp.float32), params)
-        return direction, cast(state, dtype)
+        direction, state = rule.update(gradients, to_dtype(state, jnp.float32), params)
+        return direction, to_dtype(state, dtype)
 
-    return optax.GradientTransformation(lambda params: cast(rule.init(params), dtype), update)
+    return optax.GradientTransformation(lambda params: to_dtype(rule.init(params), dtype), update)
 
 
 def _make_rule(spec: OptimizerSpec, roles: Any, eps_factor: float) -> optax.GradientTransformation:

@@ -26,9 +26,10 @@ from scaling.execution import DEFAULT, Execution, MeshSpec
 from scaling.models import Shape
 from scaling.models.network import Variables, build, compile_init
 from scaling.objectives import evaluation_sums, keep_real, make_batch
+from scaling.optim import to_dtype
 from scaling.pretraining import check_pretraining, pretrain_layers
 from scaling.sharing import program_training
-from scaling.step import Hyper, TrainState, make_learner, to_dtype
+from scaling.step import Hyper, TrainState, make_learner
 
 # The most steps in one call of `run`: as many losses have room in what it returns.
 MAX_CHUNK = 512

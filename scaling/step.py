@@ -20,7 +20,7 @@ from scaling.models.layers import walk
 from scaling.models.network import Variables, abstract_variables, build
 from scaling.models.sequence_layers import Experts
 from scaling.objectives import Batch, training_loss
-from scaling.optim import Horizon, apply_update, make_direction, make_schedule
+from scaling.optim import Horizon, apply_update, make_direction, make_schedule, to_dtype
 from scaling.parametrization import epsilon_factor, update_trees
 from scaling.spec import InputError
 
@@ -180,11 +180,6 @@ def make_learner(
         return later, loss
 
     return Learner(init, step)
-
-
-def to_dtype(tree: Any, dtype: Any) -> Any:
-    """Returns a tree whose numbers in floating point have a dtype; integers stay what they are."""
-    return jax.tree.map(lambda x: x.astype(dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x, tree)
 
 
 def split_batch(batch: Batch, num_parts: int) -> Batch:
