@@ -81,9 +81,8 @@ def ours(net: Net) -> Sized:
     from scaling.data.placement import DeviceData, Standard
     from scaling.models import TaskShape, make_shape
     from scaling.models.specs import ConvNetSpec, NetworkSpec, ResNetSpec
-    from scaling.optim import horizon_of
     from scaling.program import get_program
-    from scaling.step import Hyper
+    from scaling.step import make_hyper
 
     specs: dict[str, NetworkSpec] = {
         "lenet5": ConvNetSpec(form="lenet5_dense", width=net.width, activation="tanh"),
@@ -102,13 +101,7 @@ def ours(net: Net) -> Sized:
     features = images.shape[1]
     standard = Standard(jnp.zeros(features), jnp.ones(features), jnp.float32(0.0), jnp.float32(1.0))
     data = DeviceData(jnp.asarray(images), jnp.asarray(labels), jnp.arange(NUM_IMAGES), standard)
-    hyper = Hyper(
-        peak_lr=jnp.float32(PEAK_LR),
-        weight_decay=jnp.float32(0.0),
-        horizon=horizon_of(training.schedule, training.num_steps),
-        size=jnp.uint32(NUM_IMAGES),
-        seed=jnp.uint32(SEED),
-    )
+    hyper = make_hyper(training, NUM_IMAGES, SEED)
     state = program.init(jnp.uint32(SEED))
 
     def train(num_steps: int) -> None:

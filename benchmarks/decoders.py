@@ -24,10 +24,9 @@ from scaling.execution import Execution
 from scaling.flops import Convention, count_flops
 from scaling.models import make_shape, token_task
 from scaling.models.specs import TransformerSpec
-from scaling.optim import horizon_of
 from scaling.params import count_params
 from scaling.program import get_program
-from scaling.step import Hyper
+from scaling.step import make_hyper
 
 VOCAB, LENGTH, POOL = 32_768, 2_048, 512
 SIZES = {"100M": (100_000_000, 32), "350M": (350_000_000, 16), "1B": (1_000_000_000, 8)}  # N, sequences a step
@@ -58,13 +57,7 @@ def measure(num_params: int, batch_size: int, execution: Execution, num_steps: i
         optimizer=optimizer, batch_size=batch_size, num_steps=1_000, precision="bfloat16", clip_norm=1.0, z_loss=1e-4
     )
     program = get_program(shape, training, None, execution)
-    hyper = Hyper(
-        jnp.float32(1e-4),
-        jnp.float32(0.1),
-        horizon_of(training.schedule, training.num_steps),
-        jnp.uint32(POOL),
-        jnp.uint32(0),
-    )
+    hyper = make_hyper(training, POOL, 0)
     data = noise(length)
     began = time.perf_counter()
     state, losses = program.run(program.init(hyper.seed), hyper, data, np.int32(1))

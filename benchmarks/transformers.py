@@ -59,9 +59,8 @@ def ours(size: Size) -> Trainer:
     from scaling.data.placement import DeviceData, Standard
     from scaling.models import make_shape, token_task
     from scaling.models.specs import TransformerSpec
-    from scaling.optim import horizon_of
     from scaling.program import get_program
-    from scaling.step import Hyper
+    from scaling.step import make_hyper
 
     spec = TransformerSpec(
         width=size.width,
@@ -83,13 +82,7 @@ def ours(size: Size) -> Trainer:
     nothing, none, one = jnp.zeros(0), jnp.float32(0.0), jnp.float32(1.0)
     labels, order = jnp.zeros(len(rows), jnp.int8), jnp.arange(len(rows))
     data = DeviceData(jnp.asarray(rows), labels, order, Standard(nothing, nothing, none, one))
-    hyper = Hyper(
-        peak_lr=jnp.float32(PEAK_LR),
-        weight_decay=jnp.float32(WEIGHT_DECAY),
-        horizon=horizon_of(training.schedule, training.num_steps),
-        size=jnp.uint32(len(rows)),
-        seed=jnp.uint32(SEED),
-    )
+    hyper = make_hyper(training, len(rows), SEED)
     state = program.init(jnp.uint32(SEED))
 
     def train(num_steps: int) -> None:

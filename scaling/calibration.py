@@ -18,13 +18,12 @@ from scaling.execution import Execution
 from scaling.files import publish_text
 from scaling.models import Shape, TaskShape, make_shape
 from scaling.models.specs import NetworkSpec
-from scaling.optim import horizon_of
 from scaling.params import count_params
 from scaling.program import Stacked, get_program
 from scaling.runner import task_shape
 from scaling.sharing import program_key
 from scaling.spec import InputError, canonical_json, fingerprint_text, parse
-from scaling.step import Hyper
+from scaling.step import Hyper, make_hyper
 
 # Raise when what is compared changes meaning; choices of other versions are measured anew.
 CALIBRATION_VERSION = 1
@@ -162,13 +161,7 @@ def _hyper(cell: Cell, population: int) -> Hyper:
     training = cell.training
     assert training is not None  # noqa: S101  (networks have it)
     # A learning rate of 0: a run that diverges would be another computation.
-    one = Hyper(
-        jnp.float32(0.0),
-        jnp.float32(0.0),
-        horizon_of(training.schedule, training.num_steps),
-        jnp.uint32(POOL),
-        jnp.uint32(0),
-    )
+    one = make_hyper(training, POOL, 0)._replace(peak_lr=jnp.float32(0.0), weight_decay=jnp.float32(0.0))
     return one if population == 1 else jax.tree.map(lambda x: jnp.stack([x] * population), one)
 
 

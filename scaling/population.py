@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from scaling.cell import Cell
@@ -16,10 +15,9 @@ from scaling.data.standard import standard_of
 from scaling.data.subsets import Subset
 from scaling.devices.sharding import batch_sharding, host_share
 from scaling.execution import Execution
-from scaling.optim import horizon_of
 from scaling.program import Layout, Stacked, make_layout
 from scaling.sharing import Tree
-from scaling.step import Hyper
+from scaling.step import Hyper, make_hyper
 
 
 class NotTogether(Exception):  # noqa: N818  (no error: they are trained one by one)
@@ -96,15 +94,8 @@ def make_hypers(tree: Tree, layout: Layout) -> list[Hyper]:
     """Returns what the members do not share, for each length; with a leading axis P where there are several."""
 
     def of(cell: Cell) -> Hyper:
-        training = cell.training
-        assert training is not None  # noqa: S101  (networks have it)
-        return Hyper(
-            peak_lr=jnp.float32(training.optimizer.peak_lr),
-            weight_decay=jnp.float32(training.optimizer.weight_decay),
-            horizon=horizon_of(training.schedule, training.num_steps),
-            size=jnp.uint32(cell.data.size),
-            seed=jnp.uint32(cell.seed),
-        )
+        assert cell.training is not None  # noqa: S101  (networks have it)
+        return make_hyper(cell.training, cell.data.size, cell.seed)
 
     found = []
     for leaves in zip(*tree.cells, strict=True):

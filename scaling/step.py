@@ -20,7 +20,7 @@ from scaling.models.layers import walk
 from scaling.models.network import Variables, abstract_variables, build
 from scaling.models.sequence_layers import Experts
 from scaling.objectives import Batch, training_loss
-from scaling.optim import Horizon, apply_update, make_direction, make_schedule, to_dtype
+from scaling.optim import Horizon, apply_update, horizon_of, make_direction, make_schedule, to_dtype
 from scaling.parametrization import epsilon_factor, update_trees
 from scaling.spec import InputError
 
@@ -84,6 +84,17 @@ class Hyper(NamedTuple):
     horizon: Horizon
     size: jax.Array
     seed: jax.Array
+
+
+def make_hyper(training: TrainingSpec, size: int, seed: int) -> Hyper:
+    """Returns the values of one cell: its training's, m and its seed."""
+    return Hyper(
+        peak_lr=jnp.float32(training.optimizer.peak_lr),
+        weight_decay=jnp.float32(training.optimizer.weight_decay),
+        horizon=horizon_of(training.schedule, training.num_steps),
+        size=jnp.uint32(size),
+        seed=jnp.uint32(seed),
+    )
 
 
 class Learner(NamedTuple):
