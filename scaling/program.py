@@ -21,7 +21,14 @@ from scaling.data.placement import DeviceData, Standard
 from scaling.data.specs import AugmentationSpec
 from scaling.devices.hardware import device_memory
 from scaling.devices.memory import check_memory
-from scaling.devices.sharding import batch_sharding, check_batch, check_heads, make_mesh, state_shardings
+from scaling.devices.sharding import (
+    batch_sharding,
+    check_batch,
+    check_heads,
+    gather_params,
+    make_mesh,
+    state_shardings,
+)
 from scaling.execution import DEFAULT, Execution, MeshSpec
 from scaling.models import Shape
 from scaling.models.network import Variables, build, compile_init
@@ -176,6 +183,7 @@ def _make_program(
     task, batch_size = shape.task, training.batch_size
     learner, model = make_learner(shape, training, execution, layout.mesh), build(shape, execution)
     on_mesh = None if layout.mesh is None else batch_sharding(layout.mesh)
+    gather = gather_params(layout.mesh, shape)
 
     def divide(x: jax.Array) -> jax.Array:
         """Returns examples divided among the devices."""
@@ -215,7 +223,7 @@ def _make_program(
         # Every evaluation asks the same questions: the masks and orders of seed 0, step 0.
         seen, dtype = prepare_inputs(divide(inputs), standard), jnp.dtype(training.precision)
         batch = make_batch(task, seen, prepare_labels(labels, standard), _objective_key(0, 0))
-        cast = {"params": to_dtype(variables["params"], dtype), "state": variables["state"]}
+        cast = {"params": gather(to_dtype(variables["params"], dtype)), "state": variables["state"]}
         outputs, _ = model.apply(cast, to_dtype(batch.inputs, dtype), train=False, key=None)
         return evaluation_sums(outputs, keep_real(batch, is_real))
 

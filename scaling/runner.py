@@ -6,7 +6,7 @@ import importlib.metadata
 import platform
 import time
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import jax
@@ -40,7 +40,7 @@ from scaling.step import TrainState, check_learner
 from scaling.tracking import Tracker
 
 
-def train_cell(cell: Cell, study_sizes: Iterable[int] = (), **options: Any) -> Record:
+def train_cell(cell: Cell, study_sizes: Collection[int] = (), **options: Any) -> Record:
     """Returns the record of a cell after training it here and now; takes the options of `train_cells`.
 
     Raises:
@@ -52,7 +52,7 @@ def train_cell(cell: Cell, study_sizes: Iterable[int] = (), **options: Any) -> R
 
 def train_cells(
     cells: Sequence[Cell],
-    study_sizes: Iterable[int] = (),
+    study_sizes: Collection[int] = (),
     *,
     execution: Execution = DEFAULT,
     tracker: Tracker | None = None,
@@ -92,9 +92,13 @@ def train_cells(
     shape = make_shape(model, task)
     records = []
 
+    @functools.cache
+    def manifest(member: int) -> SubsetManifest:
+        return _manifest(tree.cells[member][0], subsets[member], study_sizes)  # its leaves have one subset
+
     def keep(cell: Cell, measured: Measured) -> None:
-        subset = next(subset for member, subset in zip(tree.cells, subsets, strict=True) if cell in member)
-        records.append(_network_record(cell, shape, subset, study_sizes, measured, execution))
+        member = next(number for number, leaves in enumerate(tree.cells) if cell in leaves)
+        records.append(_network_record(cell, shape, subsets[member].source, manifest(member), measured, execution))
         on_record(records[-1])
 
     keeper = None
@@ -221,17 +225,17 @@ def _pretraining_flops(shape: Shape, training: TrainingSpec) -> float:
 
 
 def _network_record(
-    cell: Cell, shape: Shape, subset: Subset, study_sizes: Iterable[int], measured: Measured, execution: Execution
+    cell: Cell, shape: Shape, source: Source, data: SubsetManifest, measured: Measured, execution: Execution
 ) -> Record:
     training = cell.training
     assert training is not None  # noqa: S101  (networks have it)
     last, pretraining_flops = measured.evaluations[-1], _pretraining_flops(shape, training)
-    params, step_examples = count_params(shape), training.batch_size * subset.source.example_tokens
+    params, step_examples = count_params(shape), training.batch_size * source.example_tokens
     flops = {term: count * last.data_seen for term, count in count_flops(shape, EVERY_TERM).train.items()}
     spent = measured.spent_steps * step_examples * sum(count_flops(shape).train.values())
     is_first = measured.spent_steps == last.step  # a later leaf does not pay for what came before its fork
     return Record(
-        **_common(cell, subset, shape.task, study_sizes, last),
+        **_common(cell, source, data, shape.task, last),
         status="diverged" if measured.status == "diverged" else "ok",
         trunk=measured.trunk,
         num_params=sum(params.values()),
@@ -255,11 +259,9 @@ def _network_record(
     )
 
 
-def _common(
-    cell: Cell, subset: Subset, task: TaskShape, study_sizes: Iterable[int], last: Evaluation
-) -> dict[str, Any]:
+def _common(cell: Cell, source: Source, data: SubsetManifest, task: TaskShape, last: Evaluation) -> dict[str, Any]:
     """Returns the fields that records of networks and of estimators have in common."""
-    data_unique = subset.num_unique * subset.source.example_tokens
+    data_unique = count_unique(data.size, data.duplication) * source.example_tokens
     return {
         "cell": cell.fingerprint(),
         "family": cell.model.kind,
@@ -268,12 +270,12 @@ def _common(
         "data_unique": data_unique,
         "epochs": last.data_seen / data_unique,
         "flops_version": FLOPS_VERSION,
-        "data": _manifest(cell, subset, study_sizes),
+        "data": data,
         "environment": _environment(),
     }
 
 
-def _train_estimator(cell: Cell, study_sizes: Iterable[int], tracker: Tracker) -> Record:
+def _train_estimator(cell: Cell, study_sizes: Collection[int], tracker: Tracker) -> Record:
     from sklearn.exceptions import ConvergenceWarning
 
     began, subset = time.monotonic(), _draw(cell)
@@ -319,7 +321,7 @@ def _train_estimator(cell: Cell, study_sizes: Iterable[int], tracker: Tracker) -
     )
     tracker.evaluated(cell.fingerprint(), evaluation)
     return Record(
-        **_common(cell, subset, task, study_sizes, evaluation),
+        **_common(cell, source, _manifest(cell, subset, study_sizes), task, evaluation),
         status="ok",
         num_params=sum(params.values()) or None,
         params=params,
@@ -335,7 +337,7 @@ def _train_estimator(cell: Cell, study_sizes: Iterable[int], tracker: Tracker) -
     )
 
 
-def _manifest(cell: Cell, subset: Subset, study_sizes: Iterable[int]) -> SubsetManifest:
+def _manifest(cell: Cell, subset: Subset, study_sizes: Collection[int]) -> SubsetManifest:
     source = subset.source
     return SubsetManifest(
         source=source.name,

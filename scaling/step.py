@@ -129,7 +129,7 @@ def make_learner(
     direction = make_direction(training.optimizer, factors.roles, epsilon_factor(shape), training.moments)
     schedule = make_schedule(training.schedule)
     dtype = jnp.dtype(training.precision)
-    gather = gather_params(mesh, shape) if mesh is not None else lambda params: params
+    gather = gather_params(mesh, shape)
     num_groups = training.noise_scale_parts or 1
     parts_in_group = max(1, execution.micro_batches // num_groups)
 

@@ -190,14 +190,14 @@ def _as_tree(values: Any) -> dict[str, Any]:
     return root
 
 
-def gather_params(mesh: Mesh, shape: Shape) -> Callable[[Any], Any]:
+def gather_params(mesh: Mesh | None, shape: Shape) -> Callable[[Any], Any]:
     """Returns a function of parameters: the same, but whole along `fsdp`; their gradients are divided again.
 
-    To be called in the loss, on what the network is applied to, after any cast. Without it XLA is free to gather the
-    examples in place of the parameters, and does: the TPU's compiler then moved 16 times the bytes of a transformer of
-    34 M parameters on 8 chips, and took 10 times the temporary memory.
+    To be called on what the network is applied to, in a loss or an evaluation, after any cast. Without it XLA is free
+    to gather the examples in place of the parameters, and does: the TPU's compiler then moved 16 times the bytes of a
+    transformer of 34 M parameters on 8 chips, and took 10 times the temporary memory.
     """
-    if mesh.shape["fsdp"] == 1:
+    if mesh is None or mesh.shape["fsdp"] == 1:
         return lambda params: params
     own = param_shardings(mesh, shape)
 

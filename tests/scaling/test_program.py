@@ -7,9 +7,10 @@ import pytest
 
 from scaling.cell import AdamSpec, AdamWSpec, TrainingSpec
 from scaling.data.placement import DeviceData, Standard
+from scaling.devices.ahead_of_time import report
 from scaling.execution import Execution, MeshSpec
 from scaling.models import TaskShape, make_shape
-from scaling.models.specs import MLPSpec
+from scaling.models.specs import MLPSpec, TransformerSpec
 from scaling.optim import horizon_of
 from scaling.program import MAX_CHUNK, Stacked, get_program, prepare_inputs, prepare_labels
 from scaling.step import Hyper
@@ -116,6 +117,20 @@ def test_what_changes_the_compiled_code_is_another_program(change):
 def test_a_program_can_be_a_key_on_a_mesh_too():
     program = get_program(SHAPE, make_spec(), execution=Execution(mesh=MeshSpec(data=2)))
     assert {program: 1}[get_program(SHAPE, make_spec(), execution=Execution(mesh=MeshSpec(data=2)))] == 1
+
+
+def test_an_evaluation_moves_parameters_that_are_divided_and_no_activations():
+    text = TaskShape(num_features=16, vocab_size=256, num_classes=256, objective="next_token")
+    shape = make_shape(TransformerSpec(width=64, depth=1), text)
+    program = get_program(shape, make_spec(), execution=Execution(mesh=MeshSpec(fsdp=2)))
+    state, layout = program.init(jnp.uint32(0)), program.layout
+    standard = Standard(*(layout.put(np.float32(x)) for x in ([], [], 0.0, 1.0)))
+    batch = (np.zeros((8, 16), np.int32), np.zeros(8, np.int32), np.ones(8, bool))
+    compiled = program.evaluate.lower(state.variables, standard, *map(layout.put, batch)).compile()
+    moved = report(compiled)["collectives"]
+    divided = sum(x.nbytes for x in jax.tree.leaves(state.variables) if not x.sharding.is_fully_replicated)
+    assert sum(each["bytes"] for each in moved if each["kind"] == "all-gather") == divided
+    assert [(each["kind"], each["bytes"]) for each in moved if each["kind"] != "all-gather"] == [("all-reduce", 12)]
 
 
 def test_numbers_are_shifted_and_scaled_and_tokens_and_classes_are_not():

@@ -1,4 +1,4 @@
-"""One process of a job: trains the cell of a folder with the others, and writes down what it saw of the run.
+"""One process of a job: trains the cells of a folder with the others, and writes down what it saw of the run.
 
 Arguments: the folder, and JSON of `num_processes`, `process_id`, `coordinator` (left out where it is the only one),
 `execution`, and:
@@ -9,8 +9,8 @@ Arguments: the folder, and JSON of `num_processes`, `process_id`, `coordinator` 
 - `pause`: seconds after every chunk, to be preempted in.
 
 Says `step N` after every chunk and `saving N` when a save begins. Ends with status 75 where it was preempted.
-`result-<process_id>.json` holds the losses, the batches that it read and what the record says. Only process 0 writes
-`curve.jsonl` and `record.json`.
+`result-<process_id>.json` holds the losses, the batches that it read and what the records say. Only process 0 writes
+`<cell>/curve.jsonl` and `<cell>/record.json`.
 """
 
 import hashlib
@@ -37,12 +37,12 @@ PREEMPTED = 75
 
 
 class Seeing(Tracker):
-    """Keeps the loss of every step, and hands all it hears to another tracker."""
+    """Keeps the losses of all cells at every step, and hands all it hears to another tracker."""
 
     def __init__(self, then: Tracker, pause: float) -> None:
         self._then, self._pause = then, pause
         self.begun_at = 0
-        self.losses: dict[int, float] = {}
+        self.losses: dict[int, list[float]] = {}
 
     def begin(self, cell, step):
         """Takes where the run begins."""
@@ -55,7 +55,8 @@ class Seeing(Tracker):
 
     def trained(self, cell, points):
         """Keeps the losses, and says how far they go."""
-        self.losses |= {point["step"]: point["train_loss"] for point in points}
+        for point in points:
+            self.losses.setdefault(point["step"], []).append(point["train_loss"])
         self._then.trained(cell, points)
         print("step", points[-1]["step"], flush=True)
         time.sleep(self._pause)
@@ -66,7 +67,7 @@ def main() -> None:
     number = asked["process_id"]
     if "coordinator" in asked:
         join(asked["coordinator"], asked["num_processes"], number)
-    cell = parse(Cell, (folder / "cell.json").read_text(), "the cell")
+    cells = [parse(Cell, line, "a cell") for line in (folder / "cells.jsonl").read_text().splitlines()]
     execution = parse(Execution, json.dumps(asked["execution"]), "the execution")
     scaling.job.CURVE_POINTS = 1 << 30  # a point for every step
     if asked["hasty"] and number == asked["num_processes"] - 1:
@@ -79,18 +80,18 @@ def main() -> None:
     _note_places(at, saved)
     stop_at = asked["stop_at"]
     notices = Notices()
-    tracker = Seeing(CurveFile(lambda _: epath.Path(folder)) if is_writer() else Tracker(), asked["pause"])
+    tracker = Seeing(CurveFile(epath.Path(folder).joinpath) if is_writer() else Tracker(), asked["pause"])
 
     def publish(record) -> None:
         if is_writer():
-            with (folder / "record.json").open("x") as file:  # fails where another has written it
+            with (folder / record.cell / "record.json").open("x") as file:  # fails where another has written it
                 file.write(record.canonical_json())
 
     status, found = 0, {}
     with notices:
         try:
-            (record,) = train_cells(
-                [cell],
+            records = train_cells(
+                cells,
                 execution=execution,
                 tracker=tracker,
                 on_record=publish,
@@ -99,9 +100,9 @@ def main() -> None:
                 heard=notices.heard if stop_at is None else lambda: at[0] >= stop_at,
             )
             found = {
-                "evaluations": [evaluation.loss for evaluation in record.evaluations],
-                "num_resumes": record.num_resumes,
-                "warnings": record.warnings,
+                "evaluations": [[evaluation.loss for evaluation in record.evaluations] for record in records],
+                "num_resumes": records[0].num_resumes,
+                "warnings": records[0].warnings,
             }
         except Preempted:
             status = PREEMPTED

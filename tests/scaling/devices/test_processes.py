@@ -47,13 +47,22 @@ class Job:
       num_processes: how many.
       num_devices: of each.
       mesh: of all devices.
+      cells: that they train.
       options: of the worker.
     """
 
-    def __init__(self, folder: Path, num_processes: int, num_devices: int, mesh: dict, **options: object) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        num_processes: int,
+        num_devices: int,
+        mesh: dict,
+        cells: Sequence[Cell] = (CELL,),
+        **options: object,
+    ) -> None:
         self.folder = folder
         folder.mkdir(exist_ok=True)
-        (folder / "cell.json").write_text(CELL.canonical_json())
+        (folder / "cells.jsonl").write_text("".join(f"{cell.canonical_json()}\n" for cell in cells))
         for old in folder.glob("result-*.json"):
             old.unlink()
         execution = {"chunk_steps": 4, "mesh": mesh} | options.pop("execution", {})  # type: ignore[operator]
@@ -127,24 +136,35 @@ def assert_same_losses(found: dict, whole: dict, steps: Sequence[int] = range(1,
         np.testing.assert_allclose(found["evaluations"], whole["evaluations"], rtol=RTOL)
 
 
-def curve_steps(folder: Path) -> list[int]:
-    lines = map(json.loads, (folder / "curve.jsonl").read_text().splitlines())
+def curve_steps(folder: Path, cell: Cell = CELL) -> list[int]:
+    lines = map(json.loads, (folder / cell.fingerprint() / "curve.jsonl").read_text().splitlines())
     return [line["step"] for line in lines if "train_loss" in line and "loss" not in line]
 
 
-def check_same_as_one(tmp_path: Path, **options: object) -> tuple[list[dict], dict]:
+def check_same_as_one(tmp_path: Path, cells: Sequence[Cell] = (CELL,), **options: object) -> tuple[list[dict], dict]:
     """Returns what two processes have seen, and one, after comparing the losses of every step."""
+    options["cells"] = cells
     with job(tmp_path / "two", 2, 2, **options) as two, job(tmp_path / "one", 1, 4, **options) as one:
         (whole,), both = one.finish(), two.finish()
     for found in both:
         assert_same_losses(found, whole)
     assert both[0]["losses"] == both[1]["losses"]
-    assert curve_steps(tmp_path / "two") == list(range(1, NUM_STEPS + 1))
+    for cell in cells:
+        assert curve_steps(tmp_path / "two", cell) == list(range(1, NUM_STEPS + 1))
     return both, whole
 
 
 def test_two_processes_lose_at_every_step_what_one_does(tmp_path):
     check_same_as_one(tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mesh", [{"population": 4}, {"population": 2, "fsdp": 2}])
+def test_a_population_over_two_processes_learns_what_it_does_in_one(tmp_path, mesh):
+    members = [CELL.model_copy(update={"seed": seed}) for seed in range(4)]
+    both, _ = check_same_as_one(tmp_path, members, mesh=mesh, execution={"population": 4})
+    for found in both:
+        assert len(found["evaluations"]) == len({tuple(losses) for losses in found["evaluations"]}) == 4
 
 
 @pytest.mark.slow
@@ -192,7 +212,7 @@ def test_a_preempted_job_goes_on_on_other_processes_and_another_mesh(tmp_path, w
     for found in run(tmp_path, *before, streamed=streamed, stop_at=stop, status=PREEMPTED):
         assert_same_losses(found, whole, range(1, stop + 1))
         assert found["saved"][-1] == stop
-    assert not (tmp_path / "record.json").exists()
+    assert not list(tmp_path.glob("*/record.json"))
     for found in run(tmp_path, *after, streamed=streamed):
         assert found["begun_at"] == stop
         assert_same_losses(found, whole, range(stop + 1, NUM_STEPS + 1))
