@@ -5,6 +5,7 @@ a block.
 """
 
 import functools
+import itertools
 from typing import Any, Literal
 
 import jax
@@ -204,7 +205,9 @@ _blocked.defvjp(_forward, _backward)
 
 def _add(parts: list[jax.Array]) -> jax.Array:
     """Returns the sum of [B, G, S, K] of which all but the last have fewer keys, the first ones."""
-    total = parts[-1]
-    for part in parts[:-1]:
-        total += jnp.pad(part, ((0, 0), (0, 0), (0, total.shape[2] - part.shape[2]), (0, 0)))
-    return total
+    ends = [0, *(part.shape[2] for part in parts)]
+    stretches = [
+        functools.reduce(jnp.add, [part[:, :, low:high] for part in parts[number:]])
+        for number, (low, high) in enumerate(itertools.pairwise(ends))
+    ]
+    return jnp.concatenate(stretches, axis=2)

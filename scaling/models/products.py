@@ -43,10 +43,21 @@ def _product_forward(x: jax.Array, kernel: jax.Array) -> tuple[jax.Array, Any]:
 def _product_backward(kept: Any, dy: jax.Array) -> tuple[jax.Array, jax.Array]:
     x, kernel = kept
     dx = lax.dot_general(dy, kernel, (((dy.ndim - 1,), (1,)), ((), ())))  # […, D]
-    return dx, lax.dot_general(_rows(x), _rows(dy), (((0,), (0,)), ((), ())))  # [D, F]
+    return dx, _kernel_gradient(_rows(x), _rows(dy))
 
 
 product.defvjp(_product_forward, _product_backward)
+
+
+def _kernel_gradient(x: jax.Array, dy: jax.Array) -> jax.Array:
+    """Returns xᵀ dy, [D, F], of x [B, D] and dy [B, F].
+
+    XLA's CPU products are up to twice as fast with the wider of the two on the right; it may not turn them back.
+    """
+    contract = (((0,), (0,)), ((), ()))
+    if x.shape[1] <= dy.shape[1]:
+        return lax.dot_general(x, dy, contract)
+    return lax.optimization_barrier(lax.dot_general(dy, x, contract)).T
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3,))

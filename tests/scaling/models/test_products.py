@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from flax import nnx
 from jax import lax
 
@@ -29,19 +30,24 @@ def assert_same_gradients(mine, theirs, *arguments):
         np.testing.assert_allclose(found, true, rtol=2e-4, atol=2e-5)
 
 
-def test_a_product_has_the_values_and_gradients_of_laxs():
+@pytest.mark.parametrize("num_outputs", [4, 9])  # the kernel's gradient is taken from the wider side
+def test_a_product_has_the_values_and_gradients_of_laxs(num_outputs):
     assert_same_gradients(
         lambda x, w: dot_general(x, w, LAST_WITH_FIRST),
         lambda x, w: lax.dot_general(x, w, LAST_WITH_FIRST),
         normal(0, (3, 5, 7)),
-        normal(1, (7, 4)),
+        normal(1, (7, num_outputs)),
     )
 
 
-def test_a_product_of_members_is_each_members():
-    x, w = normal(0, (2, 3, 5, 7)), normal(1, (2, 7, 4))
-    together = jax.vmap(lambda x, w: dot_general(x, w, LAST_WITH_FIRST))(x, w)
-    np.testing.assert_allclose(together[1], x[1] @ w[1], rtol=1e-5, atol=1e-5)
+@pytest.mark.parametrize("num_outputs", [4, 9])
+def test_a_product_of_members_is_each_members_and_so_are_its_gradients(num_outputs):
+    assert_same_gradients(
+        jax.vmap(lambda x, w: dot_general(x, w, LAST_WITH_FIRST)),
+        lambda x, w: jnp.einsum("mbtd,mdf->mbtf", x, w),
+        normal(0, (2, 3, 5, 7)),
+        normal(1, (2, 7, num_outputs)),
+    )
 
 
 def flax_layer_norm(x, gain, bias):
