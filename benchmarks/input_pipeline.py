@@ -28,9 +28,8 @@ from scaling.data.stream import plan_chunks, steps_per_chunk, stream_chunks
 from scaling.data.subsets import Subset, draw_subset
 from scaling.models import TaskShape, make_shape, token_task
 from scaling.models.specs import MLPSpec, NetworkSpec, TransformerSpec
-from scaling.optim import horizon_of
 from scaling.program import Program, get_program
-from scaling.step import Hyper
+from scaling.step import make_hyper
 from scaling.train import Pace, Place, Watcher, plan_legs, run_job
 
 Batches = Iterator[tuple[np.ndarray, np.ndarray]]
@@ -154,9 +153,7 @@ def time_training(
         data = DeviceData(jnp.asarray(subset.rows[:]), labels, order, standard)
     else:
         data = StreamedData(streamed if name == "stream" else stacked, most, standard)
-    rates = jnp.float32(training.optimizer.peak_lr), jnp.float32(training.optimizer.weight_decay)
-    horizon = horizon_of(training.schedule, num_steps)
-    hyper, last = Hyper(*rates, horizon, jnp.uint32(subset.size), jnp.uint32(SEED)), Last()
+    hyper, last = make_hyper(training, subset.size, SEED), Last()
     start = time.perf_counter()
     place = Place(0, 0, program.init(hyper.seed), None)
     run_job(program, plan_legs([training]), [hyper], data, place, pace, last)

@@ -6,6 +6,7 @@ from typing import Any
 
 from scaling.cell import Cell
 from scaling.data.sources import load_source
+from scaling.devices.hardware import GIB
 from scaling.devices.topology import Topology, compile_training, parse_topology
 from scaling.execution import Execution
 from scaling.models.specs import NetworkSpec
@@ -65,15 +66,14 @@ def _describe(label: str, cell: Cell, topology: Topology, execution: Execution) 
 
 def render_described(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Returns the rows for people: sizes in GiB, communication in one column."""
-    gib = 2**30
     return [
         {
             "label": row["label"],
             "N": row["num_params"],
             "mesh": " ".join(f"{axis}={size}" for axis, size in row["mesh"].items()) or "1 device",
-            "state, GiB a device": round(sum(row["state_bytes"].values()) / gib, 3),
-            "peak, GiB a device": round(row["memory"]["peak"] / gib, 3),
-            "of": "unknown" if row["device_bytes"] is None else round(row["device_bytes"] / gib, 2),
+            "state, GiB a device": round(sum(row["state_bytes"].values()) / GIB, 3),
+            "peak, GiB a device": round(row["memory"]["peak"] / GIB, 3),
+            "of": "unknown" if row["device_bytes"] is None else round(row["device_bytes"] / GIB, 2),
             "fits": {None: "unknown", True: "yes", False: "no"}[row["fits"]],
             "communication a step, MB a device": ", ".join(
                 f"{each['kind']} {each['bytes'] / 1e6:,.1f} in {each['runs']}" for each in row["collectives"]

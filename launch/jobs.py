@@ -156,17 +156,25 @@ def begun_jobs(cells: Mapping[str, Cell], store: Store) -> list[tuple[tuple[Cell
             continue
         job = tuple(cells[cell] for cell in begun.cells if cell in cells)
         trunks = {trunk_of(cell) for cell in job}
-        known = [parse_cell(store, cell) for cell in begun.cells if cell not in cells]
-        if all(cell is not None and trunk_of(cell) in trunks for cell in known) and not taken.intersection(job):
+        others = [cell for cell in begun.cells if cell not in cells]
+        is_whole = all(
+            cell_file(store, cell).exists() and trunk_of(read_cell(store, cell)) in trunks for cell in others
+        )
+        if is_whole and not taken.intersection(job):
             found.append((job, begun.execution))
             taken.update(job)
     return found
 
 
-def parse_cell(store: Store, name: str) -> Cell | None:
-    """Returns a cell of a store by its fingerprint; None where it is not there."""
-    path = store.cell_path(name) / "cell.json"
-    return parse(Cell, path.read_text(), str(path)) if path.exists() else None
+def cell_file(store: Store, name: str) -> epath.Path:
+    """Returns where a store keeps a cell, by its fingerprint."""
+    return store.cell_path(name) / "cell.json"
+
+
+def read_cell(store: Store, name: str) -> Cell:
+    """Returns a cell of a store by its fingerprint."""
+    path = cell_file(store, name)
+    return parse(Cell, path.read_text(), str(path))
 
 
 def parse_execution(given: Sequence[str]) -> Execution | None:

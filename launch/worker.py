@@ -14,7 +14,7 @@ import jax
 from absl import app, flags
 from etils import epath
 
-from launch.jobs import estimate_job, note_begun, parse_execution
+from launch.jobs import estimate_job, note_begun, parse_execution, read_cell
 from launch.notices import StopNotices
 from scaling.attempts import Outcome, end_attempt, read_attempts, start_attempt
 from scaling.cell import Cell
@@ -225,9 +225,9 @@ def serve(store: Store, requests: IO[str], replies: IO[str]) -> int:
                 busy.set()
                 request = json.loads(line)
                 if "plan" in request:
-                    reply(event="plan", **_plan(_read_cell(store, request["plan"]), request))
+                    reply(event="plan", **_plan(read_cell(store, request["plan"]), request))
                 else:
-                    cells = [_read_cell(store, name) for name in request["train"]]
+                    cells = [read_cell(store, name) for name in request["train"]]
                     execution = parse(Execution, json.dumps(request["execution"]), "execution")
                     trainer.train(
                         cells, execution, lambda cell, status: reply(event="record", cell=cell, status=status)
@@ -249,11 +249,6 @@ def _plan(cell: Cell, request: dict[str, Any]) -> dict[str, Any]:
     except Exception as error:  # noqa: BLE001  (what is wrong with the cell comes to light when it is trained)
         execution, how = DEFAULT, f"by default: not measured ({type(error).__name__}: {' '.join(str(error).split())})"
     return {"execution": execution.model_dump(mode="json", exclude_defaults=True), "how": how}
-
-
-def _read_cell(store: Store, name: str) -> Cell:
-    path = store.cell_path(name) / "cell.json"
-    return parse(Cell, path.read_text(), str(path))
 
 
 # --- by hand --------------------------------------------------------------------------------------------------------

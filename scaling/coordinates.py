@@ -19,8 +19,7 @@ from scaling.models.network import Model, Variables, build
 from scaling.models.sequence_layers import LSTM, Attention, Embed, Experts
 from scaling.models.specs import NetworkSpec
 from scaling.objectives import Batch, make_batch
-from scaling.optim import horizon_of
-from scaling.step import Hyper, TrainState, make_learner
+from scaling.step import TrainState, make_hyper, make_learner
 
 Axis = Literal["width", "depth"]
 
@@ -137,13 +136,7 @@ def _measure(
     model, learner = build(shape), make_learner(shape, training)
 
     def run(seed: jax.Array) -> dict[tuple[str, str], jax.Array]:
-        hyper = Hyper(
-            peak_lr=jnp.float32(optimizer.peak_lr),
-            weight_decay=jnp.float32(optimizer.weight_decay),
-            horizon=horizon_of(ConstantSchedule(), num_steps),
-            size=jnp.uint32(0),
-            seed=seed,
-        )
+        hyper = make_hyper(training, 0, 0)._replace(seed=seed)
 
         def body(state: TrainState, _: None) -> tuple[TrainState, dict[tuple[str, str], jax.Array]]:
             outputs = _outputs(model, state.variables, batch, places)

@@ -19,6 +19,7 @@ from scaling.data.augment import augment
 from scaling.data.batches import batch_indices, batch_positions
 from scaling.data.placement import DeviceData, Standard
 from scaling.data.specs import AugmentationSpec
+from scaling.devices.ahead_of_time import abstract
 from scaling.devices.hardware import device_memory
 from scaling.devices.memory import check_memory
 from scaling.devices.sharding import (
@@ -135,9 +136,8 @@ class Program:
         state: TrainState = jax.eval_shape(self.init, seeds)
         if self.state_shardings is None:
             return state
-        return jax.tree.map(
-            lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), state, self.state_shardings
-        )
+        described: TrainState = abstract(state, self.state_shardings)
+        return described
 
 
 def get_program(

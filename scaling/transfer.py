@@ -14,8 +14,7 @@ from scaling.coordinates import Axis, resized
 from scaling.models import Shape, TaskShape, make_shape
 from scaling.models.specs import NetworkSpec
 from scaling.objectives import make_batch
-from scaling.optim import horizon_of
-from scaling.step import Hyper, TrainState, make_learner
+from scaling.step import TrainState, make_hyper, make_learner
 
 # The last share of the steps whose batches the final loss is a mean of: one batch alone is noisy.
 FINAL_SHARE = 0.1
@@ -100,9 +99,7 @@ def _final_losses(
     learner, num_final = make_learner(shape, training), max(1, round(FINAL_SHARE * num_steps))
 
     def run(seed: jax.Array, peak_lr: jax.Array) -> jax.Array:
-        hyper = Hyper(
-            peak_lr, jnp.float32(optimizer.weight_decay), horizon_of(schedule, num_steps), jnp.uint32(0), seed
-        )
+        hyper = make_hyper(training, 0, 0)._replace(peak_lr=peak_lr, seed=seed)
 
         def body(state: TrainState, step: jax.Array) -> tuple[TrainState, jax.Array]:
             chosen = (step * batch_size + jnp.arange(batch_size)) % len(inputs)

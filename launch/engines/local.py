@@ -185,10 +185,10 @@ class _Sweep:
         if isinstance(found, Question):
             self._settle(found, execution=Execution(), how="by default: the measurement ended its process")
             return
-        for name, seconds in divide_seconds(found.cells).items():
-            if name not in self.statuses:
-                cell = next(cell for cell in found.cells if cell.fingerprint() == name)
-                self._note(cell, "failed", seconds)
+        seconds = divide_seconds(found.cells)
+        for cell in found.cells:
+            if cell.fingerprint() not in self.statuses:
+                self._note(cell, "failed", seconds[cell.fingerprint()])
 
     def _start(self, cores: set[int]) -> "_Worker":
         worker = _Worker(self._store, cores, self._inherited, self._options.worker_flags)

@@ -238,8 +238,7 @@ def _compile_training(topology: Topology, payload: dict[str, Any]) -> dict[str, 
     )
     from scaling.models import make_shape
     from scaling.objectives import make_batch
-    from scaling.optim import horizon_of
-    from scaling.step import Hyper, make_learner
+    from scaling.step import make_hyper, make_learner
 
     training = parse(TrainingSpec, payload["training"], "training")
     execution = parse(Execution, payload["execution"], "execution")
@@ -253,8 +252,7 @@ def _compile_training(topology: Topology, payload: dict[str, Any]) -> dict[str, 
     mesh = make_mesh(execution.mesh, topology_devices(topology))
     learner = make_learner(shape, training, execution, mesh)
     state = jax.eval_shape(learner.init, jax.ShapeDtypeStruct((), jnp.uint32))
-    scalars = (jnp.float32(0), jnp.float32(0), horizon_of(training.schedule, training.num_steps))
-    hyper = Hyper(*scalars, size=jnp.uint32(0), seed=jnp.uint32(0))
+    hyper = make_hyper(training, 0, 0)
     inputs, labels = _examples(shape.task, training.batch_size)
     batch = jax.eval_shape(lambda x, y: make_batch(shape.task, x, y, jax.random.key(0)), inputs, labels)
     places = state_shardings(mesh, state, shape)
