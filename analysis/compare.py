@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from analysis.laws import AnalysisError, Array, suggest_name
+from analysis.errors import AnalysisError, suggest_name
+from analysis.laws.law import Array
 
 if TYPE_CHECKING:
     import pandas as pd

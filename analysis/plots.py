@@ -1,25 +1,29 @@
-"""Figures of records and fits; a figure shows numbers that the analysis has computed and computes none itself."""
+"""Figures of fits; a figure shows numbers that the analysis has computed and computes none itself."""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+import textwrap
 from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
 import numpy as np
 
-from analysis.laws import AnalysisError
+from analysis.errors import AnalysisError
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.colors import Colormap
     from matplotlib.figure import Figure
+    from numpy.typing import NDArray
 
-    from analysis.uncertainty import Bootstrap
+    from analysis.fits import Fit
 
 # One hue a family (Okabe and Ito's colours, safe for colour-blind readers), one shade a size within it.
 HUES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#8A6D00", "#56B4E9", "#555555")
 MARKERS = ("o", "s", "D", "^", "v", "P", "X")
+SHADES = ("#A6D0EC", "#0072B2", "#00263D")  # from light to dark through the first hue, for sizes
 
 STYLE: Any = {
     "font.family": "DejaVu Sans",
@@ -35,66 +39,242 @@ STYLE: Any = {
 }
 
 NAMES_OF_PARAMETRIZATIONS = {"standard": "standard", "mup": "μP", "completep": "CompleteP"}
+NAMES = {
+    "num_params": "model size N",
+    "data_seen": "training data D",
+    "data_unique": "unique data m",
+    "train_flops": "training compute C (FLOPs)",
+    "bits_per_byte": "bits per byte",
+    "error": "error rate",
+}
+LINES = 7  # levels of the second variable for which a curve is drawn
+WIDTH = 100  # letters of a title's line
+POINTS = 160  # of a drawn curve
 
-NAMES = {"error": "error rate", "bits_per_byte": "bits per byte", "r2": "R²"}
-UNITS = {"examples": "labelled examples m", "tokens": "unique tokens m"}
 
+def plot_fit(fit: Fit, table: pd.DataFrame | None = None) -> Figure:
+    """Returns a figure of a fit: the law over its points, and what it leaves of them below.
 
-def plot_performance(
-    points: pd.DataFrame,
-    bootstrap: Bootstrap,
-    unsettled: Sequence[tuple[float, float]],
-    metric: str,
-    title: str,
-    data_unit: str = "examples",
-) -> Figure:
-    """Returns performance against m: seed means with 95 % intervals, fitted laws with theirs, and the unsettled region.
+    A law of one variable is a curve with its 95 % band (where the fit holds resamples); one of two variables is a curve
+    for each of several levels of the first variable, against the second; beyond two, points stand against predictions.
+    Where the table reaches beyond the points that were fitted, curves go on as dashes.
 
     Args:
-      points: one row a series and size, in the order of the study: `label family num_params m mean low high`.
-      bootstrap: the fitted laws.
-      unsettled: ranges of m in which nobody is significantly ahead.
-      metric: name of the column on the vertical axis.
-      title: above the axes.
-      data_unit: what m counts: examples or tokens.
+      fit: Any fit.
+      table: Points in the fit's columns; rows of another label, or not finite, are not shown.
+
+    Raises:
+      AnalysisError: if the law has more than two variables, or none that is a plain column, and no table is given.
     """
     from matplotlib.figure import Figure
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
+    rows = None if table is None else usable_rows(fit, table)
+    few = len(fit.columns) <= 2 and len(fit.ranges) == len(fit.columns)
+    if rows is None and not few:
+        raise AnalysisError(f"fit of law={fit.law} in {fit.columns!r} has no curve to draw by itself; give the table")
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(9.6, 6.0), layout="constrained")
-        axes = figure.subplots()
-        for low, high in unsettled:
-            axes.axvspan(low, high, color="#F3EFE2", lw=0, zorder=0)
-        ends = []
-        looks = assign_looks(points)
-        for label, rows in points.groupby("label", sort=False):
-            colour, marker = looks[str(label)]
-            axes.plot(rows["m"], rows["mean"], color=colour, lw=0.7, ls=":", zorder=2)
-            bars = np.abs(rows[["low", "high"]].to_numpy().T - rows["mean"].to_numpy())
-            axes.errorbar(
-                rows["m"], rows["mean"], yerr=bars, fmt=marker, color=colour, ms=4.5, lw=1.0, capsize=2, zorder=3
-            )
-            end = (rows["m"].iloc[-1], rows["mean"].iloc[-1])
-            if label in bootstrap.fits:
-                grid = np.geomspace(*bootstrap.ranges[str(label)]["data_unique"], 120)
-                fitted, lower, upper = bootstrap.predict(str(label), {"data_unique": grid})
-                axes.plot(grid, fitted, color=colour, lw=1.4, zorder=2)
-                axes.fill_between(grid, lower, upper, color=colour, alpha=0.13, lw=0, zorder=1)
-                end = (float(grid[-1]), float(fitted[-1]))
-            ends.append((str(label), end, colour))
-        axes.set(xscale="log", yscale="log", xlabel=UNITS.get(data_unit, data_unit), ylabel=NAMES.get(metric, metric))
-        axes.set_xlim(points["m"].min() / 1.15, points["m"].max() * 3.4)  # room for the names at the right
-        positive = points.loc[points["mean"] > 0, "mean"]
-        if len(positive):
-            axes.set_ylim(positive.min() / 1.12, positive.max() * 1.2)
-        axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 1.5, 2.0, 3.0, 5.0, 7.0)))
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        axes.yaxis.set_minor_formatter(NullFormatter())
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
-        _name_lines(axes, ends)
-        axes.set_title(title, loc="left", fontsize=11)
+        figure = Figure(figsize=(7.6, 6.6 if rows is not None else 5.0), layout="constrained")
+        if rows is None:
+            top, below = figure.subplots(), None
+        else:
+            top, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+        if not few:
+            _draw_predicted(fit, rows, top, below)
+        elif len(fit.columns) == 1:
+            _draw_curve(fit, rows, top, below)
+        else:
+            _draw_family(fit, rows, top, below)
+        top.set_title(describe_fit(fit), loc="left", fontsize=9.5)
     return figure
+
+
+def usable_rows(fit: Fit, table: pd.DataFrame) -> pd.DataFrame:
+    """Returns the rows of the fit's series that can be shown beside it.
+
+    Raises:
+      AnalysisError: if there are none, or a column is missing.
+    """
+    from analysis.table import select_rows
+
+    if fit.label is not None:
+        # the series may be named by `label`, or by whatever column the fit was made by
+        names = [name for name in ("label", "family", *table.columns) if name in table.columns]
+        for name in names:
+            same = table[name].astype(str) == fit.label
+            if same.any():
+                table = table[same]
+                break
+    target, positive = name_target(fit), list(fit.ranges)
+    rows, left_out, _ = select_rows(table, [*fit.columns, target], positive=positive + [target] * fit.objective.is_log)
+    if rows.empty:
+        reasons = ", ".join(f"{count} where {reason}" for reason, count in left_out.items()) or "it is empty"
+        raise AnalysisError(f"table has no row to show beside the fit ({reasons}); give the table that was fitted")
+    return rows
+
+
+def name_target(fit: Fit) -> str:
+    """Returns the fitted column's name."""
+    return fit.target or fit.form.target
+
+
+def describe_fit(fit: Fit) -> str:
+    """Returns formula and estimates with their intervals in a few lines, and that the fit is weak where it is."""
+    parts = []
+    for name, value in fit.params.items():
+        low, high = fit.ci95.get(name, (None, None))
+        parts.append(f"{name} {value:.4g}" + (f" [{low:.4g}, {high:.4g}]" if None not in (low, high) else ""))
+    parts += [f"{name} {value:.4g} (held)" for name, value in fit.held.items()]
+    half = len(parts) if len(parts) <= 3 else (len(parts) + 1) // 2
+    lines = ["   ".join(parts[:half]), "   ".join(parts[half:])]
+    codes = sorted({notice.code for notice in fit.warnings if notice.is_weak})
+    state = "" if fit.status == "ok" else f", {fit.status}: {', '.join(codes)}"
+    series = f"{fit.label}: " if fit.label else ""
+    head = textwrap.wrap(f"{series}{fit.form.formula} (n = {fit.n}{state})", WIDTH)
+    return "\n".join([*head, *filter(None, lines)])
+
+
+def _draw_curve(fit: Fit, rows: pd.DataFrame | None, top: Axes, below: Axes | None) -> None:
+    name, target = fit.columns[0], name_target(fit)
+    low, high = _reach(fit, rows, name)
+    grid = np.geomspace(low, high, POINTS)
+    _draw_line(fit, top, {name: grid}, name, HUES[0])
+    if fit.draws:
+        from analysis.predictions import predict_interval
+
+        band = predict_interval(fit, {name: grid})
+        top.fill_between(grid, band["low"], band["high"], color=HUES[0], alpha=0.18, lw=0, zorder=1)
+    if rows is not None:
+        top.plot(rows[name], rows[target], "o", color="#222222", ms=4, alpha=0.65, mew=0, zorder=3)
+        _draw_residuals(fit, rows, rows[name], below, "#222222")
+    _finish(fit, top, below, name)
+
+
+def _draw_family(fit: Fit, rows: pd.DataFrame | None, top: Axes, below: Axes | None) -> None:
+    from matplotlib.colors import LogNorm
+
+    level, across = fit.columns
+    ends = _reach(fit, rows, level)
+    norm, shades = LogNorm(*ends), make_shades()
+    found = np.unique(rows[level]) if rows is not None else np.array([])
+    levels = found if 0 < len(found) <= LINES else np.geomspace(*ends, LINES)
+    for value in levels:
+        low, high = _reach(fit, rows, across)
+        if rows is not None and len(levels) > 1:  # a curve is drawn where points of about its level are
+            near = rows.loc[abs(np.log(rows[level] / value)) <= 0.75 * np.log(levels[1] / levels[0]), across]
+            low, high = (near.min() / 1.3, near.max() * 1.3) if len(near) else (low, high)
+        grid = np.geomspace(low, high, POINTS)
+        _draw_line(fit, top, {level: np.full(POINTS, value), across: grid}, across, shades(norm(value)))
+    axes = [top] if below is None else [top, below]
+    if rows is not None:
+        colours = shades(norm(rows[level].to_numpy(dtype=float)))
+        top.scatter(rows[across], rows[name_target(fit)], c=colours, s=16, lw=0, zorder=3)
+        _draw_residuals(fit, rows, rows[across], below, colours)
+    bar = top.figure.colorbar(mpl.cm.ScalarMappable(norm, shades), ax=axes, pad=0.02, aspect=40)
+    bar.set_label(name_axis(fit, level))
+    bar.outline.set_visible(False)
+    for value in levels:
+        bar.ax.axhline(value, color="white", lw=1)
+    tidy_log_axis(bar.ax.yaxis, *ends)
+    _finish(fit, top, below, across)
+
+
+def _draw_predicted(fit: Fit, rows: pd.DataFrame | None, top: Axes, below: Axes | None) -> None:
+    assert rows is not None  # plot_fit has asked for the table  # noqa: S101
+    target, fitted = name_target(fit), _predict(fit, rows)
+    both = np.concatenate([fitted, rows[target].to_numpy(dtype=float)])
+    ends = both.min(), both.max()
+    top.plot(ends, ends, color=HUES[0], lw=1.4, zorder=2)
+    top.plot(fitted, rows[target], "o", color="#222222", ms=4, alpha=0.65, mew=0, zorder=3)
+    _draw_residuals(fit, rows, fitted, below, "#222222")
+    _finish(fit, top, below, None)
+
+
+def _draw_line(fit: Fit, axes: Axes, columns: dict[str, NDArray[Any]], across: str, colour: Any) -> None:
+    """Draws the law, dashed outside the range that was fitted."""
+    grid, fitted = columns[across], fit.predict(columns)
+    low, high = fit.ranges[across]
+    inside = (grid >= low * 0.999) & (grid <= high * 1.001)
+    axes.plot(grid, fitted, color=colour, lw=1.1, ls=(0, (4, 3)), zorder=2)
+    axes.plot(grid[inside], fitted[inside], color=colour, lw=1.7, zorder=2)
+
+
+def _draw_residuals(fit: Fit, rows: pd.DataFrame, x: Any, axes: Axes | None, colours: Any) -> None:
+    if axes is None:
+        return
+    y, fitted = rows[name_target(fit)].to_numpy(dtype=float), _predict(fit, rows)
+    rest = 100 * (y / fitted - 1) if fit.objective.is_log else y - fitted
+    axes.axhline(0, color="#888888", lw=0.9, zorder=1)
+    axes.scatter(x, rest, c=colours, s=11, lw=0, alpha=0.8, zorder=3)
+    axes.set_ylabel("above the law (%)" if fit.objective.is_log else "above the law")
+    reach = 1.15 * float(np.abs(rest).max()) or 1.0
+    axes.set_ylim(-reach, reach)
+
+
+def _finish(fit: Fit, top: Axes, below: Axes | None, across: str | None) -> None:
+    target = name_target(fit)
+    last = below or top
+    last.set_xlabel(name_axis(fit, across) if across else f"predicted {name_axis(fit, target)}")
+    top.set_ylabel(name_axis(fit, target))
+    if across is not None or fit.objective.is_log:
+        top.set_xscale("log")
+        tidy_log_axis(last.xaxis, *top.get_xlim())
+    if fit.objective.is_log:
+        top.set_yscale("log")
+        tidy_log_axis(top.yaxis, *top.get_ylim())
+
+
+def _predict(fit: Fit, rows: pd.DataFrame) -> NDArray[np.float64]:
+    return fit.predict({name: rows[name].to_numpy() for name in fit.columns})
+
+
+def _reach(fit: Fit, rows: pd.DataFrame | None, name: str) -> tuple[float, float]:
+    low, high = fit.ranges[name]
+    if rows is not None and len(rows):
+        low, high = min(low, float(rows[name].min())), max(high, float(rows[name].max()))
+    return (low, high) if low < high else (low / 2, high * 2)
+
+
+def name_axis(fit: Fit, name: str) -> str:
+    """Returns what stands beside an axis: the column in words, with its unit where the law tells one."""
+    unit = fit.form.units.get(name)
+    return f"{NAMES.get(name, name)} ({unit})" if unit else NAMES.get(name, name)
+
+
+def make_shades() -> Colormap:
+    """Returns the colours of sizes, from light for the smallest to dark."""
+    from matplotlib.colors import LinearSegmentedColormap
+
+    return LinearSegmentedColormap.from_list("sizes", SHADES)
+
+
+def tidy_log_axis(axis: Any, low: float, high: float) -> None:
+    """Gives a logarithmic axis few labels that people can read, also where it spans less than a decade."""
+    from matplotlib import ticker
+
+    decades = np.log10(high / low)
+    narrow = decades < 0.45
+    subs = (1.0,) if decades > 2.2 else (1.0, 2.0, 5.0) if decades > 1 else (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 7.0)
+    axis.set_major_locator(
+        ticker.MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]) if narrow else ticker.LogLocator(subs=subs, numticks=12)
+    )
+    if narrow:
+        axis.set_minor_locator(ticker.NullLocator())
+    axis.set_major_formatter(ticker.FuncFormatter(lambda value, _: format_size(value)))
+    axis.set_minor_formatter(ticker.NullFormatter())
+
+
+def format_size(value: float) -> str:
+    """Returns a number for an axis.
+
+    >>> [format_size(value) for value in (0.25, 3.5, 20000, 1e9, 2.5e18)]
+    ['0.25', '3.5', '20,000', '10⁹', '2.5·10¹⁸']
+    """
+    if 1e-3 <= abs(value) < 1e7 or value == 0:
+        return f"{value:,.7g}"
+    mantissa, _, power = f"{value:.3e}".partition("e")
+    raised = str(int(power)).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+    front = f"{float(mantissa):g}"
+    return f"10{raised}" if front == "1" else f"{front}·10{raised}"
 
 
 def render_svg(figure: Figure) -> str:
@@ -119,41 +299,3 @@ def save_figure(figure: Figure, path: str) -> None:
         raise AnalysisError(f"--figure {path!r} is no figure file; end it in .svg, .pdf or .png") from None
     except OSError as error:
         raise AnalysisError(f"--figure {path!r} cannot be written ({error.strerror}); choose another file") from None
-
-
-def assign_looks(points: pd.DataFrame) -> dict[str, tuple[str, str]]:
-    """Returns a colour and a marker for each label: a hue for its family, darker for more parameters."""
-    from matplotlib.colors import to_hex, to_rgb
-
-    series = points.drop_duplicates("label")
-    families = list(dict.fromkeys(series["family"]))
-    families.sort(key=lambda family: -(series["family"] == family).sum())  # the most shades get the first hue
-    looks = {}
-    for family, hue in zip(families, HUES * (1 + len(families) // len(HUES)), strict=False):
-        members = series[series["family"] == family].sort_values("num_params", kind="stable")
-        for rank, label in enumerate(members["label"]):
-            lightness = 0.0 if len(members) == 1 else 0.55 * (1 - rank / (len(members) - 1))
-            red, green, blue = (part + (1 - part) * lightness for part in to_rgb(hue))
-            looks[str(label)] = (to_hex((red, green, blue)), MARKERS[families.index(family) % len(MARKERS)])
-    return looks
-
-
-def _name_lines(axes: Any, ends: Sequence[tuple[str, tuple[float, float], str]]) -> None:
-    """Writes each series' name beside its last point; names that would overlap are pushed apart."""
-    from matplotlib.patheffects import withStroke
-
-    to_pixels, to_data = axes.transData.transform, axes.transData.inverted().transform
-    step = 13.0 * axes.figure.dpi / 72.0
-    placed: list[tuple[float, float]] = []
-    for label, (x, y), colour in sorted(ends, key=lambda one: one[1][1]):
-        across, up = to_pixels((x, y))
-        for other_across, other_up in placed:
-            if abs(across - other_across) < 200 and up - other_up < step:
-                up = other_up + step
-        placed.append((across, up))
-        height = to_data((across, up))[1]
-        axes.annotate(
-            label, xy=(x, y), xytext=(x * 1.12, height), va="center", color=colour, fontsize=9.5, zorder=5,
-            path_effects=[withStroke(linewidth=3, foreground="white")],
-            arrowprops={"arrowstyle": "-", "color": colour, "lw": 0.5, "shrinkA": 1, "shrinkB": 3},
-        )  # fmt: skip

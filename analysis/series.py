@@ -1,20 +1,117 @@
-"""Every series of a table, fitted as its study declares, and what a person reads of it."""
+"""Fits of tables: one law to all rows or to every series, as a notebook or a study asks, and what a person reads."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from analysis.laws import get_law
-from analysis.table import select_rows
-from analysis.uncertainty import Bootstrap, bootstrap_series
+from analysis.columns import keep_rows, read_numbers
+from analysis.errors import AnalysisError, suggest_name
+from analysis.fits import Fit
+from analysis.fitting import fit_law
+from analysis.laws import Law, get_law
+from analysis.laws.law import Array
+from analysis.objective import Objective, make_objective
+from analysis.table import fingerprint_table, select_rows
+from analysis.uncertainty import Bootstrap, bootstrap_fit, bootstrap_series
 
 if TYPE_CHECKING:
     import pandas as pd
 
 SIZE = "data_unique"
+
+
+def fit(
+    table: pd.DataFrame,
+    law: str | Law = "power_floor",
+    target: str | None = None,
+    *,
+    variables: Sequence[str] | None = None,
+    keep: Iterable[str] = (),
+    objective: str | Objective | None = None,
+    delta: float = 1e-3,
+    tilt: float = 0.5,
+    hold: Mapping[str, float] | None = None,
+    weights: str | None = None,
+    evaluation_size: int | None = None,
+    bootstrap: int = 0,
+    scheme: str = "auto",
+    clusters: Sequence[str] | None = None,
+    interval: str = "percentile",
+    seed: int = 0,
+) -> Fit:
+    """Returns the fit of a law to the usable rows of a table, with intervals; it lists the rows it left out.
+
+    For several series with paired resamples, see `uncertainty.bootstrap_series`.
+
+    Args:
+      table: Rows in our column names (`read_table`).
+      law: A registered law's name, or a `Law`.
+      target: The column to fit; by default the law's own.
+      variables: Columns that the law is of, instead of its own.
+      keep: Rows to fit, as `loss<3.44`.
+      objective: See `analysis.objective`; the law's own by default.
+      delta: Where Huber's quadratic ends, in log y.
+      tilt: Of the asymmetric objective.
+      hold: Parameters to fix.
+      weights: A column of weights, or `noise`: the inverse of the variance measured from repeated seeds.
+      evaluation_size: Examples of the evaluation set, which the noise of `error` and `accuracy` follows from.
+      bootstrap: Resamples; 0 gives Gauss-Newton intervals.
+      scheme: What is drawn anew, see `uncertainty.bootstrap_fit`.
+      clusters: Columns whose equal values make rows dependent; by default `cell` and `trunk`.
+      interval: `percentile` or `bca`.
+      seed: Of the resamples.
+
+    Raises:
+      AnalysisError: on an unknown name, a missing column, no usable rows, repeated cells or mixed units.
+
+    >>> table = get_law("power_floor").sample(levels=8, noise=0.0)
+    >>> round(fit(table).params["alpha"], 4)
+    0.5
+    """
+    law = get_law(law)
+    law = law.bind(variables) if variables else law
+    goal, target = make_objective(objective or law.objective, delta, tilt), target or law.target
+    kept = keep_rows(table, keep)
+    positive = [*law.variables, target] if goal.is_log else law.variables
+    rows, left_out, rule = select_rows(kept, [*law.variables, target], positive=positive)
+    if rows.empty:
+        reasons = ", ".join(f"{count} {reason}" for reason, count in left_out.items()) or "the table has no rows"
+        raise AnalysisError(f"no row can be fitted by law {law.name}: {reasons}; check --keep and the columns")
+    columns = {name: rows[name].to_numpy(dtype=float) for name in law.variables}
+    weight, note = _weigh(rows, weights, target, evaluation_size)
+    notes = {"rows": rule, **note}
+    found = fit_law(
+        law, columns, rows[target].to_numpy(dtype=float), weights=weight, objective=goal, hold=hold, target=target,
+        left_out=left_out, conventions=notes, table_sha256=fingerprint_table(table),
+    )  # fmt: skip
+    if not bootstrap:
+        return found
+    return bootstrap_fit(
+        found, rows, scheme=scheme, clusters=clusters, interval=interval, resamples=bootstrap, seed=seed, weights=weight
+    )
+
+
+def _weigh(
+    rows: pd.DataFrame, weights: str | None, target: str, evaluation_size: int | None
+) -> tuple[Array | None, dict[str, str]]:
+    """Returns the weights of rows and a note of where they come from."""
+    if weights is None:
+        return None, {}
+    if weights in rows.columns:
+        return read_numbers(rows, weights), {"weights": f"column {weights}"}
+    if weights != "noise":
+        raise suggest_name("weights", weights, [*rows.columns, "noise"])
+    from analysis.noise import measure_noise, weigh_rows
+
+    noise = measure_noise(rows, target, evaluation_size=evaluation_size)
+    text = (
+        f"1 / variance; run noise {noise.run_sd:.3g} of log {target} at {noise.size} = {noise.middle:.3g} "
+        f"(exponent {noise.slope:.2g}, {noise.freedom} degrees of freedom), evaluation noise {noise.evaluation_sd:.3g}"
+    )
+    return weigh_rows(rows, target, noise, evaluation_size=evaluation_size), {"weights": text}
 
 
 def fit_study(
@@ -61,7 +158,7 @@ def fit_rows(bootstrap: Bootstrap, labels: list[str]) -> list[dict[str, Any]]:
             row: dict[str, Any] = {"label": label}
             for name, value in fit.params.items():
                 row[name], row[f"{name} 95 %"] = value, format_interval(*fit.ci95[name])
-            row[str(fit.objective["name"])] = fit.objective["value"]
+            row[fit.objective.name] = fit.objective.value
             rows.append({**row, "n": fit.n, "status": fit.status})
     return rows
 

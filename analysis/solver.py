@@ -1,232 +1,235 @@
-"""The optimiser of the fits: variable projection on a grid, then projected Newton steps, for many targets at once."""
+"""The optimiser of the fits: variable projection over a dense search, then damped Newton steps for many at once."""
 
 from __future__ import annotations
 
+import functools
 import itertools
-from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
-from analysis.laws import Array, Law, differentiate_basis, normalise_basis
+from analysis.laws.law import Array
+from analysis.search import CHUNK, NUDGE, TINY, Search, spread
 
-# LAD is the limit of Huber as delta goes to 0: at 1e-9 its optimum agrees with the exact one to 9 digits.
-LAD_DELTA = 1e-9
+FIRST_DELTA = 0.1  # where the continuation in delta begins: at 0.1 of a logarithm almost every point is inside
+MAX_ITERATIONS = 300
+RIDGE = 0.1  # where damping begins, a tenth after every step that gained
+MIDWAY = 0.1  # of its objective that a step must be able to gain for a member to stay at a delta on its way down
+EXACT = 1e-28  # an objective of rounding errors alone: points that a law describes exactly
 
 
-class Problem:
-    """One series' points, scaled, with R targets on the same rows: what the grid and Newton's method work on.
+@dataclass(frozen=True)
+class Ends:
+    """Where members arrived: `z [R, p]` scaled parameters, `value [R]` objective, `gradient [R]` its steepest slope.
 
-    Parameters are `z = (c, theta)`: `c` multiplies terms that are normalised to geometric mean 1 and targets near 1.
-    Rows that share their x share everything but the residual, so R seeds at 11 sizes cost 11 rows.
+    `steps [R]` are Newton steps taken; `converged [R]` whether no step could gain any more.
     """
 
-    def __init__(self, law: Law, columns: Sequence[Array], y: Array, objective: str, delta: float) -> None:
-        rows, self.row = np.unique(np.stack(columns), axis=1, return_inverse=True)
-        order = np.argsort(self.row.ravel(), kind="stable")
-        self.row = self.row.ravel()[order]
-        self.first = np.flatnonzero(np.r_[True, np.diff(self.row) > 0])
-        self.law, self.columns, self.log = law, list(rows), objective != "mse"
-        raw = y[:, order]
-        scale = np.exp(np.log(raw).mean()) if self.log else np.sqrt((raw**2).mean()) or 1.0
-        self.scale, self.y = float(scale), raw / scale
-        self.objective = objective
-        self.delta = {"huber": delta, "lad": LAD_DELTA, "mse": np.inf}[objective]
-        self.k = len(law.linear)
-        bounds = np.array(list(law.nonlinear.values()))
-        self.low = np.r_[np.zeros(self.k), bounds[:, 0]]
-        self.high = np.r_[np.full(self.k, np.inf), bounds[:, 1]]
-        self.goal = np.log(self.y) if self.log else self.y
+    z: Array
+    value: Array
+    gradient: Array
+    steps: Array
+    converged: Array
 
-    def fitted(self, z: Array) -> Array:
-        """Returns the fitted values `[R, u]` at the distinct rows, in logarithms where the objective is."""
-        basis, _ = normalise_basis(self.law, self.columns, z[..., self.k :])
-        value = (basis * z[..., None, : self.k]).sum(-1)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            return np.log(value) if self.log else value
 
-    def value(self, z: Array, delta: float, member: Array | None = None) -> Array:
-        """Returns the Huber sum `[R]` (half the sum of squares when delta is infinite) at `z` `[R, p]`."""
-        r = np.abs(self.fitted(z)[:, self.row] - self.pick(member))
-        inner = np.minimum(r, delta)
-        with np.errstate(invalid="ignore"):
-            total = (inner * (r - 0.5 * inner)).sum(-1)
+class Problem(Search):
+    """The points of one series, which can be searched for starts and refined from them."""
+
+    def refine(
+        self, z: Array, y: Array, w: Array, *, first: float | Array = FIRST_DELTA, tolerance: float = 1e-13
+    ) -> Ends:
+        """Returns local minima from starts `z [R, p]` for targets and weights `[R, n]` or `[n]`.
+
+        Projected, damped Newton steps; for Huber and LAD, delta falls tenfold from `first`. The damping matrix is that
+        of iteratively reweighted least squares, which descends by itself, and Newton's part sees only the points inside
+        delta. A member stops when a step can gain less than `tolerance` of its objective.
+        """
+        members, target = len(z), self.objective.threshold
+        y, w = np.atleast_2d(y), np.atleast_2d(w)
+        goal = np.log(y / self.scale) if self.objective.is_log else y / self.scale
+        narrows = np.isfinite(target) and self.objective.is_log
+        now = _State(
+            z=np.clip(z, self.low, self.high),
+            ridge=np.full(members, RIDGE),
+            delta=np.maximum(np.broadcast_to(first, members), target) if narrows else np.full(members, target),
+            slope=np.full(members, np.inf),
+            done=np.zeros(members, bool),
+        )
+        steps, alive, size = np.zeros(members, np.int64), np.arange(members), max(1, CHUNK // self.n)
+        with np.errstate(all="ignore"):
+            for _ in range(MAX_ITERATIONS):
+                for begin in range(0, len(alive), size):
+                    rows = alive[begin : begin + size]
+                    own_goal = goal[rows] if len(goal) > 1 else goal
+                    self._step(now, rows, own_goal, w[rows] if len(w) > 1 else w, tolerance)
+                steps[alive] += 1
+                alive = alive[~now.done[alive]]
+                if not len(alive):
+                    break
+        value = self.value_each(now.z, y, w)
+        return Ends(now.z, value, now.slope, steps, now.done & np.isfinite(value))
+
+    def _step(self, now: _State, rows: Array, goal: Array, w: Array, tolerance: float) -> None:
+        """Moves the members `rows` by one damped Newton step, or stays and dampens more."""
+        z, ridge, delta, low, high = now.z[rows], now.ridge[rows], now.delta[rows], self.low, self.high
+        value, slope, hessian, metric = self._derive(z, goal, w, delta[:, None])
+        free = ~(((z <= low) & (slope > 0)) | ((z >= high) & (slope < 0)) | (low >= high))
+        # Dividing by the metric's diagonal makes one ridge serve parameters of any size.
+        size = np.sqrt(np.maximum(np.diagonal(metric, axis1=1, axis2=2), TINY))
+        system = (hessian + ridge[:, None, None] * metric) / (size[:, :, None] * size[:, None, :])
+        system = np.where(free[:, :, None] & free[:, None, :] & np.isfinite(system), system, 0.0)
+        system += (~free + 1e-14 * (1 + ridge[:, None]))[:, :, None] * np.eye(len(low))
+        move = -_solve(system, np.where(free, slope / size, 0.0)) / size
+        move = np.where(((z <= low) & (move < 0)) | ((z >= high) & (move > 0)), 0.0, move)
+        gain = -(slope * move).sum(-1)
+        trial = np.clip(z + move, low, high)
+        ahead = self._total(self._respond(trial) - goal, w, delta[:, None])
+        better = (ahead < value) & (gain > 0)
+        last = delta <= self.objective.threshold
+        enough = np.where(last, tolerance, max(MIDWAY, tolerance))
+        arrived = (np.abs(gain) * (1 + ridge) <= enough * value + EXACT) | (ridge > 1e12)
+        on = arrived & ~last
+        now.z[rows] = np.where(better[:, None], trial, z)
+        now.ridge[rows] = np.where(on, RIDGE, np.where(better, np.maximum(ridge * 0.1, 1e-14), ridge * 8))
+        now.delta[rows] = np.where(on, np.maximum(delta * 0.1, self.objective.threshold), delta)
+        now.slope[rows] = np.abs(np.where(free, slope, 0.0)).max(-1, initial=0.0)
+        now.done[rows] = arrived & last
+
+    def _respond(self, z: Array) -> Array:
+        """Returns y in units of `scale`, or its logarithm where residuals are of logarithms, `[s, n]`."""
+        fitted = self.fitted(z)
+        return np.log(fitted) if self.objective.is_log else fitted
+
+    def _lean(self, r: Array, w: Array) -> Array:
+        if self.objective.name != "asymmetric":
+            return w
+        return w * 2 * np.where(r > 0, self.objective.tilt, 1 - self.objective.tilt)
+
+    def _total(self, r: Array, w: Array, delta: Array) -> Array:
+        """Returns the objective `[s]` of residuals `[s, n]`; infinite where one is not a number."""
+        size = np.abs(r)
+        inner = np.minimum(size, delta)
+        size -= 0.5 * inner
+        size *= inner
+        total = (size * self._lean(r, w)).sum(-1)
         return np.where(np.isnan(total), np.inf, total)
 
-    def pick(self, member: Array | None) -> Array:
-        """Returns the targets of some members; one target serves every start."""
-        return self.goal if member is None or len(self.goal) == 1 else self.goal[member]
+    def _derive(self, z: Array, goal: Array, w: Array, delta: Array) -> tuple[Array, Array, Array, Array]:
+        """Returns objective `[s]`, gradient `[s, p]`, Hessian and the reweighted Gauss-Newton matrix `[s, p, p]`.
 
-    def gather(self, per_point: Array) -> Array:
-        """Returns sums over the points of each distinct row, `[R, n]` to `[R, u]`."""
-        if len(self.first) == per_point.shape[-1]:
-            return per_point
-        return np.add.reduceat(per_point, self.first, axis=-1)
-
-    def grid(self, total: int) -> Array:
-        """Returns about `total` points `[g, q]` of the non-linear parameters, denser towards their lower bounds."""
-        side = max(5, round(total ** (1 / len(self.law.nonlinear))))
-        ramp = np.expm1(np.linspace(0, np.log(1000), side)) / 999
-        axes = [low + (high - low) * ramp for low, high in zip(self.low[self.k :], self.high[self.k :], strict=True)]
-        return np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, len(axes))
-
-    def scan(self, total: int = 2000, keep: int = 24) -> Array:
-        """Returns starts `[s, p]` for one target: every local minimum of the profiled objective, and a coarse grid."""
-        from scipy import ndimage
-
-        theta = self.grid(total if len(self.law.nonlinear) > 1 else 300)
-        basis, _ = normalise_basis(self.law, self.columns, theta)
-        unit = 1 / self.y[0] ** 2 if self.log else np.ones(self.y.shape[1])
-        width = max(self.delta, 1e-3)
-        weight = np.broadcast_to(unit, (len(theta), len(unit)))
-        best, coefs, profiles = np.full(len(theta), np.inf), np.zeros((len(theta), self.k)), []
-        for _ in range(4):  # least squares first, then reweighting towards the objective
-            gram = np.swapaxes(basis, 1, 2) @ (basis * self.gather(weight)[..., None])
-            trial = solve_nonnegative(gram, (basis * self.gather(weight * self.y[0])[..., None]).sum(1))[0]
-            z = np.concatenate([trial, theta], axis=1)
-            value = self.value(z, self.delta)
-            coefs = np.where((value < best)[:, None], trial, coefs)
-            best = np.minimum(value, best)
-            profiles.append(value)
-            if not np.isfinite(width):
-                break
-            r = np.abs(self.fitted(z)[:, self.row] - self.goal)
-            weight = unit * np.minimum(1, width / np.maximum(r, 1e-300))
-        shape = (round(len(theta) ** (1 / len(self.law.nonlinear))),) * len(self.law.nonlinear)
-        minima = np.zeros(shape, dtype=bool)
-        for profile in (profiles[0], best):
-            surface = profile.reshape(shape)
-            minima |= (surface <= ndimage.minimum_filter(surface, size=3, mode="nearest")) & np.isfinite(surface)
-        stride = max(1, shape[0] // (24 if len(shape) == 1 else 4))
-        spread = np.zeros(shape, dtype=bool)  # kinks make narrow basins that a profile can step over
-        spread[(slice(stride // 2, None, stride),) * len(shape)] = True
-        found, extra = np.flatnonzero(minima.ravel()), np.flatnonzero((spread & ~minima & np.isfinite(surface)).ravel())
-        found = found[np.argsort(best[found], kind="stable")][:keep]
-        return np.concatenate([coefs, theta], axis=1)[np.concatenate([found, extra])]
-
-    def project(self, total: int = 64) -> Array:
-        """Returns the best grid point `[R, p]` of every target by weighted least squares, all at once."""
-        theta = self.grid(total if len(self.law.nonlinear) == 1 else 4 * total)
-        basis, _ = normalise_basis(self.law, self.columns, theta)  # [g, u, k]
-        unit = 1 / self.y**2 if self.log else np.ones_like(self.y)
-        g, u, k = basis.shape
-        pairs = (basis[..., None] * basis[..., None, :]).transpose(1, 0, 2, 3).reshape(u, -1)
-        gram = (self.gather(unit) @ pairs).reshape(-1, g, k, k)
-        moment = (self.gather(unit * self.y) @ basis.transpose(1, 0, 2).reshape(u, -1)).reshape(-1, g, k)
-        coefs, gain = solve_nonnegative(gram, moment)
-        best, every = gain.argmax(axis=1), np.arange(len(self.y))
-        return np.concatenate([coefs[every, best], theta[best]], axis=1)
-
-    def refine(self, z: Array, *, tolerance: float = 1e-15, first: float = 0.1) -> tuple[Array, Array]:
-        """Returns parameters `[R, p]` and objectives `[R]` after Newton's method with deltas falling from `first`."""
-        delta = first
-        while self.log and delta > 3 * self.delta:
-            z = self.descend(z, delta, max(1e-4, tolerance), 12 if tolerance > 1e-12 else 40)
-            delta *= 0.1
-        z = self.descend(z, self.delta, tolerance, 60 if tolerance > 1e-12 else 200)
-        return z, self.value(z, self.delta)
-
-    def descend(self, z: Array, delta: float, tolerance: float, limit: int) -> Array:
-        """Returns local minima `[R, p]` by projected, damped Newton steps, every member with its own damping.
-
-        The damping matrix is that of iteratively reweighted least squares, which descends by itself; Newton's part
-        sees only the points inside delta. A member stops when a step can gain less than `tolerance` of its objective.
+        Derivatives in coefficients are exact, those in the non-linear parameters central differences.
         """
-        z = np.clip(z, self.low, self.high)
-        objective, damping = self.value(z, delta), np.full(len(z), 1e-2)
-        gradient = np.empty_like(z)
-        newton, metric = (np.empty((*z.shape, z.shape[1])) for _ in range(2))
-        alive = fresh = np.arange(len(z))
-        eye = np.eye(z.shape[1])
-        for _ in range(limit):
-            if len(fresh):
-                gradient[fresh], newton[fresh], metric[fresh] = self.derive(z[fresh], delta, fresh)
-            at, slope, lam = z[alive], gradient[alive], damping[alive]
-            free = ~(((at <= self.low) & (slope > 0)) | ((at >= self.high) & (slope < 0)))
-            system = newton[alive] + lam[:, None, None] * metric[alive]
-            step = solve_free(system, slope, free, eye)
-            outward = ((at <= self.low) & (step < 0)) | ((at >= self.high) & (step > 0))
-            if outward.any():
-                free &= ~outward
-                step = solve_free(system, slope, free, eye)
-            expected = -(slope * step).sum(-1)
-            trial = np.clip(at + step, self.low, self.high)
-            value = self.value(trial, delta, alive)
-            better = (value < objective[alive]) & (expected > 0)
-            done = (np.abs(expected) * (1 + lam) <= tolerance * objective[alive]) | (lam > 1e12)
-            fresh = alive[better]
-            z[fresh], objective[fresh] = trial[better], value[better]
-            damping[alive] = np.where(better, np.maximum(lam * 0.1, 1e-14), np.minimum(lam * 8, 1e14))
-            alive = alive[~done]
-            fresh = fresh[np.isin(fresh, alive, assume_unique=True)]
-            if not len(alive):
-                break
-        return z
-
-    def derive(self, z: Array, delta: float, member: Array) -> tuple[Array, Array, Array]:
-        """Returns gradient `[R, p]`, Hessian and reweighted Gauss-Newton matrix `[R, p, p]` of the objective."""
-        k, coefs = self.k, z[:, None, : self.k]
-        basis, first, second = differentiate_basis(self.law, self.columns, z[:, k:])
-        fitted = (basis * coefs).sum(-1)
-        jacobian = np.concatenate([basis, (first * coefs[..., None]).sum(-2)], axis=-1)
-        r = (np.log(fitted) if self.log else fitted)[:, self.row] - self.pick(member)
-        size = np.abs(r)
-        inside = self.gather((size < delta).astype(float))
-        weight = self.gather(np.minimum(1, delta / np.maximum(size, 1e-300)))
-        pull = self.gather(np.clip(r, -delta, delta))
-        outer = inside
-        if self.log:
-            jacobian = jacobian / fitted[..., None]
-            outer, bend = inside - pull, pull / fitted
-        else:
-            bend = pull
+        k, is_log = self.k, self.objective.is_log
+        fitted, terms, link = self.look(z)
+        r = (np.log(fitted) if is_log else fitted) - goal
+        size, weight = np.abs(r), self._lean(r, w)
+        pull = weight * np.clip(r, -delta, delta)  # the charge's slope by log y
+        push = pull / fitted if is_log else pull  # and by y
+        nudge = NUDGE * np.where(self.logs, 1.0, np.maximum(np.abs(z[:, k:]), 0.1 * np.minimum(1.0, self.span)))
+        jacobian, bends = np.empty((*z.shape, self.n)), np.zeros((*z.shape, z.shape[1]))
+        for j in range(k):
+            jacobian[:, j] = terms[j]
+        curves = {}
+        for group in self.groups:
+            shift = np.zeros_like(z)
+            shift[:, [k + i for i in group]] = nudge[:, group]
+            (above, up, _), (below, down, _) = self.look(z + shift), self.look(z - shift)
+            if not np.isfinite(above.sum() + below.sum()):  # beyond a bound a law may end: one-sided there
+                above = np.where(np.isfinite(above), above, 2 * fitted - below)
+                below = np.where(np.isfinite(below), below, 2 * fitted - above)
+                up, down = (
+                    [np.where(np.isfinite(p), p, t) for p, t in zip(of, terms, strict=True)] for of in (up, down)
+                )
+            for i in group:
+                step, own = nudge[:, i, None], self.owners[i]
+                rises = [up[j] - down[j] for j in own]
+                if len(group) == 1:
+                    rise, curve = above - below, above + below - 2 * fitted
+                else:  # others moved too, but in other terms
+                    rise = sum(z[:, j, None] * part for j, part in zip(own, rises, strict=True))
+                    curve = sum(z[:, j, None] * (up[j] + down[j] - 2 * terms[j]) for j in own)
+                np.divide(rise, 2 * step, out=jacobian[:, k + i])
+                bends[:, k + i, k + i] = _dot(curve, push) / step[:, 0] ** 2
+                for j, part in zip(own, rises, strict=True):
+                    bends[:, j, k + i] = _dot(part, push) / (2 * step[:, 0])
+                curves[i] = curve
+        for i, j in self.pairs:
+            both, shift = -curves[i] - curves[j] - 2 * fitted, np.zeros_like(z)
+            shift[:, [k + i, k + j]] = nudge[:, [i, j]]
+            both = both + self.look(z + shift)[0] + self.look(z - shift)[0]
+            bends[:, k + i, k + j] = _dot(np.nan_to_num(both), push) / (2 * nudge[:, i] * nudge[:, j])
+        if link:
+            inner = np.stack([np.broadcast_to(term, fitted.shape) for term in link[0]], axis=1)
+            bends[:, :k, :k] = np.triu((inner * (link[1] * push)[:, None, :]) @ np.swapaxes(inner, 1, 2))
+        hessian = bends + np.swapaxes(np.triu(bends, 1), 1, 2)
+        if is_log:
+            jacobian /= fitted[:, None, :]
+        inside = np.where(size < delta, weight, 0.0)
+        irls = weight * np.minimum(1.0, delta / np.maximum(size, TINY))
         across = np.swapaxes(jacobian, 1, 2)
-        gradient = (across @ pull[..., None])[..., 0]
-        newton = across @ (jacobian * outer[..., None])
-        cross = (first * bend[..., None, None]).sum(1)  # [R, k, q]
-        newton[:, :k, k:] += cross
-        newton[:, k:, :k] += np.swapaxes(cross, 1, 2)
-        newton[:, k:, k:] += (second * (coefs * bend[..., None])[..., None, None]).sum((1, 2))
-        return gradient, newton, across @ (jacobian * weight[..., None])
+        hessian += (jacobian * (inside - pull if is_log else inside)[:, None, :]) @ across
+        metric = (jacobian * irls[:, None, :]) @ across
+        return self._total(r, w, delta), (jacobian @ pull[:, :, None])[:, :, 0], hessian, metric
 
-    def unscale(self, z: Array) -> Array:
-        """Returns parameters in the law's own units, `[R, p]`, from the scaled ones."""
-        _, scale = normalise_basis(self.law, self.columns, z[:, self.k :])
-        return np.concatenate([z[:, : self.k] * self.scale / scale, z[:, self.k :]], axis=1)
+    @functools.cached_property
+    def owners(self) -> list[list[int]]:
+        """Returns which terms each non-linear parameter acts in; all of them where a link mixes them."""
+        if self.law.link or not self.k:
+            return [list(range(self.k))] * self.q
+        here, there = (self._inside(spread(64, self.q)[start::2]) for start in (0, 1))
+        found = []
+        for i in range(self.q):
+            moved = here.copy()
+            moved[:, i] = there[:, i]
+            with np.errstate(all="ignore"):
+                both = zip(self.terms(here), self.terms(moved), strict=True)
+                found.append([j for j, (a, b) in enumerate(both) if not np.array_equal(a, b)])
+        return found
 
-    def rescale(self, params: Array) -> Array:
-        """Returns scaled parameters `[1, p]` from one vector in the law's own units."""
-        _, scale = normalise_basis(self.law, self.columns, params[None, self.k :])
-        return np.concatenate([params[None, : self.k] / self.scale * scale, params[None, self.k :]], axis=1)
+    @functools.cached_property
+    def pairs(self) -> list[tuple[int, int]]:
+        """Returns which non-linear parameters may act together: the others have no mixed derivatives."""
+        mixed = self.law.link or self.law.offset or not self.k
+        every = itertools.combinations(range(self.q), 2)
+        return [(i, j) for i, j in every if mixed or set(self.owners[i]) & set(self.owners[j])]
+
+    @functools.cached_property
+    def groups(self) -> list[list[int]]:
+        """Returns the non-linear parameters in groups that one difference serves, since they act in different terms."""
+        groups: list[list[int]] = []
+        for i in range(self.q):
+            free = (group for group in groups if not any((j, i) in self.pairs for j in group))
+            group = next(free, None)
+            if group is None:
+                groups.append([i])
+            else:
+                group.append(i)
+        return groups
+
+    def _inside(self, unit: Array) -> Array:
+        """Returns points of the unit cube `[s, q]` between the bounds."""
+        return self.low[self.k :] + self.span * unit
 
 
-def solve_nonnegative(gram: Array, moment: Array) -> tuple[Array, Array]:
-    """Returns the exact non-negative least-squares coefficients `[..., k]` and the squares they explain `[...]`.
+@dataclass
+class _State:
+    """Members on their way: `z [R, p]`, and `ridge delta slope done`, `[R]` each."""
 
-    Every active set is tried: the optimum is the best of the feasible ones, and 2^k is small.
-    """
-    k = gram.shape[-1]
-    best, gain = np.zeros(moment.shape), np.full(moment.shape[:-1], -np.inf)
-    ridge = 1e-14 * np.trace(gram, axis1=-2, axis2=-1)[..., None, None] * np.eye(k)
-    for size in range(1, k + 1):
-        for chosen in itertools.combinations(range(k), size):
-            index = np.array(chosen)
-            part = (gram + ridge)[..., index[:, None], index]
-            trial = np.linalg.solve(part, moment[..., index, None])[..., 0]
-            explained = (trial * moment[..., index]).sum(-1)
-            take = (trial >= 0).all(-1) & (explained > gain)
-            full = np.zeros_like(best)
-            full[..., index] = trial
-            best, gain = np.where(take[..., None], full, best), np.where(take, explained, gain)
-    return best, gain
+    z: Array
+    ridge: Array
+    delta: Array
+    slope: Array
+    done: Array
 
 
-def solve_free(system: Array, slope: Array, free: Array, eye: Array) -> Array:
-    """Returns Newton steps `[R, p]` in which only the free parameters move."""
-    pair, wanted = free[:, :, None] & free[:, None, :], np.where(free, slope, 0.0)[..., None]
-    scale = np.abs(np.diagonal(system, axis1=1, axis2=2)).sum(-1)[:, None, None] + 1e-280
-    for ridge in (1e-14, 1e-10, 1e-4):
-        try:
-            return -np.linalg.solve(np.where(pair, system + ridge * scale * eye, eye), wanted)[..., 0]
-        except np.linalg.LinAlgError:  # one exactly singular member stops the whole batch
-            continue
-    return -wanted[..., 0]
+def _dot(a: Array, b: Array) -> Array:
+    """Returns the sums of products `[s]` over the points of `[s, n]`."""
+    return np.einsum("sn,sn->s", *np.broadcast_arrays(a, b))
+
+
+def _solve(system: Array, right: Array) -> Array:
+    """Returns the solutions `[s, p]` of the systems `[s, p, p]`; least squares where one of them is singular."""
+    try:
+        return np.linalg.solve(system, right[:, :, None])[:, :, 0]
+    except np.linalg.LinAlgError:
+        return (np.linalg.pinv(system) @ right[:, :, None])[:, :, 0]

@@ -1,148 +1,188 @@
-"""The tidy table: records of a store, or anybody's CSV, Parquet or JSONL file, as one DataFrame in our column names."""
+"""The tidy table: records of a store, or anybody's CSV, TSV, Parquet or JSONL file, as one DataFrame in our names."""
 
 from __future__ import annotations
 
+import gzip
 import hashlib
+import io
 import json
-import operator
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
-from analysis.laws import AnalysisError, suggest_name
+from analysis.columns import CONVENTIONS, derive_columns, keep_rows, read_numbers, rename_columns
+from analysis.errors import AnalysisError
 
 # From pandas 3.1 floats are read exactly and the option is deprecated; before, the default could lose the last digit.
 EXACT: dict[str, Any] = (
     {} if (*map(int, pd.__version__.split(".")[:2]),) >= (3, 1) else {"float_precision": "round_trip"}
 )
-Reader = Callable[[Any], pd.DataFrame]
-READERS: dict[str, Reader] = {
-    ".csv": lambda path: pd.read_csv(path, **EXACT),
-    ".gz": lambda path: pd.read_csv(path, **EXACT),
+READERS: dict[str, Callable[[io.BytesIO], pd.DataFrame]] = {
+    ".csv": lambda file: pd.read_csv(file, **EXACT),
+    ".tsv": lambda file: pd.read_csv(file, sep="\t", **EXACT),
     ".parquet": pd.read_parquet,
-    ".jsonl": lambda path: pd.DataFrame(
-        [json.loads(line) for line in Path(path).read_text("utf-8").splitlines() if line]
-    ),
+    ".jsonl": lambda file: pd.DataFrame([json.loads(line) for line in file.read().decode().splitlines() if line]),
 }
-OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
-    "<=": operator.le,
-    ">=": operator.ge,
-    "==": operator.eq,
-    "!=": operator.ne,
-    "<": operator.lt,
-    ">": operator.gt,
-}
-EXPRESSION = re.compile(r"^\s*([^<>=!]+?)\s*(<=|>=|==|!=|<|>)\s*(.+?)\s*$")
+SUFFIXES = ", ".join(READERS)
+# Counts that a file may leave out; a measurement that is no number is called NaN instead.
+COUNTS = ("num_params", "params_", "data_", "epochs", "train_flops", "flops_", "step", "batch_size", "seed")
+IDENTITY = ("study", "cell", "label", "step", "seed")
 
 
-def load_table(source: str, columns: Mapping[str, str] | None = None) -> pd.DataFrame:
-    """Returns the table of a store folder or of a .csv, .csv.gz, .parquet or .jsonl file.
+def read_table(
+    source: str | PurePath | pd.DataFrame,
+    columns: Mapping[str, str] | None = None,
+    derive: Iterable[str] = (),
+    keep: Iterable[str] = (),
+) -> pd.DataFrame:
+    """Returns the table of a store folder, of a .csv, .tsv, .parquet or .jsonl file (also with .gz), or of a DataFrame.
+
+    `attrs["conventions"]` tells what was derived and how many rows `keep` took away; `select_rows` passes it on, so
+    that a fit records it.
 
     Args:
-      source: A store (local folder or `gs://` address) or a file.
-      columns: Our name to theirs, for example `{"loss": "their_loss"}`; those columns are renamed.
+      source: A store (local folder or `gs://` address), a file, or a table.
+      columns: Our name to theirs, for example `{"num_params": "Model Size"}`; those columns are renamed.
+      derive: Of `data_seen`, `num_params` and `train_flops`: computed from the two others by C = 6 N D.
+      keep: Rules `COLUMN OP VALUE` in our names, for example `loss<3.44`; only such rows are returned.
 
     Raises:
-      AnalysisError: if the file is missing or of an unknown kind, or a column is missing or would appear twice.
+      AnalysisError: if the file is missing, cannot be read or is of an unknown kind; if a column is missing, would
+        appear twice, or holds text where numbers are needed; if a rule cannot be read.
     """
-    path = Path(source)
-    if "://" in source or path.is_dir():
+    table = source.copy(deep=False) if isinstance(source, pd.DataFrame) else _open(str(source))
+    table = rename_columns(table, columns or {})
+    table = derive_columns(table, [derive] if isinstance(derive, str) else derive)
+    return keep_rows(table, [keep] if isinstance(keep, str) else keep)
+
+
+def _open(source: str) -> pd.DataFrame:
+    from etils import epath
+
+    if source.partition("://")[0] in ("http", "https"):
+        raise AnalysisError(f"source={source!r} is a web address; download the file, and give its path")
+    path = epath.Path(source)
+    suffix = PurePath(source.removesuffix(".gz")).suffix
+    if suffix not in READERS:
+        if "://" not in source and not path.is_dir():
+            reason = "is neither a folder nor" if path.exists() else "does not exist; give a store folder or"
+            raise AnalysisError(f"source={source!r} {reason} a {SUFFIXES} file (.gz too)")
         from scaling.record import Store
 
-        table = pd.DataFrame(list(Store.open(source).rows()))
-    elif path.suffix not in READERS:
+        return pd.DataFrame(list(Store.open(source).rows()))
+    try:
+        if not path.is_file():
+            raise AnalysisError(f"source={source!r} does not exist; give a store folder or a {SUFFIXES} file")
+        content = path.read_bytes()
+        if source.endswith(".gz"):
+            content = gzip.decompress(content)
+        return READERS[suffix](io.BytesIO(content))
+    except AnalysisError:
+        raise
+    except ImportError as error:
         raise AnalysisError(
-            f"source={source!r} is neither a folder nor a {', '.join(READERS)} file; convert it to .csv"
-        )
-    elif not path.is_file():
-        raise AnalysisError(f"source={source!r} does not exist; give a store folder or a {', '.join(READERS)} file")
-    else:
-        table = READERS[path.suffix](source)
-    for ours, theirs in (columns or {}).items():
-        if theirs not in table.columns:
-            raise suggest_name(f"--column {ours}=THEIRS names a column that is missing: THEIRS", theirs, table.columns)
-        if ours != theirs and ours in table.columns:
-            raise AnalysisError(
-                f"--column {ours}={theirs} would give two columns {ours!r}; drop or rename theirs first"
-            )
-    return table.rename(columns={theirs: ours for ours, theirs in (columns or {}).items()})
+            f"source={source!r} needs a package that is not installed ({error}); for gs:// install scaling[gcs]"
+        ) from None
+    except (ValueError, OSError, EOFError) as error:  # what pandas, pyarrow, json and gzip raise on broken files
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise AnalysisError(f"source={source!r} is no readable {suffix} file ({reason}); write it again") from None
 
 
-def keep_rows(table: pd.DataFrame, expressions: Iterable[str]) -> pd.DataFrame:
-    """Returns the rows that satisfy every `COLUMN OP VALUE`, with OP one of < <= > >= == !=.
+def select_rows(
+    table: pd.DataFrame, needed: Sequence[str], *, positive: Iterable[str] = (), only_final: bool = True
+) -> tuple[pd.DataFrame, dict[str, int], str]:
+    """Returns the rows a fit may use, how many others there are by reason, and the rule in words.
 
-    Nothing is evaluated as code. A value that reads as a number is compared as one where the column holds numbers.
+    A row counts when `is_final` is true and `status` is ok, where those columns exist, and every needed column is a
+    finite number. Each other row is counted once, at the first reason that holds; final rows come first, so that
+    `status is diverged` counts runs and not evaluations. The order of rows does not matter to a fit.
+
+    Args:
+      table: Rows in the contract's columns.
+      needed: Columns that must be finite numbers: the law's variables, then the target.
+      positive: Those of them that must be above 0 too, as logarithms need.
+      only_final: Whether evaluations before the last one are left out.
 
     Raises:
-      AnalysisError: if an expression cannot be read, names no column, or orders text against a number.
+      AnalysisError: if a needed column is missing or holds text; if usable rows repeat a cell, or mix units of data.
 
-    >>> keep_rows(pd.DataFrame({"loss": [3.0, 4.0]}), ["loss<3.44"])["loss"].tolist()
-    [3.0]
+    >>> table = pd.DataFrame({"status": ["ok", "diverged", "ok"], "loss": [3.0, 9.0, float("nan")]})
+    >>> select_rows(table, ["loss"])[1]
+    {'status is diverged': 1, 'loss is NaN': 1}
     """
-    for expression in expressions:
-        match = EXPRESSION.match(expression)
-        if match is None:
-            raise AnalysisError(
-                f"--keep {expression!r} must be COLUMN OP VALUE with OP in < <= > >= == !=; like loss<3.44"
-            )
-        name, sign, text = match.groups()
-        if name not in table.columns:
-            raise suggest_name("--keep column", name, table.columns)
-        table = table[OPERATORS[sign](table[name], read_value(table[name], sign, text))]
-    return table
-
-
-def read_value(column: pd.Series, sign: str, text: str) -> object:
-    """Returns the value that `text` means beside this column: a truth value, a number or text without its quotes."""
-    text = text[1:-1] if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"" else text
-    if pd.api.types.is_bool_dtype(column):
-        if text.lower() in ("true", "false") and sign in ("==", "!="):
-            return text.lower() == "true"
-        raise AnalysisError(
-            f"--keep {column.name}{sign}{text}: the column holds true and false; use =={True} or =={False}"
-        )
-    if pd.api.types.is_numeric_dtype(column):
-        try:
-            return float(text)
-        except ValueError:
-            raise AnalysisError(f"--keep {column.name}{sign}{text}: the column holds numbers; give a number") from None
-    if sign not in ("==", "!="):
-        raise AnalysisError(f"--keep {column.name}{sign}{text}: the column holds text; use == or !=")
-    return text
-
-
-def select_rows(table: pd.DataFrame, needed: Sequence[str]) -> tuple[pd.DataFrame, int, str]:
-    """Returns the rows a fit may use, how many were left out, and the rule in words.
-
-    A row counts when `status` is ok and `is_final` is true, where those columns exist, and every needed column is a
-    finite number. The order of rows does not matter to a fit.
-
-    Raises:
-      AnalysisError: if a needed column is missing or holds text.
-    """
+    left_out: dict[str, int] = {}
     keep, rules = np.ones(len(table), dtype=bool), []
-    if "status" in table.columns:
-        keep &= (table["status"] == "ok").to_numpy(dtype=bool)
-        rules.append("status is ok")
-    if "is_final" in table.columns:
-        keep &= table["is_final"].fillna(False).to_numpy().astype(bool)
+
+    def leave_out(bad: NDArray[np.bool_], reason: str) -> None:
+        nonlocal keep
+        if count := int((keep & bad).sum()):
+            left_out[reason] = left_out.get(reason, 0) + count
+        keep = keep & ~bad
+
+    if only_final and "is_final" in table.columns:
         rules.append("is_final")
-    for name in needed:
-        if name not in table.columns:
-            raise suggest_name("column", name, table.columns)
-        try:
-            values = table[name].to_numpy(dtype=float, na_value=np.nan)
-        except (TypeError, ValueError):
-            raise AnalysisError(
-                f"column {name!r} holds text such as {table[name].iloc[0]!r}; it must hold numbers"
-            ) from None
-        keep &= np.isfinite(values)
-    rules.append(f"{', '.join(needed)} finite")
-    return table[keep], int((~keep).sum()), " and ".join(rules)
+        leave_out(~table["is_final"].eq(True).fillna(False).to_numpy(dtype=bool), "not the final row")
+    if "status" in table.columns:
+        rules.append("status is ok")
+        status = table["status"].astype(object).where(table["status"].notna(), "missing").astype(str).to_numpy()
+        for name in dict.fromkeys(status):
+            if name != "ok":
+                leave_out(status == name, f"status is {name}")
+    above, finite = list(dict.fromkeys(positive)), []
+    for name in dict.fromkeys([*needed, *above]):
+        values = read_numbers(table, name)
+        leave_out(np.isnan(values), f"{name} is {'missing' if name.startswith(COUNTS) else 'NaN'}")
+        leave_out(np.isinf(values), f"{name} is infinite")
+        if name in above:
+            leave_out(values <= 0, f"{name} is zero or negative")
+        finite.append(name)
+    rules.append(f"{', '.join(finite)} finite" + (f" and {', '.join(above)} > 0" if above else ""))
+    rows = table[keep]
+    _check_units(rows)
+    _check_copies(rows)
+    done = [f"{name}: {text}" for name, text in table.attrs.get(CONVENTIONS, {}).items()]
+    return rows, left_out, "; ".join([" and ".join(rules), *done])
+
+
+def _check_units(rows: pd.DataFrame) -> None:
+    if "data_unit" in rows.columns and rows["data_unit"].nunique() > 1:
+        counts = rows["data_unit"].value_counts()
+        listed = " and ".join(f"{count} rows in {unit}" for unit, count in counts.items())
+        raise AnalysisError(
+            f"data_unit: the table mixes {listed}, which no law compares; keep one with "
+            f"--keep data_unit=={counts.index[0]}"
+        )
+
+
+def _check_copies(rows: pd.DataFrame) -> None:
+    """Refuses rows that are there twice: one cell measured twice under one label, or the same row of one seed."""
+    nested = [
+        name
+        for name in rows.columns
+        if rows[name].dtype == object and rows[name].map(lambda value: isinstance(value, list | dict)).any()
+    ]
+    plain = [name for name in rows.columns if name not in nested]
+    if "cell" in plain:
+        names = [name for name in IDENTITY if name in plain]
+        again = rows[rows["cell"].notna() & rows.duplicated(names)]
+        remedy = f"table.drop_duplicates({names})"
+    elif "seed" in plain:  # without a seed, equal rows may be two runs that measured the same
+        again = rows[rows["seed"].notna() & rows.duplicated(plain)]
+        remedy = "table.drop_duplicates()"
+    else:
+        return
+    if len(again):
+        first = ", ".join(f"{name}={again.iloc[0][name]}" for name in IDENTITY if name in plain)
+        measured = [name for name in plain if name not in ("wall_seconds", "mfu")]
+        alike = int(rows.duplicated(measured).sum())
+        raise AnalysisError(
+            f"{len(again)} rows repeat another one ({alike} measure the same), the first at {first}: each would count "
+            f"twice; remove them from the file, or in Python with {remedy}"
+        )
 
 
 def fingerprint_table(table: pd.DataFrame) -> str:

@@ -1,20 +1,33 @@
-"""Uncertainty of fits by seed: one bootstrap for all series at once, so that their differences are paired.
-
-The noise of a run is split into what a seed does at every size (its subset, its initialisation; sd `between`) and
-what is new at every size (`within`), because 3 to 5 seeds say little about the first (S - 1 degrees of freedom) and
-much about the second.
-"""
+"""Uncertainty of fits: resampled fits with percentile or BCa intervals, of one series or of several paired ones."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from analysis.fit import Fit, fit_batch, fit_law, judge_intervals, known
-from analysis.laws import AnalysisError, Array, Law, get_law, suggest_name
+from analysis.errors import AnalysisError, suggest_name
+from analysis.fits import Fit, known
+from analysis.fitting import differentiate, evaluate, fit_law, refit
+from analysis.laws import get_law
+from analysis.laws.law import Array, Law
+from analysis.notices import Notice, check_intervals
+from analysis.objective import make_objective
+from analysis.resampling import (
+    CLUSTERS,
+    FEW_CLUSTERS,
+    METHODS,
+    NO_SEEDS,
+    Draws,
+    Points,
+    check_scheme,
+    draw_pairs,
+    draw_residuals,
+    draw_wild,
+    number_clusters,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,12 +35,8 @@ if TYPE_CHECKING:
 # With one degree of freedom the largest of a thousand t factors is above 10,000, which carries exp(log y) out of float
 # range. Such draws are far outside the percentiles that are read.
 MAX_LOG_DEVIATION = 100.0
-
-METHOD = (
-    "two-way bootstrap by seed: seed effects resampled over seeds, remainders within each size, each scaled by a draw "
-    "of its t distribution; percentiles"
-)
-FALLBACK = "bootstrap of log residuals, scaled by a draw of their t distribution; percentiles"
+INTERVALS = ("percentile", "bca")
+ON_BOUND = 0.05  # share of resamples at the end of a parameter's range above which the fit warns
 
 
 @dataclass(frozen=True)
@@ -54,6 +63,15 @@ class Bootstrap:
         low, high = np.percentile(draws, [2.5, 97.5], axis=0)
         return self.fits[label].predict(columns), low, high
 
+    def to_frame(self) -> pd.DataFrame:
+        """Returns a row for each label and parameter: `estimate stderr low high`."""
+        import pandas as pd
+
+        return pd.concat({label: fit.to_frame() for label, fit in self.fits.items()}, names=["label"])
+
+    def __str__(self) -> str:
+        return "\n\n".join(f"{label}\n{fit}" for label, fit in self.fits.items())
+
 
 def bootstrap_series(
     table: pd.DataFrame,
@@ -72,25 +90,12 @@ def bootstrap_series(
     For each series, log y = size mean + seed effect + remainder, by least squares. A replicate adds to the size means
     seed effects drawn over seeds and remainders drawn within their size, each times sqrt(df / chi2_df) with its own
     degrees of freedom, so that percentiles have the tails of t; then the law is fitted again. All series share the
-    draws.
+    draws. Where seed effects dominate, intervals of `mse` equal the t interval over seeds; those of `huber` and `lad`,
+    which follow the median of a few seeds, are up to 1.7 times as wide. Seed noise is all they know: a law that does
+    not bend as the points do has errors beyond them, most of all in extrapolation. `benchmarks/coverage.md` has what
+    the intervals cover.
 
-    Measured coverage of the 95 % intervals of `power_floor` (Huber 1e-3; E 0.1, A 5, alpha 0.5; 11 sizes from 100 to
-    60,000; within 2 %; 120 tables of 400 resamples, so each number is known to about 0.02; `far` is m = 1e6):
-
-    | seeds | between | alpha | E | y(60,000) | y(far) |
-    | --- | --- | --- | --- | --- | --- |
-    | 3 | 0 % | .958 | .975 | .958 | .975 |
-    | 3 | 1 % | .967 | .967 | .950 | .958 |
-    | 3 | 2 % | .975 | .967 | .958 | .958 |
-    | 5 | 0 % | .942 | .933 | .967 | .942 |
-    | 5 | 1 % | .950 | .967 | .967 | .967 |
-    | 5 | 2 % | .983 | .983 | .958 | .983 |
-
-    Where seed effects dominate, intervals of `mse` equal the t interval over seeds; those of `huber` and `lad`, which
-    follow the median of a few seeds, are up to 1.7 times as wide. Seed noise is all they know: a law that does not bend
-    as the points do has errors beyond them, most of all in extrapolation.
-
-    Without a seed column, or with one seed, residuals of the fit are resampled instead and each fit warns of it.
+    Without a seed column, or with one seed, corrected residuals are drawn instead and each fit warns of it.
 
     Args:
       table: Rows in the contract's columns; only usable rows count (`table.select_rows`).
@@ -100,8 +105,8 @@ def bootstrap_series(
       cluster: Column that names the seed.
       resamples: Number of replicates R.
       seed: Seed of the draws.
-      objective: As in `fit.fit_law`.
-      delta: As in `fit.fit_law`.
+      objective: As in `fitting.fit_law`.
+      delta: As in `fitting.fit_law`.
 
     Raises:
       AnalysisError: on a missing column, or a value that `fit_law` refuses.
@@ -111,126 +116,205 @@ def bootstrap_series(
     law = get_law(law)
     if by not in table.columns:
         raise suggest_name("by", by, table.columns)
-    if resamples < 2:
-        raise AnalysisError(f"resamples={resamples} must be at least 2; 1000 is usual")
+    check_scheme("seed", resamples)
     digest, usable = fingerprint_table(table), select_rows(table, [*law.variables, target])[0]
-    draws = Draws(usable, law, cluster if cluster in table.columns else None, resamples, seed)
+    draws = Draws(usable, law.variables, cluster if cluster in table.columns else None, resamples, seed)
     fits, replicates, ranges = {}, {}, {}
     for label, whole in table.groupby(by, sort=True):
-        rows, dropped, rule = select_rows(whole, [*law.variables, target])
+        rows, left_out, rule = select_rows(whole, [*law.variables, target])
         columns = {name: rows[name].to_numpy(dtype=float) for name in law.variables}
         y = rows[target].to_numpy(dtype=float)
-        options: dict[str, Any] = {"objective": objective, "delta": delta}
-        notes = {"target": target, "rows": rule}
         fit = fit_law(
-            law, columns, y, **options, label=str(label), dropped=dropped, conventions=notes, table_sha256=digest
-        )
-        start = np.array(list(fit.params.values()))
-        log_fit = np.log(fit.predict(columns))
-        resampled, notice = draws.resample(rows, np.log(y), log_fit)
-        resampled = np.clip(resampled, log_fit - MAX_LOG_DEVIATION, log_fit + MAX_LOG_DEVIATION)
-        replicate = fit_batch(law, columns, np.exp(resampled), start=start, **options)
+            law, columns, y, objective=objective, delta=delta, label=str(label), target=target, left_out=left_out,
+            conventions={"rows": rule}, table_sha256=digest,
+        )  # fmt: skip
+        points = make_points(fit, law, columns, y, np.ones(len(y)), _cluster_rows(rows))
+        if draws.can_cross(rows):
+            drawn, notices, method = draws.cross(rows, points.y), [], METHODS["seed"]
+        else:
+            drawn, notices, method = draw_residuals(points, resamples, draws.rng), [NO_SEEDS], METHODS["residual"]
+        goal = make_objective(objective, delta)
+        replicate = refit(law, columns, restore(drawn, points, goal.is_log), start=fit.vector, objective=goal)
         replicates[str(label)] = replicate
-        ranges[str(label)] = {name: (float(x.min()), float(x.max())) for name, x in columns.items()}
-        fits[str(label)] = attach_intervals(fit, law, replicate, seed, notice)
+        ranges[str(label)] = dict(fit.ranges)
+        fits[str(label)] = attach_intervals(fit, law, replicate, seed=seed, method=method, notices=notices)
     return Bootstrap(law, fits, replicates, ranges, seed)
 
 
-def attach_intervals(fit: Fit, law: Law, replicates: Array, seed: int, notice: str | None) -> Fit:
-    """Returns the fit with standard errors, covariance and percentile intervals of its replicates `[R, p]`."""
-    low, high = np.percentile(replicates, [2.5, 97.5], axis=0)
+def bootstrap_fit(
+    fit: Fit,
+    rows: pd.DataFrame,
+    *,
+    scheme: str = "auto",
+    clusters: Sequence[str] | None = None,
+    interval: str = "percentile",
+    resamples: int = 1000,
+    seed: int = 0,
+    weights: Array | None = None,
+) -> Fit:
+    """Returns a fit with the draws of its resamples, and with standard errors and 95 % intervals from them.
+
+    | scheme | what is drawn anew | for |
+    | --- | --- | --- |
+    | `seed` | seed effects over seeds, remainders within each size | repeated seeds |
+    | `residual` | corrected residuals, pooled, and those of clusters | one run a size; branches of trunks |
+    | `wild` | one sign a cluster for its own corrected residuals | many cells with noise of unknown spread |
+    | `pairs` | whole clusters, as they are | many cells of a random design |
+    | `auto` | `seed` where seeds repeat and no trunk is shared, else `residual` | |
+
+    Args:
+      fit: Of these rows.
+      rows: The rows that were fitted (`table.select_rows`).
+      scheme: See above.
+      clusters: Columns whose equal values make rows dependent; by default `cell` and `trunk`, where they are there.
+      interval: `percentile`, or `bca`, corrected for bias and skewness by a jackknife over clusters (Efron 1987).
+      resamples: R.
+      seed: Of the draws.
+      weights: Of the points, as in the fit.
+
+    Raises:
+      AnalysisError: on an unknown name, or a scheme that the rows do not allow.
+    """
+    check_scheme(scheme, resamples)
+    if interval not in INTERVALS:
+        raise suggest_name("interval", interval, INTERVALS)
+    law, goal = fit.form, fit.objective
+    columns = {name: rows[name].to_numpy(dtype=float) for name in law.variables}
+    y = rows[fit.target or law.target].to_numpy(dtype=float)
+    w = np.ones(len(y)) if weights is None else np.asarray(weights, dtype=np.float64)
+    points = make_points(fit, law, columns, y, w, _cluster_rows(rows, clusters))
+    count = len(np.unique(points.clusters))
+    rng, notices = np.random.default_rng(seed), []
+    draws = Draws(rows, law.variables, "seed" if "seed" in rows.columns else None, resamples, seed)
+    shared = "trunk" in rows.columns and bool(rows["trunk"].dropna().duplicated().any())
+    if scheme == "auto":
+        scheme = "seed" if draws.can_cross(rows) and not shared and weights is None else "residual"
+    if scheme != "seed" and count < FEW_CLUSTERS:
+        text = f"{count} independent clusters: intervals from so few are rough; run more cells, or more trunks"
+        notices.append(Notice(code="few_clusters", text=text, is_weak=True))
+    targets: Array = y
+    new_weights: Array | None = None if weights is None else w
+    if scheme == "seed":
+        if not draws.can_cross(rows):
+            raise AnalysisError(
+                "scheme=seed needs seeds that repeat over sizes (a seed column with 2 or more); use scheme='wild'"
+            )
+        targets = restore(draws.cross(rows, points.y), points, goal.is_log)
+    elif scheme == "pairs":
+        new_weights = draw_pairs(points, resamples, rng)
+    else:
+        drawn = (draw_wild if scheme == "wild" else draw_residuals)(points, resamples, rng)
+        targets = restore(drawn, points, goal.is_log)
+        notices += [] if draws.can_cross(rows) else [NO_SEEDS]
+    replicate = refit(law, columns, targets, new_weights, start=fit.vector, objective=goal)
+    what = f"{METHODS[scheme]}; {count} clusters" if scheme != "seed" else METHODS[scheme]
+    knife = _jackknife(fit, law, columns, y, w, points.clusters) if interval == "bca" else None
+    return attach_intervals(fit, law, replicate, seed=seed, method=what, notices=notices, knife=knife)
+
+
+def make_points(fit: Fit, law: Law, columns: Mapping[str, Array], y: Array, w: Array, clusters: Array) -> Points:
+    """Returns what resampling schemes see of a fit."""
+    arrays, params, is_log = [columns[name] for name in law.variables], fit.vector, fit.objective.is_log
+    fitted = evaluate(law, arrays, params)
+    jacobian = differentiate(law, arrays, params, is_log)
+    free = np.isfinite(jacobian).all(axis=0) & (np.abs(jacobian).max(axis=0) > 0)
+    jacobian = jacobian[:, free] / np.abs(jacobian[:, free]).max(axis=0)
+    sizes = np.log(np.stack(arrays, axis=-1))
+    return Points(np.log(y) if is_log else y, np.log(fitted) if is_log else fitted, jacobian, w, clusters, sizes)
+
+
+def restore(drawn: Array, points: Points, is_log: bool) -> Array:
+    """Returns targets `[R, n]` in the units of y from those in the space of residuals."""
+    if not is_log:
+        return drawn
+    return np.exp(np.clip(drawn, points.fitted - MAX_LOG_DEVIATION, points.fitted + MAX_LOG_DEVIATION))
+
+
+def attach_intervals(
+    fit: Fit,
+    law: Law,
+    replicates: Array,
+    *,
+    seed: int,
+    method: str,
+    notices: Sequence[Notice] = (),
+    knife: Array | None = None,
+) -> Fit:
+    """Returns the fit with draws, standard errors, covariance and intervals of its replicates `[R, p]`."""
     covariance = np.atleast_2d(np.cov(replicates, rowvar=False))
-    params = np.array(list(fit.params.values()))
-    warnings = [text for text in fit.warnings if "95 % interval" not in text]
-    reaching, weak = judge_intervals(law, params, low, high)
-    method = f"{FALLBACK if notice else METHOD}; {len(replicates)} resamples"
+    params, k = fit.vector, len(law.linear)
+    names = law.params
+    draws = dict(zip(names, replicates.T, strict=True))
+    estimates: dict[str, float] = dict(fit.params)
+    knives = dict(zip(names, knife.T, strict=True)) if knife is not None else {}
+    if law.derived is not None:
+        with np.errstate(all="ignore"):
+            more = law.derived(draws)
+            draws |= {name: np.broadcast_to(more[name], len(replicates)) for name in fit.derived}
+            estimates |= fit.derived
+            if knife is not None:
+                again = law.derived(dict(knives))
+                knives |= {name: np.broadcast_to(again[name], len(knife)) for name in fit.derived}
+    ends: dict[str, tuple[float | None, float | None]] = {}
+    for name, values in draws.items():
+        finite = np.where(np.isnan(values), np.inf, values)
+        levels = read_levels(finite, estimates[name], knives.get(name))
+        with np.errstate(invalid="ignore"):
+            low, high = np.percentile(finite, levels)
+        ends[name] = (known(float(low)), known(float(high)))
+    spread = {name: known(float(values.std(ddof=1))) for name, values in draws.items()}
+    bounds = [item.resolve({**{v: np.array(fit.ranges[v]) for v in fit.ranges}, "target": np.ones(1)})
+              if item.of in (None, *fit.ranges) else (-np.inf, np.inf) for item in law.ranges.values()]  # fmt: skip
+    stuck = [
+        f"{name} in {share:.0%}"
+        for i, (name, (low, high)) in enumerate(zip(law.nonlinear, bounds, strict=True))
+        if (share := float(((replicates[:, k + i] <= low) | (replicates[:, k + i] >= high)).mean())) > ON_BOUND
+    ]
+    text = f"resamples end on a bound ({', '.join(stuck)}): hardly identified; add sizes or seeds"
+    found = [Notice(code="resamples_on_bound", text=text)] if stuck else []
+    kept = [notice for notice in fit.warnings if notice.code != "interval_reaches_0"]
+    limits = [
+        np.array([ends[name][side] if ends[name][side] is not None else np.nan for name in names]) for side in (0, 1)
+    ]
+    found += check_intervals(law, params, *limits)
+    every = (*kept, *found, *notices)
+    weak = fit.status == "failed" or any(notice.is_weak for notice in every)
+    kind = "percentiles" if knife is None else "BCa"
     return fit.model_copy(
         update={
-            "stderr": {
-                name: known(float(item)) for name, item in zip(law.params, np.sqrt(np.diag(covariance)), strict=True)
-            },
-            "ci95": {name: (float(a), float(b)) for name, a, b in zip(law.params, low, high, strict=True)},
+            "stderr": spread,
+            "ci95": ends,
             "covariance": [[known(item) for item in row] for row in covariance.tolist()],
-            "conventions": {**fit.conventions, "uncertainty": method},
-            "warnings": warnings + reaching + ([notice] if notice else []),
-            "status": "weak" if weak and fit.status == "ok" else fit.status,
+            "conventions": {**fit.conventions, "uncertainty": f"{method}; {kind}; {len(replicates)} resamples"},
+            "warnings": every,
+            "status": fit.status if fit.status == "failed" else "weak" if weak else "ok",
             "seed": seed,
+            "draws": tuple(map(tuple, replicates.tolist())),
         }
     )
 
 
-class Draws:
-    """Random choices that every series of one table shares: of seeds, of runs within a size, and of scales."""
+def read_levels(draws: Array, estimate: float, knife: Array | None, level: float = 0.95) -> tuple[float, float]:
+    """Returns the percentiles at which an interval is read: plain ones, or BCa's (Efron 1987) with a jackknife.
 
-    def __init__(self, table: pd.DataFrame, law: Law, cluster: str | None, resamples: int, seed: int) -> None:
-        rng = np.random.default_rng(seed)
-        self.cluster, self.variables = cluster, list(law.variables)
-        sizes = table[self.variables].drop_duplicates()
-        self.sizes = {tuple(row): i for i, row in enumerate(sorted(sizes.itertuples(index=False, name=None)))}
-        seeds = sorted(table[cluster].unique()) if cluster else []
-        self.seeds = {name: i for i, name in enumerate(seeds)}
-        self.over_seeds = rng.random((resamples, max(1, len(seeds))))
-        self.over_runs = rng.random((resamples, max(1, len(self.sizes)), max(1, len(seeds))))
-        self.scales = rng.random((2, resamples))
-        self.rng = rng
-
-    def resample(self, rows: pd.DataFrame, log_y: Array, log_fit: Array) -> tuple[Array, str | None]:
-        """Returns log targets `[R, n]` of the replicates, and a warning when seeds could not be used."""
-        size = np.array([self.sizes[key] for key in rows[self.variables].itertuples(index=False, name=None)])
-        seed = np.array([self.seeds[key] for key in rows[self.cluster]]) if self.cluster else np.zeros(len(rows), int)
-        levels, place = np.unique(size, return_inverse=True)
-        names, who = np.unique(seed, return_inverse=True)
-        freedom = len(rows) - len(levels) - len(names) + 1
-        if len(names) < 2 or freedom < 1:
-            return self.resample_residuals(log_y, log_fit), (
-                "no repeated seeds: intervals come from the residuals of the fit, and say nothing of what a seed "
-                "changes at every size; run at least 3 seeds"
-            )
-        mean, effect, rest = split_two_ways(log_y, place, who)
-        spread = (rest**2).sum() / freedom
-        rest = rest * np.sqrt(len(rows) / freedom)
-        between = effect.var(ddof=1)
-        # An estimated effect holds the mean of its remainders too, which is drawn a second time below
-        keep = np.sqrt(max(0.0, 1 - spread / len(levels) / between)) if between > 0 else 0.0
-        effect = effect * keep * np.sqrt(len(names) / (len(names) - 1))
-        chosen = np.minimum((self.over_seeds[:, names] * len(names)).astype(int), len(names) - 1)  # [R, S]
-        drawn = mean[place] + self.scale(0, len(names) - 1)[:, None] * effect[chosen][:, who]
-        pooled = rest[np.bincount(place)[place] > 1]
-        noise = np.empty_like(drawn)
-        for level, key in enumerate(levels):
-            here = np.flatnonzero(place == level)
-            pool = rest[here] if len(here) > 1 else pooled  # a size that ran once borrows the spread of the others
-            noise[:, here] = pool[(self.over_runs[:, key][:, seed[here]] * len(pool)).astype(int)]
-        return drawn + self.scale(1, freedom)[:, None] * noise, None
-
-    def scale(self, which: int, freedom: int) -> Array:
-        """Returns factors `[R]` that turn a normal spread into a t spread, the same for every series."""
-        from scipy import stats
-
-        return np.sqrt(freedom / stats.chi2.ppf(self.scales[which], freedom))
-
-    def resample_residuals(self, log_y: Array, log_fit: Array) -> Array:
-        """Returns log targets `[R, n]` around the fit, with its residuals drawn with replacement."""
-        rest, n = log_y - log_fit, len(log_y)
-        freedom = max(1, n - 3)
-        rest = (rest - rest.mean()) * np.sqrt(n / freedom)
-        drawn = rest[self.rng.integers(0, n, (self.scales.shape[1], n))]
-        return log_fit + self.scale(1, freedom)[:, None] * drawn
-
-
-def split_two_ways(values: Array, place: Array, who: Array) -> tuple[Array, Array, Array]:
-    """Returns size means, seed effects (mean 0) and remainders of an additive least-squares split, balanced or not.
-
-    >>> values, size, seed = np.array([1.0, 3.0, 5.0, 7.0]), np.array([0, 0, 1, 1]), np.array([0, 1, 0, 1])
-    >>> mean, effect, rest = split_two_ways(values, size, seed)
-    >>> mean.round(6).tolist(), effect.round(6).tolist()
-    ([2.0, 6.0], [-1.0, 1.0])
+    >>> read_levels(np.arange(100.0), 49.5, None)
+    (2.5, 97.5)
     """
-    sizes, seeds = np.eye(place.max() + 1)[place], np.eye(who.max() + 1)[who]
-    solution = np.linalg.lstsq(np.concatenate([sizes, seeds], axis=1), values, rcond=None)[0]
-    mean, effect = solution[: sizes.shape[1]], solution[sizes.shape[1] :]
-    mean, effect = mean + effect.mean(), effect - effect.mean()
-    return mean, effect, values - mean[place] - effect[who]
+    tails = np.array([(1 - level) / 2, (1 + level) / 2])
+    if knife is None:
+        low, high = 100 * tails
+        return round(float(low), 10), round(float(high), 10)
+    from scipy.special import ndtr, ndtri
+
+    size = len(draws)
+    below = ((draws < estimate).sum() + 0.5 * (draws == estimate).sum()) / size
+    bias = ndtri(np.clip(below, 0.5 / size, 1 - 0.5 / size))
+    off = knife.mean() - knife
+    total = (off**2).sum() ** 1.5
+    skew = float((off**3).sum() / (6 * total)) if total > 0 else 0.0
+    z = bias + ndtri(tails)
+    low, high = 100 * ndtr(bias + z / (1 - np.clip(skew * z, -0.9, 0.9)))
+    return float(low), float(high)
 
 
 def mean_interval(values: Any) -> tuple[float, float, float]:
@@ -239,7 +323,7 @@ def mean_interval(values: Any) -> tuple[float, float, float]:
     >>> [round(item, 4) for item in mean_interval([1.0, 2.0, 3.0])]
     [2.0, -0.4841, 4.4841]
     """
-    from scipy import stats
+    from scipy.special import stdtrit
 
     data = np.asarray(values, dtype=np.float64)
     if data.size == 0 or not np.isfinite(data).all():
@@ -247,5 +331,24 @@ def mean_interval(values: Any) -> tuple[float, float, float]:
     mean = float(data.mean())
     if data.size == 1:
         return mean, float("nan"), float("nan")
-    reach = float(stats.t.ppf(0.975, data.size - 1) * data.std(ddof=1) / np.sqrt(data.size))
+    reach = float(stdtrit(data.size - 1, 0.975) * data.std(ddof=1) / np.sqrt(data.size))
     return mean, mean - reach, mean + reach
+
+
+def _cluster_rows(rows: pd.DataFrame, names: Sequence[str] | None = None) -> Array:
+    """Returns clusters by the named columns; by default rows of one cell, and of one trunk, belong together."""
+    if names is None:
+        names = [name for name in ("cell", "trunk") if name in rows.columns and rows[name].notna().any()]
+    for name in names:
+        if name not in rows.columns and name in CLUSTERS:
+            raise AnalysisError(
+                f"clusters={name!r}: the table has no such column; leave it out, or map it with columns"
+            )
+    return number_clusters(rows, names)
+
+
+def _jackknife(fit: Fit, law: Law, columns: Mapping[str, Array], y: Array, w: Array, clusters: Array) -> Array:
+    """Returns the parameters `[G, p]` without each cluster in turn."""
+    names = np.unique(clusters)
+    without = np.where(clusters[None, :] == names[:, None], 0.0, w)
+    return refit(law, columns, y, without, start=fit.vector, objective=fit.objective)

@@ -1,18 +1,17 @@
 """The `scaling` command: parses the call, prints what it finds, and turns errors into one line and an exit status."""
 
 import argparse
-import json
 import sys
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from etils import epath
-
 # Heavy libraries are imported inside the commands that need them: `scaling --help` and `status` must start at once.
-from analysis.laws import AnalysisError
+from analysis.errors import AnalysisError
+from launch import analyst, decisions
 from launch.engines import ENGINES, EngineError, add_options, load_engine, read_options
-from scaling.files import write_atomically
+from launch.tables import print_warnings
+from launch.text import print_json
 from scaling.record import CorruptStoreError, Store
 from scaling.spec import InputError
 
@@ -63,7 +62,7 @@ def plan(options: argparse.Namespace) -> int:
     store = _store_of(options, study)
     rows = plan_cells(study, store if store.path.exists() else None)
     if options.json:
-        _print_json({"study": study.name, "question": study.question, "store": str(store.path), "cells": rows})
+        print_json({"study": study.name, "question": study.question, "store": str(store.path), "cells": rows})
         return DONE
     print(f"{study.name}: {study.question}\n")
     print(render_table(summarise_plan(rows)))
@@ -86,7 +85,7 @@ def _plan_on_topology(options: argparse.Namespace, study: "Study") -> int:
 
     rows = describe_on(study, options.topology, parse_execution(options.execution) or Execution())
     if options.json:
-        _print_json({"study": study.name, "topology": options.topology, "largest": rows})
+        print_json({"study": study.name, "topology": options.topology, "largest": rows})
     else:
         print(render_table(render_described(rows)))
     return WORK_FAILED if any(row["fits"] is False for row in rows) else DONE
@@ -135,7 +134,7 @@ def status(options: argparse.Namespace) -> int:
         store = Store.open(options.store)
         found = describe_store(store)
         if options.json:
-            _print_json(found)
+            print_json(found)
         else:
             clear = "\033[H\033[J" if options.watch and sys.stdout.isatty() else ""
             print(clear + render_status(found), flush=True)
@@ -145,56 +144,6 @@ def status(options: argparse.Namespace) -> int:
             time.sleep(WATCH_SECONDS)
         except KeyboardInterrupt:  # how a person stops watching
             return DONE
-
-
-def table(options: argparse.Namespace) -> int:
-    """Prints or writes the records as one tidy table."""
-    from analysis.table import load_table, write_table
-
-    frame = load_table(options.source)
-    if options.to:
-        write_table(frame, options.to)
-        print(f"{len(frame)} rows, {len(frame.columns)} columns: {options.to}", file=sys.stderr)
-    elif options.json:
-        _print_json(json.loads(frame.to_json(orient="records")))
-    elif sys.stdout.isatty():
-        filled = frame.dropna(axis="columns", how="all")
-        print(filled.to_string(max_rows=40, max_cols=None, line_width=160, index=False))
-    else:
-        frame.to_csv(sys.stdout, index=False)
-    return DONE
-
-
-def fit(options: argparse.Namespace) -> int:
-    """Fits a law to every series of a store or table."""
-    from analysis.fit import Fit
-    from analysis.series import fit_rows, fit_study
-    from analysis.table import keep_rows, load_table
-    from launch.text import render_table
-
-    columns = dict(_split_pair(pair, "--column") for pair in options.column)
-    frame = keep_rows(load_table(options.source, columns), options.keep)
-    study = _declared_study(options.source)
-    changes = {
-        name: getattr(options, name) for name in ("law", "objective", "delta") if getattr(options, name) is not None
-    }
-    if "label" not in frame.columns:
-        frame = frame.assign(label="all")
-    bootstrap, notices = fit_study(frame, study, options.bootstrap, **changes)
-    fits: list[Fit] = list(bootstrap.fits.values())
-    if not fits:
-        raise AnalysisError("; ".join(notices) + "; add points, keep more rows, or choose another law")
-    document = {"fits": [json.loads(fit.model_dump_json()) for fit in fits]}
-    if options.to:
-        write_atomically(epath.Path(options.to), json.dumps(document, indent=1) + "\n")
-    if options.json:
-        _print_json(document)
-    else:
-        objective = fits[0].objective
-        print(f"{bootstrap.law.formula}   ({objective['name']}, delta {objective.get('delta')})\n")
-        print(render_table(fit_rows(bootstrap, list(bootstrap.fits))))
-        _print_warnings(notices, fits)
-    return WORK_FAILED if any(fit.status == "failed" for fit in fits) else DONE
 
 
 def report(options: argparse.Namespace) -> int:
@@ -217,11 +166,11 @@ def report(options: argparse.Namespace) -> int:
     if options.json:
         says = {"says": findings.sentences + findings.slopes, "notices": findings.notices}
         order = order_rows(findings.order)
-        _print_json({"report": path, "fits": fits, "crossings": crossings, "order": order, **says})
+        print_json({"report": path, "fits": fits, "crossings": crossings, "order": order, **says})
         return DONE
     print(f"Fitted laws, {findings.metric} = {findings.bootstrap.law.formula.partition('=')[2].strip()}\n")
     print(render_table(fits))
-    _print_warnings(findings.notices, list(findings.bootstrap.fits.values()))
+    print_warnings(findings.notices, list(findings.bootstrap.fits.values()))
     print("\nCrossing points of the fitted laws\n")
     print(render_table(crossings))
     print("\n" + "\n".join(findings.sentences))
@@ -251,12 +200,12 @@ def models(options: argparse.Namespace) -> int:
             raise InputError(f"--params {options.params}: of which family? add --family, for example --family mlp")
         rows = list_networks(options.family)
         if options.json:
-            _print_json(rows)
+            print_json(rows)
         else:
             print(render_table(rows) + "\n\nAny size of a family: scaling models --family transformer --params 10M")
         return DONE
     if options.json:
-        _print_json(found)
+        print_json(found)
     else:
         print(render_description(found))
     return DONE
@@ -272,32 +221,10 @@ def _check_coordinates(options: argparse.Namespace) -> int:
     path = options.out or f"coordinate-check-{options.family}.svg"
     draw_check(options.family, rows, verdicts, path)
     if options.json:
-        _print_json({"family": options.family, "figure": path, "verdicts": verdicts})
+        print_json({"family": options.family, "figure": path, "verdicts": verdicts})
     else:
         print(render_check(verdicts) + f"\n\nfigure: {path}")
     return DONE if transfers(verdicts) else WORK_FAILED
-
-
-def _declared_study(source: str) -> dict[str, Any]:
-    """Returns the metric and fit that a store's study declares, or the defaults for a file."""
-    if (Store(source).path / "study.json").exists():
-        return Store.open(source).study
-    return {"metric": "loss", "fit": {"law": "power_floor", "objective": "huber", "delta": 1e-3, "smallest_size": 1}}
-
-
-def _split_pair(pair: str, flag: str) -> tuple[str, str]:
-    name, equals, value = pair.partition("=")
-    if not (name and equals and value):
-        raise InputError(f"{flag} {pair!r} is no pair; write {flag} NAME=THEIRS, for example {flag} loss=val_loss")
-    return name, value
-
-
-def _print_warnings(notices: list[str], fits: list[Any]) -> None:
-    for notice in notices:
-        print(notice, file=sys.stderr)
-    for fit in fits:
-        for warning in fit.warnings:
-            print(f"{fit.label}: {warning}", file=sys.stderr)
 
 
 def _store_of(options: argparse.Namespace, study: "Study") -> Store:
@@ -306,7 +233,7 @@ def _store_of(options: argparse.Namespace, study: "Study") -> Store:
 
 def _print_outcome(options: argparse.Namespace, store: Store, counts: dict[str, Any]) -> None:
     if options.json:
-        _print_json({"store": str(store.path), **counts})
+        print_json({"store": str(store.path), **counts})
     elif "to_train" in counts:
         print(f"{store.path}: would train {len(counts['to_train'])} cells, {counts['complete']} are complete")
     else:
@@ -316,10 +243,6 @@ def _print_outcome(options: argparse.Namespace, store: Store, counts: dict[str, 
             print(f"failed: {store.cell_path(name) / 'attempts.jsonl'}", file=sys.stderr)
 
 
-def _print_json(document: Any) -> None:
-    print(json.dumps(document, indent=1, allow_nan=False))
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="scaling", description="Scaling-law research: sweeps, and the laws they follow."
@@ -327,9 +250,8 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     def add(name: str, command: Any, **kwargs: Any) -> argparse.ArgumentParser:
-        sub = commands.add_parser(
-            name, help=(command.__doc__ or "").splitlines()[0], description=command.__doc__, **kwargs
-        )
+        text = (command.__doc__ or "").replace("%", "%%")  # argparse formats it
+        sub = commands.add_parser(name, help=text.splitlines()[0], description=text, **kwargs)
         sub.set_defaults(command=command)
         return sub
 
@@ -374,24 +296,8 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("store", metavar="STORE")
     sub.add_argument("--watch", action="store_true", help="print again every two seconds until the run has ended")
     add_json(sub)
-    sub = add("table", table)
-    sub.add_argument("source", metavar="STORE|FILE")
-    sub.add_argument("--to", metavar="FILE", help="write .csv, .parquet or .jsonl")
-    add_json(sub)
-    sub = add("fit", fit)
-    sub.add_argument("source", metavar="STORE|FILE")
-    sub.add_argument("--law", metavar="NAME", help="default what the study declares, else power_floor")
-    sub.add_argument("--objective", choices=("huber", "lad", "mse"), help="default what the study declares, else huber")
-    sub.add_argument(
-        "--delta", type=float, metavar="D", help="where Huber's quadratic ends, in log units; default 1e-3"
-    )
-    sub.add_argument("--bootstrap", type=int, default=1000, metavar="R", help="resamples; default 1000")
-    sub.add_argument("--keep", action="append", default=[], metavar="EXPR", help="fit only rows with, say, 'loss<3.44'")
-    sub.add_argument(
-        "--column", action="append", default=[], metavar="NAME=THEIRS", help="what a column is called in the file"
-    )
-    sub.add_argument("--to", metavar="FIT.json", help="save the fits")
-    add_json(sub)
+    analyst.add_commands(add, add_json)
+    decisions.add_commands(add, add_json)
     sub = add("report", report)
     sub.add_argument("store", metavar="STORE")
     sub.add_argument("--out", metavar="FILE.html", help="default STORE/report.html")

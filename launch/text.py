@@ -1,5 +1,6 @@
-"""Tables as plain text for a terminal."""
+"""What commands print: tables as plain text for a terminal, documents as JSON for programs."""
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -36,3 +37,8 @@ def format_value(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
     return str(value)
+
+
+def print_json(document: Any) -> None:
+    """Prints one JSON document on standard output; what is not finite was made null before."""
+    print(json.dumps(document, indent=1, allow_nan=False))

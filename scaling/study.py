@@ -31,15 +31,15 @@ class FitSpec(Spec):
     """How the study's laws will be fitted, declared before its cells are trained.
 
     Attributes:
-      law: a registered law, see `analysis/laws.py`.
-      objective: what the fit minimises; `huber` and `lad` act on log residuals, `mse` on plain ones.
+      law: a registered law, see `analysis/laws/`.
+      objective: what the fit minimises; `mse` acts on plain residuals, the others on those of logarithms.
       delta: where Huber's quadratic ends, in log units; near 0 the fit follows medians, at the noise means.
       smallest_size: m from which on points are fitted; below it learners may do little better than guess, where no
         power law holds (Hestness et al. 2017).
     """
 
     law: str = "power_floor"
-    objective: Literal["huber", "lad", "mse"] = "huber"
+    objective: Literal["huber", "lad", "log_mse", "mse"] = "huber"
     delta: PositiveFloat = 1e-3
     smallest_size: PositiveInt = 1
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from analysis.compare import Crossing, Ordering, find_crossings, order_by_size
-from analysis.laws import AnalysisError
+from analysis.errors import AnalysisError
 from analysis.series import SIZE, fit_study, format_interval
 from analysis.table import fingerprint_table, select_rows
 from analysis.uncertainty import Bootstrap, mean_interval
@@ -72,7 +72,7 @@ def find_all(store: Store, resamples: int = 1000) -> Findings:
     metric, path = store.study["metric"], str(store.path)
     if table.empty or metric not in table.columns:
         raise AnalysisError(f"store {path!r} has no complete cell with {metric!r}; run the study first")
-    rows, _, _ = select_rows(table, [SIZE, metric])
+    rows, left_out, _ = select_rows(table, [SIZE, metric])
     if rows.empty:
         raise AnalysisError(f"store {path!r} has no complete cell with {metric!r}; run the study first")
     points = _summarise_points(rows, metric)
@@ -94,7 +94,7 @@ def find_all(store: Store, resamples: int = 1000) -> Findings:
         order=order,
         unsettled=unsettled,
         notices=notices,
-        sentences=_count_missing(store, table, records) + _put_into_words(points, order, unsettled),
+        sentences=_count_missing(store, records, left_out) + _put_into_words(points, order, unsettled),
         slopes=[_describe_slope(label, points) for label in dict.fromkeys(points["label"])],
         provenance=_check_provenance(records),
         table_sha256=fingerprint_table(table),
@@ -173,14 +173,14 @@ def _find_ranges(points: pd.DataFrame, order: Ordering) -> list[tuple[float, flo
     return ranges
 
 
-def _count_missing(store: Store, table: pd.DataFrame, records: dict[str, Record]) -> list[str]:
+def _count_missing(store: Store, records: dict[str, Record], left_out: dict[str, int]) -> list[str]:
     total = len(cell_labels(store.study))
     sentences = []
     if len(records) < total:
         sentences.append(f"INCOMPLETE: {len(records)} of {total} cells have a record; what follows is of those alone.")
-    diverged = int((table["is_final"].astype(bool) & (table["status"] == "diverged")).sum())
-    if diverged:
-        sentences.append(f"Left out: {diverged} diverged cells.")
+    reasons = [f"{count} where {reason}" for reason, count in left_out.items() if reason != "not the final row"]
+    if reasons:
+        sentences.append(f"Left out of all that follows, final rows: {', '.join(reasons)}.")
     return sentences
 
 

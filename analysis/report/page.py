@@ -10,8 +10,10 @@ import jinja2
 import pandas as pd
 from etils import epath
 
-from analysis.laws import AnalysisError, get_law
-from analysis.plots import plot_performance, render_svg
+from analysis.errors import AnalysisError
+from analysis.laws import get_law
+from analysis.plots import render_svg
+from analysis.report.figure import plot_performance
 from analysis.report.findings import Findings, crossing_rows, lead_rows, order_rows
 from analysis.series import fit_rows
 
@@ -34,10 +36,11 @@ def render_page(findings: Findings, store: str) -> str:
         store=store,
         figure=render_svg(draw_figure(findings)),
         law=law,
-        objective=fits[0].objective if fits else {},
+        objective=fits[0].objective if fits else None,
         uncertainty=fits[0].conventions.get("uncertainty", "") if fits else "",
         fits=format_rows(fit_rows(findings.bootstrap, labels)),
-        warnings=[(fit.label, warning) for fit in fits for warning in fit.warnings],
+        left_out=[(fit.label, f"{count} rows: {why}") for fit in fits for why, count in fit.left_out.items()],
+        warnings=[(fit.label, notice.text) for fit in fits for notice in fit.warnings],
         crossings=format_rows(crossing_rows(findings.crossings)),
         order=format_rows(order_rows(findings.order)),
         leads=format_rows(lead_rows(findings.order, labels)),

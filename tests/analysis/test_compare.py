@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from analysis.compare import find_crossings, locate_turns, order_by_size
-from analysis.laws import AnalysisError
+from analysis.errors import AnalysisError
 from analysis.uncertainty import bootstrap_series
 
 LAWS = {"forest": (0.15, 2.0, 0.5), "mlp": (0.02, 3.0, 0.4)}  # the forest leads until 402
@@ -141,6 +141,6 @@ def test_one_seed_settles_nothing(three):
 
 def test_ambiguous_rows_and_unknown_labels_are_refused(three):
     with pytest.raises(AnalysisError, match="label=a has two rows at data_unique=10, seed=0"):
-        order_by_size(pd.concat([three, three.iloc[:1]]), "loss")
+        order_by_size(pd.concat([three, three.iloc[:1].assign(loss=0.5)]), "loss")
     with pytest.raises(AnalysisError, match="label='mpl' is unknown; choose one of a, b, c"):
         order_by_size(three, "loss").ahead_from("mpl", "a")

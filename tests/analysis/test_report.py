@@ -7,8 +7,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.laws import AnalysisError
-from analysis.plots import assign_looks, save_figure
+from analysis.errors import AnalysisError
+from analysis.plots import save_figure
+from analysis.report.figure import assign_looks
 from analysis.report.findings import crossing_rows, find_all, lead_rows, order_rows
 from analysis.report.page import draw_figure, format_rows, render_page, write_page
 from analysis.series import fit_rows, fit_study, format_interval
@@ -205,7 +206,7 @@ def test_diverged_cells_are_counted_and_left_out(tmp_path):
     spoiled = store.read_record(cell).model_copy(update={"status": "diverged"})
     path.write_text(spoiled.canonical_json())
     found = find_all(Store(store.path), resamples=50)
-    assert found.sentences[0] == "Left out: 1 diverged cells."
+    assert found.sentences[0] == "Left out of all that follows, final rows: 1 where status is diverged."
     assert found.bootstrap.fits["flat"].n == len(SIZES) * len(SEEDS) - 1
 
 

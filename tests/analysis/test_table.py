@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import sys
 import types
 
@@ -9,8 +10,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.laws import AnalysisError
-from analysis.table import fingerprint_table, keep_rows, load_table, select_rows, write_table
+from analysis.columns import keep_rows
+from analysis.errors import AnalysisError
+from analysis.table import fingerprint_table, read_table, select_rows, write_table
 
 
 @pytest.fixture
@@ -33,7 +35,7 @@ def table():
 def test_a_table_keeps_its_fingerprint_through_a_file(table, tmp_path, suffix):
     path = str(tmp_path / f"t{suffix}")
     write_table(table, path)
-    again = load_table(path)
+    again = read_table(path)
     assert again["loss"].to_numpy().tobytes() == table["loss"].to_numpy().tobytes()
     assert fingerprint_table(again) == fingerprint_table(table)
 
@@ -59,17 +61,17 @@ def test_a_store_is_read_through_its_rows(tmp_path, monkeypatch):
             return [{"cell": "aa", "loss": 0.5}, {"cell": "bb", "loss": 0.25}]
 
     monkeypatch.setitem(sys.modules, "scaling.record", types.SimpleNamespace(Store=Store))
-    assert load_table(str(tmp_path)).to_dict("list") == {"cell": ["aa", "bb"], "loss": [0.5, 0.25]}
+    assert read_table(str(tmp_path)).to_dict("list") == {"cell": ["aa", "bb"], "loss": [0.5, 0.25]}
 
 
 def test_their_columns_take_our_names(table, tmp_path):
     path = str(tmp_path / "t.csv")
     write_table(table.rename(columns={"loss": "their_loss"}), path)
-    assert "loss" in load_table(path, {"loss": "their_loss"})
+    assert "loss" in read_table(path, {"loss": "their_loss"})
     with pytest.raises(AnalysisError, match="did you mean 'their_loss'"):
-        load_table(path, {"loss": "their_los"})
+        read_table(path, {"loss": "their_los"})
     with pytest.raises(AnalysisError, match="two columns 'label'"):
-        load_table(path, {"label": "cell"})
+        read_table(path, {"label": "cell"})
 
 
 @pytest.mark.parametrize(
@@ -102,19 +104,166 @@ def test_keep_refuses_what_it_cannot_compare(table, expression, message):
         keep_rows(table, [expression])
 
 
-def test_only_finished_finite_rows_count(table):
-    rows, dropped, rule = select_rows(table, ["data_unique", "loss"])
-    assert (rows["cell"].tolist(), dropped) == (["aa"], 2)
-    assert rule == "status is ok and is_final and data_unique, loss finite"
-    assert select_rows(table.drop(columns=["status", "is_final"]), ["num_params"])[1] == 1
-    with pytest.raises(AnalysisError, match="column 'label' holds text"):
-        select_rows(table, ["label"])
+def test_what_was_kept_is_on_record(table):
+    kept = keep_rows(table, ["data_unique<=200", "label==mlp"])
+    assert select_rows(kept, ["loss"])[2] == (
+        "is_final and status is ok and loss finite; keep data_unique<=200: 1 of 3 rows taken away; "
+        "keep label==mlp: 0 of 2 rows taken away"
+    )
+    assert table.attrs == {}
+
+
+def test_every_row_left_out_is_counted_once_with_its_reason():
+    nan, inf = float("nan"), float("inf")
+    table = pd.DataFrame(
+        [
+            ("a", "ok", True, 10.0, 3.0),
+            ("b", "ok", False, nan, nan),
+            ("c", "diverged", True, 10.0, nan),
+            ("d", "diverged", False, 10.0, nan),
+            ("e", None, True, 10.0, 3.0),
+            ("f", "ok", True, nan, nan),
+            ("g", "ok", True, 0.0, 3.0),
+            ("h", "ok", True, 10.0, nan),
+            ("i", "ok", True, 10.0, inf),
+            ("j", "ok", True, 10.0, -1.0),
+        ],
+        columns=["cell", "status", "is_final", "num_params", "loss"],
+    )
+    rows, left_out, rule = select_rows(table, ["num_params", "loss"], positive=["num_params", "loss"])
+    assert rows["cell"].tolist() == ["a"]
+    assert left_out == {
+        "not the final row": 2,
+        "status is diverged": 1,
+        "status is missing": 1,
+        "num_params is missing": 1,
+        "num_params is zero or negative": 1,
+        "loss is NaN": 1,
+        "loss is infinite": 1,
+        "loss is zero or negative": 1,
+    }
+    assert len(rows) + sum(left_out.values()) == len(table)
+    assert rule == "is_final and status is ok and num_params, loss finite and num_params, loss > 0"
+
+
+def test_zero_stays_where_no_logarithm_is_taken_and_curves_where_they_are_asked_for(table):
+    zero = table.assign(loss=0.0)
+    assert select_rows(zero, ["loss"])[1] == {"not the final row": 1, "status is diverged": 1}
+    assert select_rows(zero, ["loss"], only_final=False)[0]["cell"].tolist() == ["aa", "cc"]
+
+
+def test_text_is_no_number_and_the_message_says_how_to_write_it():
+    table = pd.DataFrame({"num_params": ["7B", "13B", "1e9", None], "loss": [2.0, 1.9, 2.5, 2.6]})
+    with pytest.raises(AnalysisError, match=r"'num_params' holds text such as '7B' \(2 of 4 values\).*write 7B as 7e9"):
+        select_rows(table, ["num_params", "loss"])
+    with pytest.raises(AnalysisError, match="did you mean 'num_params'"):
+        select_rows(table, ["num_param", "loss"])
+
+
+def test_repeated_cells_are_refused_with_their_count(table):
+    finished = table.assign(status="ok", is_final=True, seed=0)
+    copies = pd.concat([finished, finished.iloc[:2]])
+    with pytest.raises(AnalysisError, match=r"2 rows repeat another one \(2 measure the same\), the first at cell=aa"):
+        select_rows(copies, ["loss"])
+    again = pd.concat([finished, finished.iloc[:1].assign(loss=9.0)])
+    with pytest.raises(AnalysisError, match=r"1 rows repeat another one \(0 measure the same\)"):
+        select_rows(again, ["loss"])
+    with pytest.raises(AnalysisError, match=r"in Python with table\.drop_duplicates\(\)"):
+        select_rows(copies.drop(columns="cell"), ["loss"])
+    curve = pd.concat([finished.assign(step=1, is_final=False), finished.assign(step=2)])
+    assert len(select_rows(curve, ["loss"], only_final=False)[0]) == 6
+    two_labels = pd.concat([finished, finished.assign(label=finished["label"] + "-again")])
+    assert len(select_rows(two_labels, ["loss"])[0]) == 6
+    assert len(select_rows(copies.drop(columns=["cell", "seed"]), ["loss"])[0]) == 5
+
+
+def test_units_of_data_are_not_mixed(table):
+    mixed = table.assign(status="ok", is_final=True, data_unit=["examples", "tokens", "tokens"])
+    with pytest.raises(AnalysisError, match=r"2 rows in tokens and 1 rows in examples.*--keep data_unit==tokens"):
+        select_rows(mixed, ["loss"])
+    assert len(select_rows(keep_rows(mixed, ["data_unit==tokens"]), ["loss"])[0]) == 2
+
+
+def test_data_follow_from_compute_when_asked_and_it_is_on_record():
+    table = pd.DataFrame({"Model Size": [1e9, 2e9], "Training FLOP": [6e20, 6e20], "loss": [2.5, 2.4]})
+    names = {"num_params": "Model Size", "train_flops": "Training FLOP"}
+    assert "data_seen" not in read_table(table, names)
+    derived = read_table(table, names, derive=("data_seen",))
+    assert derived["data_seen"].tolist() == [1e11, 0.5e11]
+    assert "data_seen: train_flops / (6 num_params)" in select_rows(derived, ["num_params", "data_seen", "loss"])[2]
+    assert read_table(derived.drop(columns="train_flops"), derive="train_flops")["train_flops"].tolist() == [6e20, 6e20]
+    assert read_table(derived.drop(columns="num_params"), derive="num_params")["num_params"].tolist() == [1e9, 2e9]
+    assert list(table.columns) == ["Model Size", "Training FLOP", "loss"]
+
+
+@pytest.mark.parametrize(
+    ("names", "derive", "message"),
+    [
+        ({}, ["data_sen"], "did you mean 'data_seen'"),
+        ({}, ["train_flops"], "the table has that column"),
+        ({}, ["data_seen"], "column='num_params' is unknown"),
+        ({"num_params": "size"}, ["data_seen"], "holds text such as '7B'"),
+    ],
+)
+def test_what_cannot_be_derived_is_said(names, derive, message):
+    table = pd.DataFrame({"size": ["7B"], "train_flops": [1e20]})
+    with pytest.raises(AnalysisError, match=message):
+        read_table(table, names, derive)
+
+
+def test_chinchilla_is_read_by_its_own_names(shared_data):
+    names = {"num_params": "Model Size", "train_flops": "Training FLOP"}
+    path = shared_data / "scaling-tables" / "chinchilla_epoch.csv"
+    table = read_table(path, names, derive=["data_seen"], keep=["loss<3.44"])
+    rows, left_out, _ = select_rows(table, ["num_params", "data_seen", "loss"])
+    assert (len(rows), left_out) == (240, {})  # SCIENCE: 245 points of which 5 are outliers
+    assert np.allclose(6 * rows["num_params"] * rows["data_seen"], rows["train_flops"], rtol=1e-15)
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".jsonl"])
+def test_packed_files_are_the_same_table(table, tmp_path, suffix):
+    plain = tmp_path / f"t{suffix}"
+    if suffix == ".tsv":
+        table.to_csv(plain, index=False, sep="\t")
+    else:
+        write_table(table, str(plain))
+    packed = tmp_path / f"t{suffix}.gz"
+    packed.write_bytes(gzip.compress(plain.read_bytes()))
+    assert fingerprint_table(read_table(plain)) == fingerprint_table(read_table(packed)) == fingerprint_table(table)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("t.csv", b""),
+        ("t.csv", b"a,b\n1,2,3\n4\n5,6,7,8\n"),
+        ("t.parquet", b"no"),
+        ("t.jsonl", b"{'a': 1}"),
+        ("t.csv.gz", b"a,b"),
+    ],
+)
+def test_broken_files_are_one_line(tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(AnalysisError, match=r"is no readable \.\w+ file") as caught:
+        read_table(tmp_path / name)
+    assert "\n" not in str(caught.value)
+
+
+def test_columns_may_be_swapped_and_used_twice():
+    table = pd.DataFrame({"num_params": [20.0], "data_seen": [1.0]})
+    swapped = read_table(table, {"num_params": "data_seen", "data_seen": "num_params", "data_unique": "num_params"})
+    assert swapped.to_dict("records") == [{"data_seen": 20.0, "num_params": 1.0, "data_unique": 20.0}]
 
 
 def test_unknown_files_are_refused(table, tmp_path):
     with pytest.raises(AnalysisError, match=r"choose \.csv, \.parquet or \.jsonl"):
         write_table(table, str(tmp_path / "t.xlsx"))
     with pytest.raises(AnalysisError, match="does not exist"):
-        load_table(str(tmp_path / "none.csv"))
+        read_table(str(tmp_path / "none.csv"))
+    with pytest.raises(AnalysisError, match="does not exist; give"):
+        read_table(str(tmp_path / "none.xlsx"))
+    with pytest.raises(AnalysisError, match="is a web address; download the file"):
+        read_table("https://example.org/t.csv")
+    (tmp_path / "some.xlsx").write_text("")
     with pytest.raises(AnalysisError, match="neither a folder nor"):
-        load_table(str(tmp_path / "none.xlsx"))
+        read_table(tmp_path / "some.xlsx")

@@ -6,9 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.fit import Fit
-from analysis.laws import AnalysisError
-from analysis.uncertainty import bootstrap_series, mean_interval, split_two_ways
+from analysis.errors import AnalysisError
+from analysis.fits import Fit
+from analysis.resampling import split_two_ways
+from analysis.uncertainty import bootstrap_series, mean_interval
 
 E, A, ALPHA = 0.1, 5.0, 0.5
 
@@ -85,7 +86,7 @@ def test_the_same_seed_gives_the_same_replicates_and_a_fit_that_survives_json():
 def test_without_repeated_seeds_the_fit_says_so(change):
     table = change(simulate(np.random.default_rng(0), runs=3))
     fit = bootstrap_series(table, "power_floor", "loss", resamples=50).fits["mlp"]
-    assert any("no repeated seeds" in text for text in fit.warnings)
+    assert "no_repeated_seeds" in {notice.code for notice in fit.warnings}
     assert fit.ci95["alpha"][0] < fit.params["alpha"] < fit.ci95["alpha"][1]
 
 

@@ -5,7 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from analysis.fit import Fit
+from analysis.fitting import Fit
+from analysis.laws import get_law
 
 SIZES = (100, 300, 1000, 3000, 10_000)
 
@@ -25,12 +26,14 @@ def table(scaling):
 
 def test_a_foreign_table_is_fitted_and_saved_bit_for_bit(scaling, table):
     document = scaling.json("fit", *table, "--law", "power_floor", "--bootstrap", 50, "--to", "fit.json")
-    assert json.loads((scaling.folder / "fit.json").read_text()) == document
-    for one, floor in zip(document["fits"], (0.1, 0.2), strict=True):
+    saved = json.loads((scaling.folder / "fit.json").read_text())["fits"]
+    for one, floor, whole in zip(document["fits"], (0.1, 0.2), saved, strict=True):
+        draws = whole.pop("draws")
+        assert (whole, len(draws)) == (one, 50)
         fit = Fit.model_validate_json(json.dumps(one))
         assert fit.params["E"] == pytest.approx(floor, abs=1e-3)
         assert fit.params["alpha"] == pytest.approx(0.5, abs=5e-3)
-        assert (fit.n, fit.objective["name"], fit.objective["delta"]) == (15, "huber", 1e-3)
+        assert (fit.n, fit.objective.name, fit.objective.delta) == (15, "huber", 1e-3)
         again = Fit.model_validate_json(fit.model_dump_json())
         at = {"data_unique": np.array([1e5, 3e7])}
         assert again.predict(at).tolist() == fit.predict(at).tolist()
@@ -53,13 +56,16 @@ def test_the_text_shows_law_estimates_and_intervals(scaling, table):
     ("words", "message"),
     [
         (["--law", "power_flor"], "did you mean 'power_floor'"),
-        (["--column", "loss"], "write --column NAME=THEIRS"),
+        (["--column", "loss"], "write --column NAME=VALUE"),
         (["--column", "loss=errr"], "err"),
         (["--keep", "loss~3"], "loss~3"),
         (["--keep", "los<3"], "los"),
         (["--delta", "-1"], "delta"),
         (["--bootstrap", "1"], "1"),
         (["--keep", "loss<0"], "keep"),
+        (["--hold", "E"], "write --hold NAME=VALUE"),
+        (["--hold", "F=1"], "hold"),
+        (["--by", "whom"], "whom"),
     ],
 )
 def test_bad_calls_are_one_line_and_status_2(scaling, table, words, message):
@@ -74,3 +80,62 @@ def test_a_missing_or_strange_file_is_one_line(scaling):
     for name in ("none.csv", "notes.txt"):
         done = scaling("fit", name)
         assert (done.returncode, len(done.stderr.splitlines())) == (2, 1), done.stderr
+
+
+@pytest.fixture
+def chinchilla(scaling):
+    """A table in other people's words, whose N and C are known and D is not, from a known law."""
+    table = get_law("chinchilla").sample(levels=5, noise=0.003).rename(columns={"num_params": "Model Size"})
+    table["Training FLOP"] = 6 * table["Model Size"] * table.pop("data_seen")
+    table.drop(columns="seed").to_csv(scaling.folder / "runs.csv", index=False)
+    return ["runs.csv", "--column", "num_params=Model Size", "--column", "train_flops=Training FLOP"]
+
+
+def test_data_is_derived_only_when_asked_and_recorded(scaling, chinchilla):
+    done = scaling("fit", *chinchilla, "--law", "chinchilla")
+    assert done.returncode == 2
+    assert "data_seen" in done.stderr
+    (fit,) = scaling.json("fit", *chinchilla, "--law", "chinchilla", "--derive", "data_seen", "--bootstrap", 20)["fits"]
+    assert fit["params"]["alpha"] == pytest.approx(0.34731, abs=0.02)
+    assert fit["derived"]["a"] == pytest.approx(0.5139, abs=0.03)
+    assert "6" in json.dumps(fit["conventions"])
+
+
+def test_a_saved_fit_predicts_with_intervals_and_warns_far_outside(scaling, chinchilla):
+    words = [*chinchilla, "--law", "chinchilla", "--derive", "data_seen", "--bootstrap", 100, "--to", "fit.json"]
+    scaling.json("fit", *words)
+    document = scaling.json(
+        "predict", "fit.json", "--at", "num_params=7e9,data_seen=1.4e11", "--at", "num_params=7e11,data_seen=1.4e13"
+    )
+    near, far = document["rows"]
+    truth = get_law("chinchilla").predict(get_law("chinchilla").example, {"num_params": [7e9], "data_seen": [1.4e11]})[
+        0
+    ]
+    assert near["low"] < truth < near["high"]
+    assert near["high"] - near["low"] < far["high"] - far["low"]
+    assert {warning["code"] for warning in document["warnings"]} == {"extrapolation"}
+    run = scaling.json("predict", "fit.json", "--new-run", "--at", "num_params=7e9,data_seen=1.4e11")["rows"][0]
+    assert run["low"] < near["low"] < near["high"] < run["high"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["none.json", "--at", "x=1"], "none.json"),
+        (["fit.json", "--at", "num_params=7e9"], "data_seen=VALUE"),
+        (["fit.json", "--at", "num_params=big,data_seen=1"], "big"),
+        (["fit.json", "--label", "b", "--at", "num_params=7e9,data_seen=1"], "--label"),
+    ],
+)
+def test_a_bad_prediction_is_one_line_and_status_2(scaling, chinchilla, words, message):
+    scaling.json(
+        "fit", *chinchilla, "--law", "chinchilla", "--derive", "data_seen", "--bootstrap", 0, "--to", "fit.json"
+    )
+    done = scaling("predict", *words)
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1), done.stderr
+    assert message in done.stderr
+
+
+def test_every_law_is_listed(scaling):
+    rows = scaling.json("fit", "--law", "list")
+    assert {"chinchilla", "power_floor", "m4", "bnsl"} <= {row["law"] for row in rows}

@@ -1,0 +1,74 @@
+"""Functions for formulas that must run both in NumPy, for predictions, and in JAX, for fits and their derivatives."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+
+def namespace(x: Any) -> Any:
+    """Returns the array library of x: `jax.numpy` while a fit traces the formula, else `numpy`."""
+    return x.__array_namespace__() if hasattr(x, "__array_namespace__") else np
+
+
+def exp(x: Any) -> Any:
+    """Returns e^x."""
+    return namespace(x).exp(x)
+
+
+def log(x: Any) -> Any:
+    """Returns the natural logarithm of x."""
+    return namespace(x).log(x)
+
+
+def decay(x: Any, exponent: Any) -> Any:
+    """Returns x^-exponent, by the exponential, which differentiates and vectorises better than a power.
+
+    >>> float(decay(4.0, 0.5))
+    0.5
+    """
+    return exp(-exponent * log(x))
+
+
+def softplus(x: Any) -> Any:
+    """Returns log(1 + e^x) without overflow.
+
+    >>> [round(float(softplus(x)), 6) for x in (-800.0, 0.0, 800.0)]
+    [0.0, 0.693147, 800.0]
+    """
+    return namespace(x).logaddexp(x, 0.0)
+
+
+def sigmoid(x: Any) -> Any:
+    """Returns 1 / (1 + e^-x) without overflow."""
+    return exp(-softplus(-x))
+
+
+def minimum(x: Any, y: Any) -> Any:
+    """Returns the smaller of x and y, element by element."""
+    return namespace(x if hasattr(x, "__array_namespace__") else y).minimum(x, y)
+
+
+def maximum(x: Any, y: Any) -> Any:
+    """Returns the larger of x and y, element by element."""
+    return namespace(x if hasattr(x, "__array_namespace__") else y).maximum(x, y)
+
+
+def expm1(x: Any) -> Any:
+    """Returns e^x - 1, exact near 0."""
+    return namespace(x).expm1(x)
+
+
+def log10(x: Any) -> Any:
+    """Returns the decimal logarithm of x."""
+    return namespace(x).log10(x)
+
+
+def grow(x: Any, exponent: Any) -> Any:
+    """Returns x^exponent for positive x, by the exponential.
+
+    >>> float(grow(4.0, 0.5))
+    2.0
+    """
+    return exp(exponent * log(x))

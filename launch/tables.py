@@ -1,0 +1,91 @@
+"""What the commands of analysts share: sources of tables, pairs of the command line, documents without infinities."""
+
+import argparse
+import sys
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from scaling.record import Store
+from scaling.spec import InputError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from analysis.fits import Fit
+
+DEFAULTS = {"metric": "loss", "fit": {"law": "power_floor", "objective": "huber", "delta": 1e-3, "smallest_size": 1}}
+
+
+def add_source(sub: argparse.ArgumentParser, **kwargs: Any) -> None:
+    """Adds what names a table, and how its columns and rows are read, to a command."""
+    sub.add_argument("source", metavar="STORE|FILE", help="a store, or a .csv, .parquet or .jsonl file", **kwargs)
+    sub.add_argument("--keep", action="append", default=[], metavar="EXPR", help="only rows with, say, 'loss<3.44'")
+    sub.add_argument(
+        "--column", action="append", default=[], metavar="NAME=THEIRS", help="what a column is called in the file"
+    )
+    sub.add_argument(
+        "--derive", action="append", default=[], metavar="NAME", choices=("data_seen", "num_params", "train_flops"),
+        help="compute that column by C = 6 N D, which is recorded",
+    )  # fmt: skip
+
+
+def print_warnings(notices: Sequence[Any], fits: Sequence["Fit"]) -> None:
+    """Prints notices, and every fit's warnings under its label, on standard error."""
+    for notice in notices:
+        print(notice, file=sys.stderr)
+    for one in fits:
+        for warning in one.warnings:
+            print(f"{one.label}: {warning}" if one.label else warning, file=sys.stderr)
+
+
+def read_source(options: argparse.Namespace) -> "pd.DataFrame":
+    """Returns the table that a call names."""
+    from analysis.table import read_table
+
+    columns = dict(split_pair(pair, "--column") for pair in options.column)
+    return read_table(options.source, columns=columns, derive=tuple(options.derive), keep=tuple(options.keep))
+
+
+def declared_study(source: str) -> dict[str, Any]:
+    """Returns the metric and fit that a store's study declares, or the defaults for a file."""
+    if (Store(source).path / "study.json").exists():
+        return Store.open(source).study
+    return DEFAULTS
+
+
+def read_numbers(pairs: Iterable[str], flag: str) -> dict[str, float]:
+    """Returns NAME=VALUE pairs as numbers by name."""
+    found = {}
+    for pair in pairs:
+        name, value = split_pair(pair, flag)
+        try:
+            found[name] = float(value)
+        except ValueError:
+            raise InputError(f"{flag} {pair!r}: {value!r} is no number; write it like 7e9") from None
+    return found
+
+
+def split_pair(pair: str, flag: str) -> tuple[str, str]:
+    """Returns the two sides of NAME=VALUE."""
+    name, equals, value = pair.partition("=")
+    if not (name and equals and value):
+        example = "loss=val_loss" if flag == "--column" else "num_params=7e9"
+        raise InputError(f"{flag} {pair!r} is no pair; write {flag} NAME=VALUE, for example {flag} {example}")
+    return name.strip(), value.strip()
+
+
+def show_interval(low: float | None = None, high: float | None = None) -> str:
+    """Returns an interval for people."""
+    from analysis.series import format_interval
+
+    return format_interval(low, high)
+
+
+def clean(value: Any) -> Any:
+    """Returns a document with null for every number that is not finite, as JSON wants it."""
+    if isinstance(value, dict):
+        return {name: clean(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [clean(item) for item in value]
+    value = value.item() if hasattr(value, "item") else value
+    return None if isinstance(value, float) and not abs(value) < float("inf") else value

@@ -1,0 +1,111 @@
+"""Resampling schemes: corrected residuals have the noise's spread, and dependent rows move together."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from analysis.errors import AnalysisError
+from analysis.laws import get_law
+from analysis.resampling import (
+    Points,
+    correct_residuals,
+    draw_pairs,
+    draw_residuals,
+    draw_wild,
+    find_spread,
+    number_clusters,
+)
+from analysis.series import fit
+
+
+def line(n=12, seed=0, clusters=None, scale=1.0):
+    rng = np.random.default_rng(seed)
+    x = np.linspace(-1, 1, n)
+    design = np.c_[np.ones(n), x, x**2]
+    y = rng.standard_normal(n) * scale
+    fitted = design @ np.linalg.lstsq(design, y, rcond=None)[0]
+    clusters = np.arange(n) if clusters is None else clusters
+    return Points(y, fitted, design, np.ones(n), clusters, x[:, None])
+
+
+def test_corrected_residuals_have_the_variance_of_the_noise():
+    squares = [np.mean(correct_residuals(line(seed=seed))[0] ** 2) for seed in range(400)]
+    assert np.mean(squares) == pytest.approx(1.0, abs=0.05)
+    raw = [np.mean((points.y - points.fitted) ** 2) for points in (line(seed=seed) for seed in range(400))]
+    assert np.mean(raw) == pytest.approx(9 / 12, abs=0.05)  # uncorrected ones are too small
+    assert correct_residuals(line())[1] == 9
+
+
+def test_a_fit_through_some_points_still_has_residuals_there():
+    points = line()
+    through = Points(points.y, points.y.copy(), points.jacobian, points.weights, points.clusters, points.sizes)
+    through.fitted[3:] = points.fitted[3:]
+    assert (np.abs(correct_residuals(through)[0][:3]) > 0).all()
+
+
+def test_wild_draws_flip_whole_clusters():
+    clusters = np.repeat(np.arange(4), 3)
+    points = line(clusters=clusters)
+    drawn = draw_wild(points, 50, np.random.default_rng(0)) - points.fitted
+    residual, _ = correct_residuals(points)
+    signs = np.sign(drawn * residual)
+    for cluster in range(4):
+        assert (signs[:, clusters == cluster] == signs[:, clusters == cluster][:, :1]).all()
+
+
+def test_pairs_draw_whole_clusters_and_keep_their_number():
+    clusters = np.repeat(np.arange(4), 3)
+    weights = draw_pairs(line(clusters=clusters), 100, np.random.default_rng(0))
+    assert (weights.reshape(100, 4, 3) == weights.reshape(100, 4, 3)[:, :, :1]).all()
+    assert (weights.sum(axis=1) == 12).all()
+
+
+def test_residual_draws_follow_a_spread_that_changes_with_size():
+    x = np.linspace(-1, 1, 80)
+    points = line(80, scale=np.exp(-1.5 * x))
+    drawn = draw_residuals(points, 500, np.random.default_rng(0)) - points.fitted
+    ratio = drawn[:, :20].std() / drawn[:, -20:].std()
+    assert ratio == pytest.approx(np.exp(1.5 * 1.5), rel=0.5)
+    even = line(80)
+    assert (find_spread(even, correct_residuals(even)[0]) == 1).all()
+
+
+def test_rows_of_one_cell_or_one_trunk_are_one_cluster():
+    rows = pd.DataFrame({"cell": ["a", "a", "b", "c", "d"], "trunk": [None, None, "t", "t", None]})
+    assert number_clusters(rows, ["cell", "trunk"]).tolist() == [0, 0, 1, 1, 2]
+    with pytest.raises(AnalysisError, match="did you mean 'trunk'"):
+        number_clusters(rows, ["trunks"])
+
+
+@pytest.mark.parametrize("scheme", ["residual", "wild", "pairs", "seed"])
+@pytest.mark.parametrize("interval", ["percentile", "bca"])
+def test_every_scheme_gives_an_interval_around_the_truth(scheme, interval):
+    table = get_law("power_floor").sample(levels=14, seeds=3, noise=0.01, seed=5)
+    found = fit(table, "power_floor", bootstrap=200, scheme=scheme, interval=interval)
+    low, high = found.ci95["alpha"]
+    assert low < 0.5 < high
+    assert high - low < 0.2
+    assert ("BCa" in found.conventions["uncertainty"]) == (interval == "bca")
+
+
+def test_branches_of_one_trunk_widen_the_intervals():
+    rng, law = np.random.default_rng(0), get_law("chinchilla")
+    table = law.sample(levels=6, noise=0.0)
+    trunks = table["num_params"].rank(method="dense").astype(int)
+    table["loss"] *= np.exp(0.01 * rng.standard_normal(7)[trunks] + 0.001 * rng.standard_normal(len(table)))
+    alone = fit(table.drop(columns="seed"), law, bootstrap=200)
+    together = fit(table.drop(columns="seed").assign(trunk=trunks), law, bootstrap=200)
+    width = [np.diff(one.ci95["alpha"])[0] for one in (alone, together)]
+    assert width[1] > 1.3 * width[0]
+
+
+def test_unknown_schemes_and_too_few_resamples_are_refused():
+    table = get_law("power_floor").sample(levels=8)
+    with pytest.raises(AnalysisError, match="did you mean 'wild'"):
+        fit(table, bootstrap=10, scheme="wildd")
+    with pytest.raises(AnalysisError, match="at least 2"):
+        fit(table, bootstrap=1)
+    with pytest.raises(AnalysisError, match="seeds that repeat"):
+        fit(table, bootstrap=10, scheme="seed")
