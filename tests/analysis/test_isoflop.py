@@ -1,0 +1,180 @@
+"""Approach 2 has the published bias as a parabola and next to none as a cubic, and counts bracketed minima only."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from analysis.errors import AnalysisError
+from analysis.isoflop import check_budget, find_vertices, fit_isoflops, fit_trend, group_budgets
+from analysis.laws import get_law
+
+TABLES = Path(__file__).parents[3] / "shared" / "data" / "scaling-tables"
+SURFACES = {"symmetric": (0.31, 0.31), "chinchilla": (0.34, 0.28), "imbalanced": (0.465, 0.155)}
+
+
+def best_data(alpha, beta, flops):
+    factor = (alpha * 406.4 / (beta * 410.7)) ** (1 / (alpha + beta))
+    return (flops / 6) ** (alpha / (alpha + beta)) / factor
+
+
+def make_profiles(alpha, beta, spread, sizes=15, budgets=5, noise=0.0, seed=0):
+    """Budgets 1e17 to 1e21, each with log-spaced sizes around its optimum, on L = 1.69 + 406.4/N^a + 410.7/D^b."""
+    params = {"E": 1.69, "A": 406.4, "B": 410.7, "alpha": alpha, "beta": beta}
+    parts = []
+    for flops in np.geomspace(1e17, 1e21, budgets):
+        D = best_data(alpha, beta, flops) * np.geomspace(1 / spread, spread, sizes)
+        parts.append(pd.DataFrame({"train_flops": flops, "num_params": flops / 6 / D, "data_seen": D}))
+    table = pd.concat(parts, ignore_index=True)
+    clean = get_law("chinchilla").predict(params, table)
+    return table.assign(loss=clean * np.exp(noise * np.random.default_rng(seed).standard_normal(len(table))))
+
+
+# Open-Athena/scaling-law-analysis, results/article/extrapolation_error_data.csv: error of D* at 1e24, in per cent
+@pytest.mark.parametrize(
+    ("surface", "spread", "error"),
+    [
+        ("chinchilla", 2, -0.326937803732719),
+        ("chinchilla", 4, -1.301125043704300),
+        ("chinchilla", 8, -2.902904738135434),
+        ("chinchilla", 16, -5.100244551712022),
+        ("imbalanced", 2, -1.674747716507073),
+        ("imbalanced", 4, -6.497778742083532),
+        ("imbalanced", 8, -13.910418584294648),
+        ("imbalanced", 16, -23.116308048545221),
+        ("symmetric", 2, 0.0),
+        ("symmetric", 16, 0.0),
+    ],
+)
+def test_a_parabola_has_the_published_bias_without_noise(surface, spread, error):
+    alpha, beta = SURFACES[surface]
+    found = fit_isoflops(make_profiles(alpha, beta, spread), curve="parabola", resamples=0)
+    bias = 100 * (found.data.at(1e24).value / best_data(alpha, beta, 1e24) - 1)
+    assert bias == pytest.approx(error, abs=1e-8)
+    assert found.data.exponent.value == pytest.approx(alpha / (alpha + beta), abs=1e-9)  # the bias is in the factor
+
+
+@pytest.mark.parametrize(("surface", "most"), [("chinchilla", 0.06), ("imbalanced", 0.34)])
+def test_a_cubic_is_hardly_biased_and_is_the_default(surface, most):
+    alpha, beta = SURFACES[surface]
+    found = fit_isoflops(make_profiles(alpha, beta, 8), resamples=0)
+    assert found.curve == "cubic"
+    assert abs(100 * (found.data.at(1e24).value / best_data(alpha, beta, 1e24) - 1)) < most
+
+
+# Porian et al. 2024, RefinedWeb: exponents of N* with their R2, from the released summary
+PORIAN = {
+    ("base", "long", "kaplan", "kaplan"): (0.8353, 0.999),
+    ("base", "long", "kaplan", "standard"): (0.7065, 0.998),
+    ("base", "short", "kaplan", "standard"): (0.6020, 0.993),
+    ("base", "short", "chinchilla", "standard"): (0.5715, 0.998),
+    ("tuned", "short", "const", "standard"): (0.4969, 0.998),
+}
+
+
+@pytest.fixture(scope="module")
+def porian():
+    if not TABLES.is_dir():
+        pytest.skip("needs the real data beside the project")
+    table = pd.read_csv(TABLES / "porian_refinedweb_isoflop.csv")
+    return dict(list(table.groupby(["hparams", "warmup", "decay", "param_count"])))
+
+
+@pytest.mark.parametrize("stage", PORIAN)
+def test_the_weighted_line_through_published_optima_has_the_published_exponent(porian, stage):
+    stars = porian[stage].query("kind == 'star'").dropna(subset="n_star")
+    trend = fit_trend(stars.flops.to_numpy(), stars.n_star.to_numpy(), sd=stars.n_star_std.to_numpy())
+    exponent, r2 = PORIAN[stage]
+    assert round(trend.exponent.value, 4) == exponent
+    assert trend.r2 == pytest.approx(r2, abs=2.1e-3)
+
+
+@pytest.mark.parametrize("stage", PORIAN)
+def test_akima_through_published_runs_comes_to_the_published_exponent(porian, stage):
+    runs = porian[stage].query("kind == 'run'")
+    names = {"flops": "train_flops", "n_star": "num_params", "t_star": "data_seen", "loss_star": "loss"}
+    found = fit_isoflops(runs[list(names)].rename(columns=names), curve="akima", log_target=True, resamples=0)
+    assert found.size.exponent.value == pytest.approx(PORIAN[stage][0], abs=0.012)
+
+
+def test_a_profile_with_its_lowest_loss_on_the_edge_does_not_count_and_says_so():
+    table = make_profiles(0.34, 0.28, 8, budgets=6)
+    first = table.train_flops.min()
+    optimum = first / 6 / best_data(0.34, 0.28, first)
+    cut = table[(table.train_flops > first) | (table.num_params > optimum * 1.2)]
+    found = fit_isoflops(cut, resamples=50)
+    assert len(found.points) == 5
+    assert list(found.skipped) == [pytest.approx(first)]
+    (notice,) = [item for item in found.warnings if item.code == "isoflop_edge"]
+    assert "smallest size" in notice.text
+    assert "add sizes below" in notice.text
+    assert found.data.at(1e21).value == pytest.approx(best_data(0.34, 0.28, 1e21), rel=2e-3)
+
+
+def test_vertices_outside_of_the_sizes_and_maxima_are_no_minima():
+    x, one = np.linspace(0.0, 2.0, 9), np.ones((1, 9))
+    for degree in (2, 3):
+        place, value = find_vertices(x, np.stack([(x - 0.7) ** 2 + 3, (x + 0.5) ** 2, -((x - 1) ** 2)]), one, degree)
+        assert place[0] == pytest.approx(0.7)
+        assert value[0] == pytest.approx(3.0)
+        assert np.isnan(place[1:]).all()
+    z = x - 1.0
+    place, _ = find_vertices(x, np.array([z**3 - 0.3 * z, z**3 - 0.3 * z + z**2]), np.ones((2, 9)), 3)
+    assert np.isnan(place[0])  # a dip beside an end that is lower is no minimum of the profile
+    assert place[1] == pytest.approx(1 + (np.sqrt(1.9) - 1) / 3)
+
+
+def test_too_few_sizes_are_a_reason_and_too_few_budgets_an_error():
+    table = make_profiles(0.34, 0.28, 4, sizes=3, budgets=3)
+    with pytest.raises(AnalysisError, match=r"3 budgets of which 0 .*3 sizes and a cubic needs 4.*curve='parabola'"):
+        fit_isoflops(table)
+    found = fit_isoflops(table, curve="parabola", resamples=0)
+    assert "few_budgets" in {item.code for item in found.warnings}
+    with pytest.raises(AnalysisError, match=r"curve='cubik' is unknown; did you mean 'cubic'"):
+        fit_isoflops(table, curve="cubik")
+    with pytest.raises(AnalysisError, match="tolerance=2"):
+        fit_isoflops(table, tolerance=2.0)
+    with pytest.raises(AnalysisError, match="train_flops"):
+        fit_isoflops(table.drop(columns="train_flops"))
+
+
+@pytest.mark.parametrize("options", [{}, {"noise": 0.003}, {"noise": "sd", "weigh": "spread"}, {"weights": "w"}])
+def test_intervals_hold_the_truth_and_come_from_both_stages(options):
+    table = make_profiles(0.34, 0.28, 6, sizes=9, budgets=6, noise=0.003, seed=4).assign(sd=0.003, w=1.0)
+    found = fit_isoflops(table, resamples=300, **options)
+    assert found.size.exponent.low < 0.28 / 0.62 < found.size.exponent.high
+    assert found.data.exponent.low < 0.34 / 0.62 < found.data.exponent.high
+    assert (found.points.low < found.points.num_params).all()
+    assert (found.points.num_params < found.points.high).all()
+    assert found.size.at(1e24).high / found.size.at(1e24).low > found.size.at(1e19).high / found.size.at(1e19).low
+    assert str(found).startswith("isoFLOP profiles (cubic): N* ~ C^0.4")
+    again = fit_isoflops(table, resamples=300, **options)
+    assert again.size.exponent == found.size.exponent
+
+
+@pytest.mark.slow
+def test_intervals_cover_at_their_nominal_rate():
+    hits = []
+    for seed in range(200):
+        table = make_profiles(0.34, 0.28, 6, sizes=15, noise=0.002, seed=seed)
+        exponent = fit_isoflops(table, resamples=300).size.exponent
+        hits.append(exponent.low < 0.28 / 0.62 < exponent.high)
+    assert 0.9 <= np.mean(hits) <= 0.99
+
+
+def test_a_budget_whose_runs_differ_in_flops_says_so():
+    table = make_profiles(0.34, 0.28, 4)
+    assert "uneven_budget" not in {item.code for item in fit_isoflops(table, resamples=0).warnings}
+    table["train_flops"] *= np.where(np.arange(len(table)) % 2, 1.0, 1.06)
+    assert [item.code for item in fit_isoflops(table, resamples=0).warnings].count("uneven_budget") == 5
+
+
+def test_budgets_are_joined_within_the_tolerance_and_far_ones_are_extrapolation():
+    groups = group_budgets(np.array([1e18, 1.06e18, 1.2e18, 0.99e18]), 0.1)
+    assert [sorted(group.tolist()) for group in groups] == [[0, 1, 3], [2]]
+    assert check_budget(5e21, (1e18, 1e21), "line") == []
+    assert check_budget(5e22, (1e18, 1e21), "line")[0].code == "extrapolation"
+    assert "50 times beyond" in check_budget(5e22, (1e18, 1e21), "line")[0].text
