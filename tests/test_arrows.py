@@ -4,6 +4,7 @@ import subprocess
 
 import pytest
 
+TRAINING = ("flax", "optax", "orbax", "grain", "tensorflow", "tensorflow_datasets", "wandb", "ray", "torch")
 HEAVY = ("jax", "flax", "optax", "orbax", "sklearn", "tensorflow_datasets", "wandb", "matplotlib", "scipy")
 
 
@@ -32,7 +33,14 @@ def test_analysis_imports_only_the_record_side_of_scaling_and_no_training_librar
     modules = loaded_modules(python, ALL_OF.format("analysis"))
     allowed = loaded_modules(python, "import scaling.record")
     assert {name for name in modules if name.split(".")[0] == "scaling"} <= allowed
-    assert not packages(modules) & {"launch", "configs", "jax", "flax", "optax", "tensorflow_datasets", "wandb"}
+    assert not packages(modules) & {"launch", "configs", *TRAINING}
+
+
+@pytest.mark.parametrize(
+    "module", ["analysis", "analysis.table", "analysis.laws", "analysis.fitting", "analysis.plots"]
+)
+def test_light_modules_of_the_analysis_do_without_jax(python, module):
+    assert not packages(loaded_modules(python, f"import {module}")) & {"jax", "sklearn", *TRAINING}
 
 
 def test_configs_import_scaling_only(python):
@@ -50,3 +58,22 @@ with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()):
     assert main({words!r}) == 0
 """
     assert not packages(loaded_modules(python, code)) & {*HEAVY, "pandas"}
+
+
+def test_fitting_a_file_loads_no_training_library(python, tmp_path):
+    sizes = (100, 300, 1000, 3000, 10_000)
+    lines = [
+        f"{m},{seed},{(0.1 + 3 * m**-0.5) * (1 + 0.001 * (-1) ** (seed + k))}"
+        for k, m in enumerate(sizes)
+        for seed in range(3)
+    ]
+    (tmp_path / "data.csv").write_text("\n".join(["data_unique,seed,loss", *lines]) + "\n")
+    words = ["fit", str(tmp_path / "data.csv"), "--bootstrap", "20"]
+    code = f"""
+import contextlib, io
+from launch.cli import main
+with contextlib.redirect_stdout(io.StringIO()) as out:
+    assert main({words!r}) == 0
+assert "alpha" in out.getvalue()
+"""
+    assert not packages(loaded_modules(python, code)) & {*TRAINING, "sklearn", "matplotlib"}

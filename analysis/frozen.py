@@ -1,0 +1,143 @@
+"""Predictions frozen before the runs that judge them: a file with its own hash, a date and the table's hash."""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from analysis.errors import AnalysisError
+from analysis.fits import Fit
+from analysis.predictions import predict_interval
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+MATCH = 1e-9  # relative distance at which a new run is of a size that was predicted
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """How frozen predictions did.
+
+    Attributes:
+      table: A row for each new run of a predicted size: the sizes, `predicted low high observed log_error inside`.
+      rmse: Root mean square of log(predicted / observed).
+      bias: Mean of it; positive where the law was pessimistic.
+      coverage: Share of new runs inside their 95 % intervals (of new runs).
+      unmatched: Predicted sizes without a run yet.
+      frozen: When the prediction was made.
+    """
+
+    table: pd.DataFrame
+    rmse: float
+    bias: float
+    coverage: float
+    unmatched: int
+    frozen: str
+
+    def __str__(self) -> str:
+        return (
+            f"{len(self.table)} runs against predictions of {self.frozen}: log error {self.rmse:.4f} (bias "
+            f"{self.bias:+.4f}), {self.coverage:.0%} inside their 95 % intervals; {self.unmatched} sizes not run yet"
+        )
+
+
+def freeze(fit: Fit, columns: Mapping[str, Any], path: str, *, note: str = "") -> dict[str, Any]:
+    """Returns, and writes, the predictions of a fit with 95 % intervals for new runs; the file names its own sha256.
+
+    Args:
+      fit: With resamples, or their intervals come from its covariance.
+      columns: The law's variables at the sizes that will be run.
+      path: Of the file; it must be new, for a frozen prediction is never replaced.
+      note: What is being predicted, for people.
+
+    Raises:
+      AnalysisError: if the file exists, or a column is missing.
+    """
+    file = Path(path)
+    if file.exists():
+        raise AnalysisError(f"path={path!r} exists and a frozen prediction is never replaced; choose another name")
+    at = {name: np.atleast_1d(np.asarray(columns[name], dtype=float)).tolist() for name in fit.columns}
+    found = predict_interval(fit, {name: np.array(values) for name, values in at.items()}, new_run=True)
+    document: dict[str, Any] = {
+        "frozen": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
+        "note": note,
+        "target": fit.target,
+        "sizes": at,
+        **{name: found[name].tolist() for name in ("estimate", "low", "high")},
+        "table_sha256": fit.table_sha256,
+        "fit": json.loads(fit.model_dump_json(exclude={"draws"})),
+    }
+    document["sha256"] = _hash(document)
+    with file.open("x", encoding="utf-8") as handle:
+        handle.write(json.dumps(document, indent=1) + "\n")
+    return document
+
+
+def score(path: str, table: pd.DataFrame) -> Verdict:
+    """Returns how a file's predictions did on the runs of a new table.
+
+    Args:
+      path: What `freeze` wrote.
+      table: New rows with the law's columns and the target; usable rows count (`table.select_rows`).
+
+    Raises:
+      AnalysisError: if the file was edited, the table is the one that was fitted, or no run has a predicted size.
+    """
+    import pandas as pd
+
+    from analysis.table import fingerprint_table, select_rows
+
+    try:
+        document = json.loads(Path(path).read_text(encoding="utf-8"))
+        expected, names = document["sha256"], list(document["sizes"])
+    except (OSError, ValueError, KeyError, TypeError):
+        raise AnalysisError(f"path={path!r} holds no frozen prediction; write one with freeze()") from None
+    if _hash(document) != expected:
+        raise AnalysisError(f"path={path!r} was changed after it was frozen (its sha256 differs); restore the original")
+    if fingerprint_table(table) == document["table_sha256"]:
+        raise AnalysisError("table is the one that the prediction was fitted to; score it on runs made since")
+    target = document["target"] or "loss"
+    rows, _, _ = select_rows(table, [*names, target], positive=[*names, target])
+    sizes = np.log(np.array([document["sizes"][name] for name in names]).T)  # [s, v]
+    runs = np.log(rows[names].to_numpy(dtype=float))  # [n, v]
+    near = (np.abs(runs[:, None, :] - sizes[None, :, :]) <= MATCH * np.maximum(1, np.abs(sizes))).all(-1)  # [n, s]
+    matched = near.any(axis=1)
+    if not matched.any():
+        raise AnalysisError(f"no run of the table has a size that {path!r} predicts; predicted: {document['sizes']}")
+    which = near[matched].argmax(axis=1)
+    low, high, predicted = (np.array(document[name])[which] for name in ("low", "high", "estimate"))
+    observed = rows[target].to_numpy(dtype=float)[matched]
+    error = np.log(predicted) - np.log(observed)
+    found = pd.DataFrame(
+        {
+            **{name: rows[name].to_numpy()[matched] for name in names},
+            "predicted": predicted,
+            "low": low,
+            "high": high,
+            "observed": observed,
+            "log_error": error,
+            "inside": (low <= observed) & (observed <= high),
+        }
+    )
+    return Verdict(
+        table=found,
+        rmse=float(np.sqrt((error**2).mean())),
+        bias=float(error.mean()),
+        coverage=float(found["inside"].mean()),
+        unmatched=int((~near.any(axis=0)).sum()),
+        frozen=document["frozen"],
+    )
+
+
+def _hash(document: Mapping[str, Any]) -> str:
+    """Returns the sha256 of a document's canonical JSON without its own hash."""
+    bare = {name: value for name, value in document.items() if name != "sha256"}
+    return hashlib.sha256(json.dumps(bare, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

@@ -1,0 +1,83 @@
+"""Compute-equivalent gain: exact for known curves, split into offset and exponent, tighter when paired."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from analysis.errors import AnalysisError
+from analysis.fitting import fit_law
+from analysis.gain import compare_series, measure_gain
+from analysis.laws import get_law
+from analysis.uncertainty import bootstrap_series
+
+C = np.geomspace(1e15, 1e20, 12)
+LAW = get_law("power_floor").bind(("train_flops",))
+
+
+def curve(A, alpha, *, E=1.5, noise=0.0, rng=None, shared=0.0, seed=0, label="a"):
+    y = (E + A * C**-alpha) * np.exp(shared + (noise * rng.standard_normal(len(C)) if rng is not None else 0.0))
+    return pd.DataFrame({"label": label, "seed": seed, "train_flops": C, "loss": y})
+
+
+def exact(A, alpha):
+    table = curve(A, alpha)
+    return fit_law(LAW, table, table["loss"])
+
+
+def test_a_constant_saving_is_a_change_of_intercept_alone():
+    gain = measure_gain(exact(400.0, 0.15), exact(400.0 * 3**-0.15, 0.15))  # the candidate needs a third
+    assert gain.table["gain"].to_numpy() == pytest.approx(3.0, rel=1e-3)
+    assert gain.offset.estimate == pytest.approx(3.0, rel=1e-3)
+    assert gain.exponent.estimate == pytest.approx(0.0, abs=1e-4)
+
+
+def test_a_better_exponent_is_a_gain_that_grows():
+    gain = measure_gain(exact(400.0, 0.15), exact(900.0, 0.18))
+    # C_base = (A_b/A_n)^(1/a_b) C^(a_n/a_b): the slope of log gain is a_n/a_b - 1
+    assert gain.exponent.estimate == pytest.approx(0.18 / 0.15 - 1, rel=1e-3)
+    at = gain.reference
+    assert gain.offset.estimate == pytest.approx((400 / 900) ** (1 / 0.15) * at ** (0.18 / 0.15 - 1), rel=1e-3)
+
+
+@pytest.fixture(scope="module")
+def both():
+    rng, tables = np.random.default_rng(1), []
+    for seed in range(4):
+        luck = 0.01 * rng.standard_normal()
+        for label, A in (("base", 400.0), ("new", 400.0 * 2**-0.15)):
+            tables.append(curve(A, 0.15, noise=0.001, rng=rng, shared=luck, seed=seed, label=label))
+    return bootstrap_series(pd.concat(tables), LAW, "loss", resamples=200, objective="log_mse")
+
+
+def test_pairing_by_seed_makes_the_interval_tighter(both):
+    paired = compare_series(both, "base", "new")
+    loose = measure_gain(both.fits["base"], both.fits["new"], paired=False)
+    assert paired.is_paired
+    assert not loose.is_paired
+    widths = [np.log(one.offset.high / one.offset.low) for one in (paired, loose)]
+    assert widths[0] < 0.5 * widths[1]
+    assert paired.offset.low < 2.0 < paired.offset.high
+    assert paired.verdict == "intercept"
+
+
+def test_along_chinchillas_frontier_the_gain_is_the_closed_form():
+    law = get_law("chinchilla")
+    truth = {"E": 1.8, "A": 480.0, "B": 2100.0, "alpha": 0.35, "beta": 0.37}
+    better = {**truth, "A": 480.0 * 2**-0.35, "B": 2100.0 * 2**-0.37}  # every parameter and token counts twice
+    fits = []
+    for params in (truth, better):
+        table = law.sample(params=params, levels=6, noise=0.0)
+        fits.append(fit_law(law, table, table["loss"]))
+    gain = measure_gain(*fits)
+    assert gain.table["gain"].to_numpy() == pytest.approx(4.0, rel=1e-3)
+
+
+def test_other_columns_and_laws_are_refused(both):
+    table = get_law("power_floor").sample(levels=8)
+    other = fit_law("power_floor", table, table["loss"])
+    with pytest.raises(AnalysisError, match="bind both to one column"):
+        measure_gain(both.fits["base"], other)
+    with pytest.raises(AnalysisError, match="did you mean 'base'"):
+        compare_series(both, "bas", "new")

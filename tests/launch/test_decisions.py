@@ -1,0 +1,95 @@
+"""`scaling optimum`, `compare` and `suggest`: what a saved fit and a table decide, and one line when they cannot."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from analysis.laws import get_law
+
+TRUTH = {"E": 1.8172, "A": 477.83, "B": 2143.4, "alpha": 0.34731, "beta": 0.36717}
+
+
+@pytest.fixture
+def saved(scaling):
+    """A saved fit of Chinchilla's law to a synthetic table, with resamples."""
+    get_law("chinchilla").sample(params=TRUTH, levels=6, noise=0.003).to_csv(scaling.folder / "runs.csv", index=False)
+    scaling.json("fit", "runs.csv", "--law", "chinchilla", "--bootstrap", 100, "--to", "fit.json")
+    return "fit.json"
+
+
+def test_the_optimum_at_a_budget_holds_the_truth(scaling, saved):
+    found = scaling.json("optimum", saved, "--flops", 1e21)["quantities"]
+    assert found["num_params"]["low"] < 2.79e9 < found["num_params"]["high"]  # (C/6)^a G of the truth
+    assert found["num_params"]["value"] * found["data_seen"]["value"] * 6 == pytest.approx(1e21, rel=1e-6)
+
+
+def test_the_budget_of_a_loss_is_the_inverse(scaling, saved):
+    forward = scaling.json("optimum", saved, "--flops", 1e21)["quantities"]
+    back = scaling.json("optimum", saved, "--loss", forward["loss"]["value"])["quantities"]
+    assert back["train_flops"]["value"] == pytest.approx(1e21, rel=1e-4)
+
+
+def test_inference_makes_models_smaller_and_repeated_data_makes_them_train_longer(scaling, saved):
+    plain = scaling.json("optimum", saved, "--flops", 1e22)["quantities"]
+    served = scaling.json("optimum", saved, "--flops", 1e22, "--inference-tokens", 1e12)["quantities"]
+    assert served["num_params"]["value"] < plain["num_params"]["value"]
+    scarce = scaling.json("optimum", saved, "--flops", 1e22, "--unique-data", 2.5e10)["quantities"]
+    assert scarce["epochs"]["value"] > 1
+    assert scarce["loss"]["value"] > plain["loss"]["value"]
+
+
+def test_money_follows_from_price_peak_and_mfu(scaling, saved):
+    words = ["--flops", 1e22, "--price", 2, "--peak-flops", 989e12, "--mfu", 0.4]
+    found = scaling.json("optimum", saved, *words)["quantities"]
+    assert found["dollars"]["value"] == pytest.approx(2 * 1e22 / (989e12 * 0.4 * 3600))
+
+
+@pytest.mark.parametrize(
+    ("words", "message"), [(["--flops", "-1"], "flops"), ([], "flops"), (["--flops", "1e21", "--loss", "2"], "loss")]
+)
+def test_a_bad_question_is_one_line_and_status_2(scaling, saved, words, message):
+    done = scaling("optimum", saved, *words)
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1), done.stderr
+    assert message in done.stderr
+
+
+@pytest.fixture
+def pair(scaling):
+    """Two series that share seeds, subsets and seed effects; b has the higher exponent."""
+    rng, rows = np.random.default_rng(0), []
+    for seed in range(4):
+        luck = rng.normal(0, 0.02)
+        for m in np.geomspace(100, 51_200, 10).round():
+            for label, A, alpha in (("a", 3.0, 0.4), ("b", 3.6, 0.5)):
+                y = (0.05 + A * m**-alpha) * np.exp(luck + rng.normal(0, 0.003))
+                rows.append((label, seed, m, 6e4 * m, y))
+    frame = pd.DataFrame(rows, columns=["label", "seed", "data_unique", "train_flops", "loss"])
+    frame.to_csv(scaling.folder / "pair.csv", index=False)
+    return "pair.csv"
+
+
+def test_a_comparison_has_order_crossing_and_gain_in_data_and_compute(scaling, pair):
+    document = scaling.json("compare", pair, "--baseline", "a", "--candidate", "b", "--bootstrap", 200)
+    assert {row["better"] for row in document["data"]["order"] if row["m"] > 1000} == {"b"}
+    for part in ("data", "compute"):
+        gain = document[part]["gain"]
+        assert gain["paired"]
+        assert gain["exponent"]["low"] > 0  # the gain grows with scale
+        assert gain["verdict"] in ("slope", "both")
+
+
+def test_a_comparison_prints_and_refuses_unknown_labels(scaling, pair):
+    done = scaling("compare", pair, "--baseline", "a", "--candidate", "b", "--bootstrap", 50)
+    assert done.returncode == 0, done.stderr
+    assert "How many times more" in done.stdout
+    done = scaling("compare", pair, "--baseline", "a", "--candidate", "c")
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1), done.stderr
+
+
+def test_suggested_runs_stay_in_the_budget_and_make_the_target_surer(scaling, saved):
+    cells = scaling.json("suggest", saved, "--target", "flops=1e22", "--budget", 1e20)["cells"]
+    assert sum(cell["train_flops"] for cell in cells) <= 1e20
+    certain = [cell["sd_after"] for cell in cells]
+    assert certain == sorted(certain, reverse=True)
+    done = scaling("suggest", saved, "--target", "loss=2", "--budget", 1e20)
+    assert (done.returncode, "flops=1e22" in done.stderr) == (2, True)
