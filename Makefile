@@ -23,7 +23,7 @@ lint: $(STAMP)  ## format, lint and types
 
 bench: $(STAMP)  ## this project beside what one would use instead; installs PyTorch
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[bench]"
-	for name in input_pipeline populations transformers convnets; do \
+	for name in input_pipeline populations transformers convnets fits; do \
 	  $(BIN)/python benchmarks/$$name.py --out benchmarks/$$name.md || exit 1; \
 	done
 

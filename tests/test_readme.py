@@ -41,6 +41,10 @@ def test_the_readme_shows_every_command():
         "report",
         "cell",
         "models",
+        "predict",
+        "optimum",
+        "suggest",
+        "compare",
     }
 
 
