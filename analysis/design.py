@@ -26,6 +26,7 @@ NOISE = 0.005  # of log loss: seeds of healthy language models differ by 0.03 to
 METHODS = ("v", "d", "greedy")
 MODES = 32  # resamples of a fit over which a choice is averaged, so that it does not hang on one guess of the truth
 RATIOS = (2.0, 5.0, 10.0, 20.0, 40.0, 80.0, 160.0)  # tokens a parameter of the default candidates
+COST_POWERS = (0.0, 0.25, 0.5, 0.75, 1.0)
 SIZES = 16  # of the default candidates
 
 
@@ -141,9 +142,9 @@ def choose_cells(
 ) -> pd.DataFrame:
     """Returns the candidates to run next, in order, until the budget is spent: a greedy choice.
 
-    `v` takes the candidate that shrinks the variance of log y at the target most for the root of its cost (the whole
-    cost would buy crumbs first); `d` the one that adds
-    most to log det(JᵀWJ) for that; `greedy` the one that shrinks the target's variance most, at any cost. Each
+    `v` takes the candidate that shrinks the variance of log y at the target most for a power of its cost, and of the
+    powers in `COST_POWERS` the one that ends surest: the whole cost would buy crumbs, none of it a few giants. `d`
+    takes the one that adds most to log det(JᵀWJ) for the root of its cost, `greedy` what helps most at any cost. Each
     criterion is averaged over the parameter vectors in `draws`, which makes it robust to a wrong first guess.
 
     Args:
@@ -184,26 +185,12 @@ def choose_cells(
     elif len(next(iter(present.values()))):
         own = np.stack([_log_gradient(law, law.read(present), vector) for vector in draws]) / noise
         information = information + np.swapaxes(own, 1, 2) @ own
-    inverse, spent = np.linalg.inv(information), 0.0
-    chosen: list[tuple[int, float, float, float]] = []
-    while count is None or len(chosen) < count:
-        affordable = cost <= budget - spent
-        if not affordable.any():
-            break
-        # Sherman & Morrison: what one more row takes off the variance at the target, and adds to log det
-        moved = rows @ inverse  # [M, n, p]
-        grown = 1 + (moved * rows).sum(-1)  # [M, n]
-        before = np.einsum("mp,mpq,mq->m", goal, inverse, goal)
-        drop = np.einsum("mnp,mp->mn", moved, goal) ** 2 / grown
-        value = np.log(grown) if method == "d" else -np.log1p(-np.minimum(drop / before[:, None], 1 - 1e-12))
-        gain = value.mean(axis=0)
-        worth = np.where(affordable, gain if method == "greedy" else gain / np.sqrt(cost), -np.inf)
-        best = int(worth.argmax())
-        step = moved[:, best]
-        inverse = inverse - step[:, :, None] * step[:, None, :] / grown[:, best, None, None]
-        spent += float(cost[best])
-        after = float(np.sqrt(np.median(np.einsum("mp,mpq,mq->m", goal, inverse, goal))))
-        chosen.append((best, float(gain[best]), spent, after))
+    powers = {"v": COST_POWERS, "d": (0.5,), "greedy": (0.0,)}[method]
+    tries = [
+        _choose_greedily(rows, goal, np.linalg.inv(information), cost, budget, count, power, method == "d")
+        for power in powers
+    ]
+    chosen = min(tries, key=lambda one: one[-1][3])
     order = [index for index, *_ in chosen]
     return pd.DataFrame(
         {
@@ -214,6 +201,31 @@ def choose_cells(
             "sd_after": [after for *_, after in chosen],
         }
     )
+
+
+def _choose_greedily(
+    rows: Array, goal: Array, inverse: Array, cost: Array, budget: float, count: int | None, power: float, by_det: bool
+) -> list[tuple[int, float, float, float]]:
+    """Returns (candidate, gain, cost so far, sd at the target) of each choice, by gain over cost to a power."""
+    spent, chosen = 0.0, list[tuple[int, float, float, float]]()
+    while count is None or len(chosen) < count:
+        affordable = cost <= budget - spent
+        if not affordable.any():
+            break
+        # Sherman & Morrison: what one more row takes off the variance at the target, and adds to log det
+        moved = rows @ inverse  # [M, n, p]
+        grown = 1 + (moved * rows).sum(-1)  # [M, n]
+        before = np.einsum("mp,mpq,mq->m", goal, inverse, goal)
+        drop = np.einsum("mnp,mp->mn", moved, goal) ** 2 / grown
+        value = np.log(grown) if by_det else -np.log1p(-np.minimum(drop / before[:, None], 1 - 1e-12))
+        gain = value.mean(axis=0)
+        best = int(np.where(affordable, gain / cost**power, -np.inf).argmax())
+        step = moved[:, best]
+        inverse = inverse - step[:, :, None] * step[:, None, :] / grown[:, best, None, None]
+        spent += float(cost[best])
+        after = float(np.sqrt(np.median(np.einsum("mp,mpq,mq->m", goal, inverse, goal))))
+        chosen.append((best, float(gain[best]), spent, after))
+    return chosen
 
 
 def suggest_cells(

@@ -179,4 +179,4 @@ def format_interval(low: float | None, high: float | None) -> str:
 def _format_end(end: float, largest: float) -> str:
     if abs(end) < 1e-5 * largest:
         return "0"
-    return f"{end:,.0f}" if end >= 1000 else f"{end:.3g}"
+    return f"{end:,.0f}" if 1000 <= end < 1e6 else f"{end:.3g}"

@@ -177,7 +177,8 @@ def _print_fits(fits: Sequence["Fit"]) -> None:
         print(render_table(rows))
         out = ", ".join(f"{count} {reason}" for reason, count in first.left_out.items())
         print(f"\n{first.objective.name} {first.objective.value:.9g} on {first.n} points; status {first.status}")
-        print(f"left out: {out or 'nothing'}; 95 % from: {first.conventions['uncertainty']}")
+        print(f"left out: {out or 'nothing'}\nrows: {first.conventions['rows']}")
+        print(f"95 % from: {first.conventions['uncertainty']}")
         return
     rows = []
     for one in fits:
