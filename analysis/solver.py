@@ -13,6 +13,8 @@ from analysis.search import CHUNK, NUDGE, TINY, Search, spread
 
 FIRST_DELTA = 0.1  # where the continuation in delta begins: at 0.1 of a logarithm almost every point is inside
 MAX_ITERATIONS = 300
+PATIENCE = 40  # steps after which a start that is far behind the best is given up, and again after as many more
+HOPELESS = 1.05  # how far behind, as a factor of the objective
 RIDGE = 0.1  # where damping begins, a tenth after every step that gained
 MIDWAY = 0.1  # of its objective that a step must be able to gain for a member to stay at a delta on its way down
 EXACT = 1e-28  # an objective of rounding errors alone: points that a law describes exactly
@@ -57,7 +59,7 @@ class Problem(Search):
         )
         steps, alive, size = np.zeros(members, np.int64), np.arange(members), max(1, CHUNK // self.n)
         with np.errstate(all="ignore"):
-            for _ in range(MAX_ITERATIONS):
+            for turn in range(1, MAX_ITERATIONS + 1):
                 for begin in range(0, len(alive), size):
                     rows = alive[begin : begin + size]
                     own_goal = goal[rows] if len(goal) > 1 else goal
@@ -66,6 +68,9 @@ class Problem(Search):
                 alive = alive[~now.done[alive]]
                 if not len(alive):
                     break
+                if turn % PATIENCE == 0 and len(y) == len(w) == 1:  # starts of one fit, of which the best is wanted
+                    value = self.value_each(now.z, y, w)
+                    alive = alive[value[alive] <= HOPELESS * value.min()]
         value = self.value_each(now.z, y, w)
         return Ends(now.z, value, now.slope, steps, now.done & np.isfinite(value))
 

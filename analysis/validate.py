@@ -17,66 +17,13 @@ from analysis.fitting import Fit, fit_law
 from analysis.laws import get_law
 from analysis.laws.law import Array, Law
 from analysis.objective import Objective
+from analysis.scores import Score, log_errors, summarise_errors
 
 if TYPE_CHECKING:
     import pandas as pd
 
 WINDOWS = 4  # cuts of a rollout, unless the user names them
 FIRST_SHARE = 0.4  # of the levels of an axis, the least that a rollout's first window sees
-
-
-@dataclass(frozen=True)
-class Score:
-    """How far predictions lie from observations, in natural logarithms (0.01 is 1 %).
-
-    Attributes:
-      rmse: Root mean square of log(y_hat / y).
-      max: Largest of its absolute values.
-      bias: Its mean; positive where the law predicts too much.
-      n: Number of observations.
-    """
-
-    rmse: float
-    max: float
-    bias: float
-    n: int
-
-
-def score_log(predicted: Any, observed: Any) -> Score:
-    """Returns the score of predictions `[n]` beside observations `[n]`; infinite where a prediction is not positive.
-
-    sqrt(mean((log y_hat - log y)^2)), as in Alabdulmohsin et al. 2022.
-
-    Raises:
-      AnalysisError: if an observation is not positive, or there are none.
-
-    >>> score = score_log([np.e, 1.0], [1.0, 1.0])
-    >>> round(score.rmse, 6), score.max, score.bias, score.n
-    (0.707107, 1.0, 0.5, 2)
-    """
-    error = _log_errors(np.asarray(predicted, dtype=np.float64), np.asarray(observed, dtype=np.float64))
-    return _score(error)
-
-
-def _log_errors(predicted: Array, observed: Array) -> Array:
-    bad = ~(np.isfinite(observed) & (observed > 0))
-    if bad.any():
-        raise AnalysisError(
-            f"observed={observed[bad].flat[0]} must be finite and positive to be scored in logarithms; drop such rows"
-        )
-    usable = np.isfinite(predicted) & (predicted > 0)
-    return np.where(usable, np.log(np.where(usable, predicted, 1.0)) - np.log(observed), np.inf)
-
-
-def _score(error: Array) -> Score:
-    if not error.size:
-        raise AnalysisError("observed has 0 rows to score; lower the cut, or add runs beyond it")
-    return Score(
-        rmse=float(np.sqrt((error**2).mean())),
-        max=float(np.abs(error).max()),
-        bias=float(error.mean()),
-        n=int(error.size),
-    )
 
 
 @dataclass(frozen=True)
@@ -355,7 +302,7 @@ def _hold_out(
     )
     with np.errstate(all="ignore"):
         predicted = fit.predict({name: column[beyond] for name, column in columns.items()})
-    error = _log_errors(predicted, y[beyond])
+    error = log_errors(predicted, y[beyond])
     shown = list(dict.fromkeys([*law.variables, by, target]))
     return HoldOut(
         law=law,
@@ -363,7 +310,7 @@ def _hold_out(
         by=by,
         cut=float(cut),
         beyond=float(values[beyond].max() / values[inside].max()),
-        score=_score(error),
+        score=summarise_errors(error),
         rows=rows.loc[beyond, shown].assign(predicted=predicted, log_error=error),
     )
 
@@ -409,4 +356,4 @@ def _roll(
     frame = pd.DataFrame(lines, columns=names)
     whole = len(holdouts) == len(plan)
     errors = np.concatenate([one.rows["log_error"].to_numpy() for one in holdouts]) if whole else np.zeros(0)
-    return Rollout(law=law, windows=frame, pooled=_score(errors) if whole else None, holdouts=holdouts)
+    return Rollout(law=law, windows=frame, pooled=summarise_errors(errors) if whole else None, holdouts=holdouts)

@@ -212,7 +212,16 @@ def run_side(side: str) -> dict[str, Any]:
 def run_command(resamples: int) -> list[float]:
     """Returns wall and CPU seconds of `scaling fit` on the table; not numbers where the command fails."""
     command = ["-m", "launch.cli", "fit", str(TABLE), "--law", "chinchilla", "--bootstrap", str(resamples)]
-    command += ["--column", "num_params=Model Size", "--column", "train_flops=Training FLOP", "--keep", "loss<3.44"]
+    command += [
+        "--column",
+        "num_params=Model Size",
+        "--column",
+        "train_flops=Training FLOP",
+        "--keep",
+        "loss<3.44",
+        "--derive",
+        "data_seen",
+    ]
     before = os.times()
     child = subprocess.run([sys.executable, *command, "--json"], capture_output=True, check=False)
     after = os.times()

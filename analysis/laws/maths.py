@@ -1,4 +1,4 @@
-"""Functions for formulas that must run both in NumPy, for predictions, and in JAX, for fits and their derivatives."""
+"""Functions for formulas that run in NumPy, where fits happen, and in JAX, for those who want a law's derivatives."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 
 def namespace(x: Any) -> Any:
-    """Returns the array library of x: `jax.numpy` while a fit traces the formula, else `numpy`."""
+    """Returns the array library of x: `numpy`, or `jax.numpy` for its arrays and tracers."""
     return x.__array_namespace__() if hasattr(x, "__array_namespace__") else np
 
 

@@ -7,7 +7,8 @@ import pytest
 
 from analysis.errors import AnalysisError
 from analysis.laws import get_law
-from analysis.validate import hold_out, roll, run_tournament, score_log
+from analysis.scores import score_log
+from analysis.validate import hold_out, roll, run_tournament
 
 
 @pytest.fixture(scope="module")
