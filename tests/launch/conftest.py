@@ -1,11 +1,15 @@
 """A toy study that trains in seconds, and the command line to run it."""
 
+import contextlib
+import io
 import json
 import os
 import subprocess
 from pathlib import Path
 
 import pytest
+
+from launch.cli import main
 
 STUDY = """
 from scaling.cell import *
@@ -65,6 +69,26 @@ class Command:
         done = self(*words, "--json")
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)
+
+
+class Here(Command):
+    """Runs `scaling …` in this process, which has imported everything already."""
+
+    def __call__(self, *words: object) -> subprocess.CompletedProcess[str]:
+        """Runs a command to its end."""
+        out, err = io.StringIO(), io.StringIO()
+        with contextlib.chdir(self.folder), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            try:
+                code = main([str(word) for word in words])
+            except SystemExit as stop:  # how argparse refuses
+                code = int(stop.code or 0)
+        return subprocess.CompletedProcess(words, code, out.getvalue(), err.getvalue())
+
+
+@pytest.fixture
+def here(python, tmp_path) -> Here:
+    """The command line without a process of its own, for commands that only read and fit."""
+    return Here(python, tmp_path)
 
 
 @pytest.fixture

@@ -9,7 +9,20 @@ import pytest
 from scaling.record import Store
 from scaling.study import resolve_study
 
-COMMANDS = {"plan", "run", "cell", "status", "table", "fit", "report", "models"}
+COMMANDS = {
+    "plan",
+    "run",
+    "cell",
+    "status",
+    "table",
+    "fit",
+    "predict",
+    "optimum",
+    "compare",
+    "suggest",
+    "report",
+    "models",
+}
 
 
 @pytest.fixture
@@ -19,12 +32,12 @@ def finished(scaling, trained):
     return Store.open(scaling.folder / "store")
 
 
-def test_help_lists_what_is_built_and_nothing_else(scaling):
-    done = scaling("--help")
+def test_help_lists_what_is_built_and_nothing_else(here):
+    done = here("--help")
     listed = {line.split()[0] for line in done.stdout.splitlines() if line.startswith("    ") and line[4] != " "}
     assert (done.returncode, listed) == (0, COMMANDS)
     for command in COMMANDS:
-        assert scaling(command, "--help").returncode == 0
+        assert here(command, "--help").returncode == 0
 
 
 def test_a_study_runs_once_and_then_does_nothing(finished, scaling, study_file):

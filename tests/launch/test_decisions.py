@@ -5,15 +5,28 @@ import pandas as pd
 import pytest
 
 from analysis.laws import get_law
+from analysis.series import fit
 
 TRUTH = {"E": 1.8172, "A": 477.83, "B": 2143.4, "alpha": 0.34731, "beta": 0.36717}
 
 
 @pytest.fixture
-def saved(scaling):
-    """A saved fit of Chinchilla's law to a synthetic table, with resamples."""
-    get_law("chinchilla").sample(params=TRUTH, levels=6, noise=0.003).to_csv(scaling.folder / "runs.csv", index=False)
-    scaling.json("fit", "runs.csv", "--law", "chinchilla", "--bootstrap", 100, "--to", "fit.json")
+def scaling(here):
+    """Runs in this process: starting Python anew costs more than a fit."""
+    return here
+
+
+@pytest.fixture(scope="module")
+def document():
+    """A fit of Chinchilla's law to a synthetic table, with resamples, as `scaling fit --to` saves it."""
+    table = get_law("chinchilla").sample(params=TRUTH, levels=6, noise=0.003)
+    return fit(table, "chinchilla", bootstrap=100).model_dump_json()
+
+
+@pytest.fixture
+def saved(scaling, document):
+    """The file of that fit."""
+    (scaling.folder / "fit.json").write_text(document)
     return "fit.json"
 
 
