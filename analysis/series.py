@@ -74,9 +74,10 @@ def fit(
     law = get_law(law)
     law = law.bind(variables) if variables else law
     goal, target = make_objective(objective or law.objective, delta, tilt), target or law.target
-    kept = keep_rows(table, keep)
+    kept, twins = _drop_twins(keep_rows(table, keep))
     positive = [*law.variables, target] if goal.is_log else law.variables
     rows, left_out, rule = select_rows(kept, [*law.variables, target], positive=positive)
+    left_out = {**({"the same cell under another label": twins} if twins else {}), **left_out}
     if rows.empty:
         reasons = ", ".join(f"{count} {reason}" for reason, count in left_out.items()) or "the table has no rows"
         raise AnalysisError(f"no row can be fitted by law {law.name}: {reasons}; check --keep and the columns")
@@ -92,6 +93,15 @@ def fit(
     return bootstrap_fit(
         found, rows, scheme=scheme, clusters=clusters, interval=interval, resamples=bootstrap, seed=seed, weights=weight
     )
+
+
+def _drop_twins(table: pd.DataFrame) -> tuple[pd.DataFrame, int]:
+    """Returns the rows with each cell once, where a store lists it under several labels, and how many went."""
+    if not {"cell", "label"} <= set(table.columns):
+        return table, 0
+    key = [name for name in ("study", "cell", "step", "seed") if name in table.columns]
+    twin = table.duplicated(key) & ~table.duplicated([*key, "label"]) & table["cell"].notna()
+    return table[~twin], int(twin.sum())
 
 
 def _weigh(
