@@ -241,7 +241,8 @@ def attach_intervals(
     knife: Array | None = None,
 ) -> Fit:
     """Returns the fit with draws, standard errors, covariance and intervals of its replicates `[R, p]`."""
-    covariance = np.atleast_2d(np.cov(replicates, rowvar=False))
+    with np.errstate(all="ignore"):
+        covariance = np.atleast_2d(np.cov(replicates, rowvar=False))
     params, k = fit.vector, len(law.linear)
     names = law.params
     draws = dict(zip(names, replicates.T, strict=True))
@@ -262,7 +263,8 @@ def attach_intervals(
         with np.errstate(invalid="ignore"):
             low, high = np.percentile(finite, levels)
         ends[name] = (known(float(low)), known(float(high)))
-    spread = {name: known(float(values.std(ddof=1))) for name, values in draws.items()}
+    with np.errstate(all="ignore"):  # a derived quantity can be infinite in a draw
+        spread = {name: known(float(values.std(ddof=1))) for name, values in draws.items()}
     bounds = [item.resolve({**{v: np.array(fit.ranges[v]) for v in fit.ranges}, "target": np.ones(1)})
               if item.of in (None, *fit.ranges) else (-np.inf, np.inf) for item in law.ranges.values()]  # fmt: skip
     stuck = [
