@@ -122,7 +122,6 @@ def _print_comparison(document: dict[str, Any]) -> None:
 def suggest(options: argparse.Namespace) -> int:
     """Prints the next runs that say most about a target budget, for what they cost."""
     from analysis.design import suggest_cells
-
     from analysis.fits import choose_fit, load_fits
     from analysis.series import fit as fit_table
 
