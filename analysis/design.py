@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 NOISE = 0.005  # of log loss: seeds of healthy language models differ by 0.03 to 1 %, robustly 0.5 % (SCIENCE 0.6)
 METHODS = ("v", "d", "greedy")
 MODES = 32  # resamples of a fit over which a choice is averaged, so that it does not hang on one guess of the truth
-RATIOS = (2.0, 5.0, 10.0, 20.0, 40.0, 80.0, 160.0)  # tokens a parameter of the default candidates
+RATIOS = (1 / 8, 1 / 4, 1 / 2, 1.0, 2.0, 4.0, 8.0)  # D/N of the default candidates, times that of the target
 COST_POWERS = (0.0, 0.25, 0.5, 0.75, 1.0)
 SIZES = 16  # of the default candidates
 
@@ -248,7 +248,7 @@ def suggest_cells(
       target_flops: The budget that matters.
       budget_flops: What may be spent on new cells.
       candidates: `num_params` and `data_seen`, `[n]`; by default sizes over the fitted range and up to what the budget
-        buys, at 2 to 160 tokens a parameter.
+        buys, at an eighth to eight times the target's D/N.
       noise: Standard deviation of log loss; by default the fit's residuals'.
       method: As in `choose_cells`.
       count: At most so many cells.
@@ -267,12 +267,15 @@ def suggest_cells(
     target = {name: best[name].value for name in law.variables}
     if candidates is None:
         low, high = fit.ranges["num_params"]
-        high = max(high, np.sqrt(budget_flops / (6 * min(RATIOS))))
-        N, ratio = (part.ravel() for part in np.meshgrid(np.geomspace(low, high, SIZES), RATIOS, indexing="ij"))
+        ratios = np.array(RATIOS) * target["data_seen"] / target["num_params"]
+        high = max(high, np.sqrt(budget_flops / (6 * min(ratios))))
+        N, ratio = (part.ravel() for part in np.meshgrid(np.geomspace(low, high, SIZES), ratios, indexing="ij"))
         candidates = {"num_params": N, "data_seen": N * ratio}
     pool = {name: np.asarray(candidates[name], dtype=np.float64) for name in law.variables}
     flops = 6 * pool["num_params"] * pool["data_seen"]
-    sd = noise if noise is not None else (fit.residual_sd or NOISE)
+    # residuals of `mse` are in units of y: near the target a step of log y is that over y
+    scale = 1.0 if fit.objective.is_log else abs(float(fit.predict({name: [x] for name, x in target.items()})[0]))
+    sd = noise if noise is not None else ((fit.residual_sd or 0.0) / scale or NOISE)
     vectors = fit.replicates[:: max(1, len(fit.draws) // MODES)][:MODES] if fit.draws else fit.vector[None]
     found = choose_cells(
         law, vectors, _information(fit), pool, flops, budget_flops, target=target, noise=sd, method=method, count=count

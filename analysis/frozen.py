@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +19,7 @@ from analysis.predictions import predict_interval
 if TYPE_CHECKING:
     import pandas as pd
 
-MATCH = 1e-9  # relative distance at which a new run is of a size that was predicted
+MATCH = 1e-9  # distance in log size at which a new run is of a size that was predicted
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,7 @@ class Verdict:
       bias: Mean of it; positive where the law was pessimistic.
       coverage: Share of new runs inside their 95 % intervals (of new runs).
       unmatched: Predicted sizes without a run yet.
+      known: Rows left out because the prediction was fitted to them; 0 where `freeze` was given no table.
       frozen: When the prediction was made.
     """
 
@@ -40,6 +41,7 @@ class Verdict:
     bias: float
     coverage: float
     unmatched: int
+    known: int
     frozen: str
 
     def __str__(self) -> str:
@@ -49,7 +51,9 @@ class Verdict:
         )
 
 
-def freeze(fit: Fit, columns: Mapping[str, Any], path: str, *, note: str = "") -> dict[str, Any]:
+def freeze(
+    fit: Fit, columns: Mapping[str, Any], path: str, *, note: str = "", table: pd.DataFrame | None = None
+) -> dict[str, Any]:
     """Returns, and writes, the predictions of a fit with 95 % intervals for new runs; the file names its own sha256.
 
     Args:
@@ -57,6 +61,7 @@ def freeze(fit: Fit, columns: Mapping[str, Any], path: str, *, note: str = "") -
       columns: The law's variables at the sizes that will be run.
       path: Of the file; it must be new, for a frozen prediction is never replaced.
       note: What is being predicted, for people.
+      table: What was fitted. Its rows are then known one by one, and left out when the grown table is scored.
 
     Raises:
       AnalysisError: if the file exists, or a column is missing.
@@ -73,6 +78,7 @@ def freeze(fit: Fit, columns: Mapping[str, Any], path: str, *, note: str = "") -
         "sizes": at,
         **{name: found[name].tolist() for name in ("estimate", "low", "high")},
         "table_sha256": fit.table_sha256,
+        "rows": [] if table is None else sorted(_hash_rows(table, fit.columns, fit.target or "loss")),
         "fit": json.loads(fit.model_dump_json(exclude={"draws"})),
     }
     document["sha256"] = _hash(document)
@@ -81,12 +87,14 @@ def freeze(fit: Fit, columns: Mapping[str, Any], path: str, *, note: str = "") -
     return document
 
 
-def score(path: str, table: pd.DataFrame) -> Verdict:
+def score(path: str, table: pd.DataFrame, *, tolerance: float = MATCH) -> Verdict:
     """Returns how a file's predictions did on the runs of a new table.
 
     Args:
       path: What `freeze` wrote.
       table: New rows with the law's columns and the target; usable rows count (`table.select_rows`).
+      tolerance: Relative distance at which a run counts as of a predicted size: a model planned at 1e9 parameters has
+        some thousands more or less, so 0.01 is of use where sizes were planned and not counted.
 
     Raises:
       AnalysisError: if the file was edited, the table is the one that was fitted, or no run has a predicted size.
@@ -106,9 +114,12 @@ def score(path: str, table: pd.DataFrame) -> Verdict:
         raise AnalysisError("table is the one that the prediction was fitted to; score it on runs made since")
     target = document["target"] or "loss"
     rows, _, _ = select_rows(table, [*names, target], positive=[*names, target])
+    seen = set(document.get("rows", ()))
+    old = np.array([one in seen for one in _hash_rows(rows, names, target)], dtype=bool)
+    rows = rows[~old]
     sizes = np.log(np.array([document["sizes"][name] for name in names]).T)  # [s, v]
     runs = np.log(rows[names].to_numpy(dtype=float))  # [n, v]
-    near = (np.abs(runs[:, None, :] - sizes[None, :, :]) <= MATCH * np.maximum(1, np.abs(sizes))).all(-1)  # [n, s]
+    near = (np.abs(runs[:, None, :] - sizes[None, :, :]) <= max(tolerance, MATCH)).all(-1)  # [n, s]
     matched = near.any(axis=1)
     if not matched.any():
         raise AnalysisError(f"no run of the table has a size that {path!r} predicts; predicted: {document['sizes']}")
@@ -133,8 +144,15 @@ def score(path: str, table: pd.DataFrame) -> Verdict:
         bias=float(error.mean()),
         coverage=float(found["inside"].mean()),
         unmatched=int((~near.any(axis=0)).sum()),
+        known=int(old.sum()),
         frozen=document["frozen"],
     )
+
+
+def _hash_rows(table: pd.DataFrame, columns: Sequence[str], target: str) -> list[str]:
+    """Returns 16 digits for each row, from its sizes and what was measured."""
+    values = table[[*columns, target]].to_numpy(dtype=float)
+    return [hashlib.sha256(row.astype("<f8").tobytes()).hexdigest()[:16] for row in values]
 
 
 def _hash(document: Mapping[str, Any]) -> str:

@@ -237,7 +237,8 @@ def measure_gain(
       at: Compute of the candidate at which to report; by default 41 budgets over its observed range.
       reference: Budget of the offset; by default the geometric middle of the range in which both were observed.
       paired: Whether row r of both fits' draws is the same draw, as it is when one bootstrap made both. By default it
-        is taken to be when both have equally many draws of one seed; pairing removes what seeds and subsets share.
+        is taken to be when both have equally many draws of one seed and one table; pairing removes what seeds and
+        subsets share.
 
     Raises:
       AnalysisError: if the compute columns differ, a law cannot be inverted, or a budget is not positive.
@@ -245,7 +246,11 @@ def measure_gain(
     import pandas as pd
 
     if paired is None:
-        paired = isinstance(base, Curve) or isinstance(candidate, Curve) or base.seed == candidate.seed
+        paired = (
+            isinstance(base, Curve)
+            or isinstance(candidate, Curve)
+            or (base.seed, base.table_sha256) == (candidate.seed, candidate.table_sha256)
+        )
         paired = paired and _curve(base).params.shape[0] == _curve(candidate).params.shape[0]
     old, new = _curve(base), _curve(candidate)
     if old.variable != new.variable:
@@ -369,8 +374,12 @@ def _percentiles(values: Array) -> tuple[Array, Array]:
     draws = values[1:]
     if len(draws) < 2:
         return np.full(values.shape[1], np.nan), np.full(values.shape[1], np.nan)
-    low = np.nanquantile(draws, 0.025, axis=0, method="lower")
-    return low, np.nanquantile(draws, 0.975, axis=0, method="higher")
+    low, high = np.full((2, values.shape[1]), np.nan)
+    some = ~np.isnan(draws).all(axis=0)
+    if some.any():
+        low[some] = np.nanquantile(draws[:, some], 0.025, axis=0, method="lower")
+        high[some] = np.nanquantile(draws[:, some], 0.975, axis=0, method="higher")
+    return low, high
 
 
 def _judge(offset: Interval, exponent: Interval) -> str:

@@ -99,3 +99,33 @@ def test_bad_designs_are_refused():
     pool = {"data_unique": np.array([1e3, 1e4])}
     with pytest.raises(AnalysisError, match="buys none of the 2 candidates"):
         choose_cells(law, fit.vector[None], pool, pool, np.array([2.0, 3.0]), 1.0, target={"data_unique": 1e6})
+
+
+def isoflops(low, high, budgets, sizes, times):
+    C, (alpha, beta) = np.geomspace(low, high, budgets)[:, None], (TRUTH["alpha"], TRUTH["beta"])
+    G = (alpha * TRUTH["A"] / (beta * TRUTH["B"])) ** (1 / (alpha + beta))
+    N = G * (C / 6) ** (beta / (alpha + beta)) * np.geomspace(1 / times, times, sizes)
+    return {"num_params": N.ravel(), "data_seen": (C / 6 / N).ravel()}
+
+
+@pytest.mark.parametrize(
+    ("grid", "flops", "target_sd", "alpha"),
+    [((1e18, 1e20, 3, 5, 4), 5.6e20, 0.0185, 0.020), ((1e17, 1e21, 5, 15, 8), 1.7e22, 0.0034, 0.004)],
+)
+def test_isoflop_grids_give_the_published_standard_deviations(grid, flops, target_sd, alpha):
+    cells = isoflops(*grid)
+    found = assess("chinchilla", TRUTH, cells, target=FAR)
+    assert float((6 * cells["num_params"] * cells["data_seen"]).sum()) == pytest.approx(flops, rel=0.02)
+    assert found.target_sd == pytest.approx(target_sd, abs=5e-5)
+    assert found.sd["alpha"] == pytest.approx(alpha, abs=5e-4)
+
+
+def test_the_noise_of_a_fit_in_units_of_loss_is_taken_relative_to_it():
+    law = get_law("chinchilla")
+    table = law.sample(params=TRUTH, levels=5, noise=0.005)
+    first = [
+        suggest_cells(fit_law(law, table, table["loss"], objective=name), target_flops=1e23, budget_flops=1e21, count=1)
+        for name in ("log_mse", "mse")
+    ]
+    gains = [one["gain"].iloc[0] for one in first]
+    assert gains[1] == pytest.approx(gains[0], rel=0.5)

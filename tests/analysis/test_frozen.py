@@ -73,3 +73,18 @@ def test_other_files_are_no_prediction(tmp_path):
     (tmp_path / "x.json").write_text("{}")
     with pytest.raises(AnalysisError, match="holds no frozen prediction"):
         score(str(tmp_path / "x.json"), pd.DataFrame())
+
+
+def test_rows_that_were_fitted_are_left_out_of_the_grown_table(table, tmp_path):
+    path, sizes = str(tmp_path / "grown.json"), [float(table["data_unique"].iloc[-1]), 3e6]
+    freeze(fit(table, "power_floor", bootstrap=50), {"data_unique": sizes}, path, table=table)
+    new = pd.DataFrame({"data_unique": [3e6], "seed": [0], "loss": [0.103]})
+    verdict = score(path, pd.concat([table, new], ignore_index=True))
+    assert (len(verdict.table), verdict.known, verdict.unmatched) == (1, len(table), 1)
+
+
+def test_a_run_near_a_planned_size_counts_within_the_tolerance(frozen):
+    near = pd.DataFrame({"data_unique": [3.003e6], "loss": [0.103]})
+    with pytest.raises(AnalysisError, match="no run of the table has a size"):
+        score(frozen, near)
+    assert len(score(frozen, near, tolerance=0.01).table) == 1

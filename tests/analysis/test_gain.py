@@ -8,7 +8,7 @@ import pytest
 
 from analysis.errors import AnalysisError
 from analysis.fitting import fit_law
-from analysis.gain import compare_series, measure_gain
+from analysis.gain import Curve, compare_series, measure_gain
 from analysis.laws import get_law
 from analysis.uncertainty import bootstrap_series
 
@@ -81,3 +81,20 @@ def test_other_columns_and_laws_are_refused(both):
         measure_gain(both.fits["base"], other)
     with pytest.raises(AnalysisError, match="did you mean 'base'"):
         compare_series(both, "bas", "new")
+
+
+def test_a_loss_that_no_draw_of_the_baseline_reaches_has_no_interval_and_says_so():
+    def floor(E, A, label):
+        draws = np.array([E, A, 0.15]) * (1 + 0.001 * np.random.default_rng(0).standard_normal((51, 3)))
+        return Curve(label, "train_flops", LAW, draws, (1e15, 1e20))
+
+    gain = measure_gain(floor(1.5, 400.0, "base"), floor(0.2, 40.0, "new"))
+    assert gain.verdict == "unknown"
+    assert {"no_overlap", "unreachable"} <= {notice.code for notice in gain.notices}
+    assert np.isinf(gain.offset.estimate)
+
+
+def test_fits_of_two_tables_are_not_taken_for_paired(both):
+    base, new = both.fits["base"], both.fits["new"]
+    assert measure_gain(base, new).is_paired
+    assert not measure_gain(base, new.model_copy(update={"table_sha256": "0" * 64})).is_paired
