@@ -197,7 +197,7 @@ def bootstrap_fit(
     if scheme == "seed":
         if not draws.can_cross(rows):
             raise AnalysisError(
-                "scheme=seed needs seeds that repeat over sizes (a seed column with 2 or more); use scheme='wild'"
+                "scheme=seed needs seeds that repeat over sizes (a seed column with 2 or more); use scheme='residual'"
             )
         targets = restore(draws.cross(rows, points.y), points, goal.is_log)
     elif scheme == "pairs":
