@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SCHEMES = ("auto", "seed", "wild", "residual", "pairs")
-CLUSTERS = ("cell", "seed", "trunk")
 NO_SEEDS = Notice(
     code="no_repeated_seeds",
     text="no repeated seeds: intervals come from the residuals of the fit, and say nothing of what a seed changes at "

@@ -16,7 +16,6 @@ from analysis.laws.law import Array, Law
 from analysis.notices import Notice, check_intervals
 from analysis.objective import make_objective
 from analysis.resampling import (
-    CLUSTERS,
     FEW_CLUSTERS,
     METHODS,
     NO_SEEDS,
@@ -341,11 +340,6 @@ def _cluster_rows(rows: pd.DataFrame, names: Sequence[str] | None = None) -> Arr
     """Returns clusters by the named columns; by default rows of one cell, and of one trunk, belong together."""
     if names is None:
         names = [name for name in ("cell", "trunk") if name in rows.columns and rows[name].notna().any()]
-    for name in names:
-        if name not in rows.columns and name in CLUSTERS:
-            raise AnalysisError(
-                f"clusters={name!r}: the table has no such column; leave it out, or map it with columns"
-            )
     return number_clusters(rows, names)
 
 
