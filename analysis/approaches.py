@@ -115,7 +115,7 @@ class Approaches:
             pd.DataFrame(rows, columns=names).to_string(index=False),
         ]
         if len(self.found) > 1:
-            lines.append(f"disagreement: {self.exponent_gap:.3g} in a, {self.size_ratio:.3g} times in N*")
+            lines.append(f"disagreement: {self.exponent_gap:.3g} in a, {self.size_ratio:.4g} times in N*")
         lines += [f"{name}: not possible here: {reason}" for name, reason in self.missing.items()]
         return "\n".join([*lines, *map(str, self.warnings)])
 

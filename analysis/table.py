@@ -143,7 +143,7 @@ def select_rows(
     rules.append(f"{', '.join(finite)} finite" + (f" and {', '.join(above)} > 0" if above else ""))
     rows = table[keep]
     _check_units(rows)
-    _check_copies(rows)
+    _check_copies(rows, IDENTITY if only_final else (*IDENTITY, "data_seen"))
     done = [f"{name}: {text}" for name, text in table.attrs.get(CONVENTIONS, {}).items()]
     return rows, left_out, "; ".join([" and ".join(rules), *done])
 
@@ -158,7 +158,7 @@ def _check_units(rows: pd.DataFrame) -> None:
         )
 
 
-def _check_copies(rows: pd.DataFrame) -> None:
+def _check_copies(rows: pd.DataFrame, identity: Sequence[str]) -> None:
     """Refuses rows that are there twice: one cell measured twice under one label, or the same row of one seed."""
     nested = [
         name
@@ -167,7 +167,7 @@ def _check_copies(rows: pd.DataFrame) -> None:
     ]
     plain = [name for name in rows.columns if name not in nested]
     if "cell" in plain:
-        names = [name for name in IDENTITY if name in plain]
+        names = [name for name in identity if name in plain]
         again = rows[rows["cell"].notna() & rows.duplicated(names)]
         remedy = f"table.drop_duplicates({names})"
     elif "seed" in plain:  # without a seed, equal rows may be two runs that measured the same
@@ -176,7 +176,7 @@ def _check_copies(rows: pd.DataFrame) -> None:
     else:
         return
     if len(again):
-        first = ", ".join(f"{name}={again.iloc[0][name]}" for name in IDENTITY if name in plain)
+        first = ", ".join(f"{name}={again.iloc[0][name]}" for name in identity if name in plain)
         measured = [name for name in plain if name not in ("wall_seconds", "mfu")]
         alike = int(rows.duplicated(measured).sum())
         raise AnalysisError(

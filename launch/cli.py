@@ -250,8 +250,9 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     def add(name: str, command: Any, **kwargs: Any) -> argparse.ArgumentParser:
-        text = (command.__doc__ or "").replace("%", "%%")  # argparse formats it
-        sub = commands.add_parser(name, help=text.splitlines()[0], description=text, **kwargs)
+        text = command.__doc__ or ""
+        line = text.splitlines()[0].replace("%", "%%")  # argparse formats help and leaves descriptions as they are
+        sub = commands.add_parser(name, help=line, description=text, **kwargs)
         sub.set_defaults(command=command)
         return sub
 

@@ -11,18 +11,24 @@ from launch.text import print_json, render_table
 from scaling.spec import InputError
 
 DONE = 0
+OF_FITS = ("inference_tokens", "unique_data", "peak_flops", "mfu")  # what only a saved fit can answer
 
 
 def optimum(options: argparse.Namespace) -> int:
-    """Prints the compute-optimal size and data of a saved fit, at a budget or for a loss, with 95 % intervals."""
+    """Prints the compute-optimal size and data, with 95 % intervals: of a saved fit, or by three approaches to a table.
+
+    A saved fit answers at a budget or for a loss. A table is read by its envelope, by isoFLOP profiles and by a law,
+    beside each other; where it says how N and C were counted, the law is fitted under every way of counting.
+    """
     from analysis.fits import choose_fit, load_fits
     from analysis.optimum import find_optimum
 
-    one = choose_fit(load_fits(options.fit), options.label)
+    if not options.source.endswith(".json"):
+        return _compare_approaches(options)
+    one = choose_fit(load_fits(options.source), options.label)
     found = find_optimum(
-        one, flops=options.flops, loss=options.loss, inference_tokens=options.inference_tokens,
-        unique_data=options.unique_data, price_per_chip_hour=options.price, peak_flops=options.peak_flops,
-        mfu=options.mfu,
+        one, flops=options.flops, loss=options.loss, price_per_chip_hour=options.price,
+        **{name: getattr(options, name) for name in OF_FITS},
     )  # fmt: skip
     if options.json:
         print_json(found.model_dump(mode="json"))
@@ -33,6 +39,43 @@ def optimum(options: argparse.Namespace) -> int:
         ]
         print(f"{one.form.formula}\n\n{render_table(rows)}")
         print_warnings([*found.warnings, *one.warnings], [])
+    return DONE
+
+
+def _compare_approaches(options: argparse.Namespace) -> int:
+    from analysis.approaches import compare_approaches
+    from analysis.conventions import compare_conventions
+
+    asked = [f"--{name.replace('_', '-')}" for name in ("loss", "price", *OF_FITS) if getattr(options, name)]
+    if asked:
+        raise InputError(
+            f"{', '.join(asked)}: of a saved fit alone; write one with scaling fit {options.source} --law chinchilla "
+            "--to FIT.json"
+        )
+    frame = read_source(options)
+    if options.label is not None:
+        labels = set(frame["label"]) if "label" in frame.columns else set()
+        if options.label not in labels:
+            raise suggest_name("--label", options.label, labels)
+        frame = frame[frame["label"] == options.label]
+    target, law = options.target or declared_study(options.source)["metric"], options.law or "chinchilla"
+    found = compare_approaches(frame, flops=options.flops, law=law, target=target)
+    counted = any(name.startswith(("params_", "flops_")) for name in frame.columns)
+    conventions = compare_conventions(frame, law=law, target=target) if counted else None
+    if options.json:
+        document = {
+            "flops": found.flops,
+            "approaches": found.to_frame().reset_index().to_dict("records"),
+            "missing": dict(found.missing),
+            "disagreement": {"exponent": found.exponent_gap, "num_params": found.size_ratio},
+            "conventions": conventions and conventions.rows.to_dict("records"),
+            "warnings": [one.model_dump() for one in (*found.warnings, *(conventions.warnings if conventions else ()))],
+        }
+        print_json(clean(document))
+    else:
+        print(found)
+        if conventions:
+            print(f"\nthe exponent of N* under every way of counting N and C\n{conventions}")
     return DONE
 
 
@@ -145,8 +188,8 @@ def suggest(options: argparse.Namespace) -> int:
 def add_commands(add: Callable[..., argparse.ArgumentParser], add_json: Callable[..., None]) -> None:
     """Adds these commands to the parser of `scaling`."""
     sub = add("optimum", optimum)
-    sub.add_argument("fit", metavar="FIT.json", help="a fit of a law of num_params and data_seen")
-    sub.add_argument("--flops", type=float, metavar="C", help="the budget")
+    add_source(sub, metavar="FIT.json|STORE|FILE", help="a fit of a law of num_params and data_seen, or a table")
+    sub.add_argument("--flops", type=float, metavar="C", help="the budget; default of a table its largest")
     sub.add_argument("--loss", type=float, metavar="L", help="instead of a budget: the loss to reach")
     sub.add_argument(
         "--inference-tokens", type=float, default=0.0, metavar="T", help="tokens it will serve, at 2 N each"
@@ -156,6 +199,8 @@ def add_commands(add: Callable[..., argparse.ArgumentParser], add_json: Callable
     sub.add_argument("--peak-flops", type=float, metavar="F", help="FLOP/s of a chip")
     sub.add_argument("--mfu", type=float, metavar="SHARE", help="share of the peak that is reached, 0.4 say")
     sub.add_argument("--label", help="which series, where the file holds several")
+    sub.add_argument("--law", metavar="NAME", help="of a table; default chinchilla")
+    sub.add_argument("--target", metavar="COLUMN", help="of a table; default the study's metric, else loss")
     add_json(sub)
     sub = add("compare", compare)
     add_source(sub)
@@ -166,7 +211,7 @@ def add_commands(add: Callable[..., argparse.ArgumentParser], add_json: Callable
     sub.add_argument("--bootstrap", type=int, default=1000, metavar="R", help="resamples; default 1000")
     add_json(sub)
     sub = add("suggest", suggest)
-    add_source(sub)
+    add_source(sub, metavar="FIT.json|STORE|FILE", help="a fit of a law of num_params and data_seen, or a table")
     sub.add_argument("--target", required=True, dest="target_budget", metavar="flops=C", help="where it should be sure")
     sub.add_argument("--budget", required=True, type=float, metavar="C", help="FLOPs to spend on new runs")
     sub.add_argument("--law", metavar="NAME", help="default chinchilla")

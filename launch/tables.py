@@ -18,7 +18,8 @@ DEFAULTS = {"metric": "loss", "fit": {"law": "power_floor", "objective": "huber"
 
 def add_source(sub: argparse.ArgumentParser, **kwargs: Any) -> None:
     """Adds what names a table, and how its columns and rows are read, to a command."""
-    sub.add_argument("source", metavar="STORE|FILE", help="a store, or a .csv, .parquet or .jsonl file", **kwargs)
+    source = {"metavar": "STORE|FILE", "help": "a store, or a .csv, .parquet or .jsonl file", **kwargs}
+    sub.add_argument("source", **source)
     sub.add_argument("--keep", action="append", default=[], metavar="EXPR", help="only rows with, say, 'loss<3.44'")
     sub.add_argument(
         "--column", action="append", default=[], metavar="NAME=THEIRS", help="what a column is called in the file"

@@ -40,7 +40,7 @@ def runs():
 
 @pytest.fixture(scope="module")
 def found(runs):
-    return compare_approaches(runs, flops=1e22, resamples=100)
+    return compare_approaches(runs, flops=1e22, resamples=400)
 
 
 def test_all_approaches_recover_the_surface_that_made_the_runs(found):
@@ -59,13 +59,13 @@ def test_their_disagreement_is_shown(found):
     frame = found.to_frame()
     assert found.exponent_gap == pytest.approx(frame.a.max() - frame.a.min())
     assert found.size_ratio == pytest.approx(frame.num_params.max() / frame.num_params.min())
-    assert f"disagreement: {found.exponent_gap:.3g} in a, {found.size_ratio:.3g} times in N*" in str(found)
+    assert f"disagreement: {found.exponent_gap:.3g} in a, {found.size_ratio:.4g} times in N*" in str(found)
 
 
 def test_a_parabola_on_wide_grids_disagrees_with_the_fitted_law_and_a_notice_says_so():
     truth = TRUTH | {"alpha": 0.465, "beta": 0.155}
     wide = make_runs(noise=2e-4, spread=16.0, truth=truth)
-    found = compare_approaches(wide[wide.is_final], flops=1e22, resamples=100)
+    found = compare_approaches(wide[wide.is_final], flops=1e20, resamples=200)
     notices = [item for item in found.warnings if item.code == "approaches_disagree"]
     assert any("isoflop_parabola" in item.text and "parametric" in item.text for item in notices)
 
@@ -101,7 +101,7 @@ def test_a_fit_that_is_given_is_used_with_its_own_draws(runs):
     item = compare_approaches(final, fit=fit, resamples=0)["parametric"]
     exponents = draws[:, 4] / (draws[:, 3] + draws[:, 4])
     assert item.size_exponent.value == pytest.approx(fit.derived["a"], abs=1e-9)
-    assert item.size_exponent.low == pytest.approx(np.percentile(exponents, 2.5), abs=1e-6)
+    assert item.size_exponent.low == pytest.approx(np.percentile(exponents, 2.5, method="weibull"), abs=1e-6)
 
 
 def test_chinchillas_own_runs_give_the_published_refit_and_profiles_near_it():

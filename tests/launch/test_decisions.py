@@ -67,6 +67,45 @@ def test_a_bad_question_is_one_line_and_status_2(scaling, saved, words, message)
 
 
 @pytest.fixture
+def runs(scaling):
+    """A table of Chinchilla's surface on isoFLOP grids, with curves of evaluations and with counted parameters."""
+    law, rows = get_law("chinchilla"), []
+    for budget in np.geomspace(1e19, 1e21, 5):
+        best = (budget / 6) ** 0.5139 * 0.1  # near enough to the middle of the valley
+        for i, size in enumerate(best * np.geomspace(1 / 3, 3, 7)):
+            for part in (0.25, 0.5, 1.0):
+                D = part * budget / (6 * size)
+                y = law.predict(TRUTH, {"num_params": np.array([size]), "data_seen": np.array([D])})[0]
+                rows.append((f"{budget:.0e}/{i}", size, 0.2 * size, D, 6 * size * D, y, part == 1))
+    names = ["cell", "num_params", "params_embedding", "data_seen", "train_flops", "loss", "is_final"]
+    pd.DataFrame(rows, columns=names).to_csv(scaling.folder / "runs.csv", index=False)
+    return "runs.csv"
+
+
+def test_the_optimum_of_a_table_shows_the_approaches_beside_each_other(scaling, runs):
+    found = scaling.json("optimum", runs, "--flops", 1e21)
+    by_name = {row["approach"]: row for row in found["approaches"]}
+    assert set(by_name) == {"envelope", "isoflop_cubic", "isoflop_parabola", "parametric"}
+    exact = TRUTH["beta"] / (TRUTH["alpha"] + TRUTH["beta"])
+    assert by_name["parametric"]["a"] == pytest.approx(exact, abs=1e-6)
+    assert by_name["isoflop_cubic"]["a"] == pytest.approx(exact, abs=0.01)
+    assert 1 <= found["disagreement"]["num_params"] < 1.3
+    assert {"all", "non_embedding"} <= {row["size"] for row in found["conventions"]}
+    done = scaling("optimum", runs)
+    assert "disagreement" in done.stdout
+    assert "every way of counting" in done.stdout
+
+
+def test_what_only_a_fit_can_answer_is_refused_of_a_table(scaling, runs):
+    done = scaling("optimum", runs, "--loss", 2, "--unique-data", 1e9)
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1), done.stderr
+    assert "--loss, --unique-data" in done.stderr
+    assert "scaling fit runs.csv" in done.stderr
+    done = scaling("optimum", runs, "--label", "a")
+    assert (done.returncode, "--label" in done.stderr) == (2, True)
+
+
+@pytest.fixture
 def pair(scaling):
     """Two series that share seeds, subsets and seed effects; b has the higher exponent."""
     rng, rows = np.random.default_rng(0), []
