@@ -14,6 +14,7 @@ import numpy as np
 
 from analysis.errors import AnalysisError, suggest_name
 from analysis.laws.law import Array
+from analysis.resampling import read_percentiles
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -90,7 +91,7 @@ def find_crossings(bootstrap: Bootstrap, *, lower_is_better: bool = True) -> lis
             root = float(brentq(lambda z, gap=gap: float(gap(z)[0]), logs[turn], logs[turn + 1], xtol=1e-13))
             near = locate_turns(gaps, logs, root, rising=bool(sign[turn + 1]))
             crossed = near[np.isfinite(near)]
-            ends = np.exp(np.percentile(crossed, [2.5, 97.5])) if len(crossed) else np.full(2, np.nan)
+            ends = np.exp(read_percentiles(crossed, [2.5, 97.5])) if len(crossed) else np.full(2, np.nan)
             # the difference rises through 0: the first was below, which is ahead where lower is better
             before = first if bool(sign[turn + 1]) == lower_is_better else second
             found.append(

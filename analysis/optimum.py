@@ -15,6 +15,7 @@ from analysis.allocation import INFER, TRAIN, Allocation, Line, allocate
 from analysis.errors import AnalysisError, suggest_name
 from analysis.laws.law import Array
 from analysis.notices import FAR, Notice, check_distance
+from analysis.resampling import read_percentiles
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -202,7 +203,7 @@ def estimate(value: float, draws: Array) -> Estimate:
     kept = kept[~np.isnan(kept)]
     if len(kept) < 2:
         return Estimate(value=float(value))
-    ends = np.percentile(np.clip(kept, -MISSING, MISSING), [2.5, 97.5])
+    ends = read_percentiles(np.clip(kept, -MISSING, MISSING), [2.5, 97.5])
     low, high = (float(end) if abs(end) < MISSING / 1e6 else float(np.copysign(np.inf, end)) for end in ends)
     return Estimate(value=float(value), low=low, high=high)
 

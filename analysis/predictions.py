@@ -10,6 +10,7 @@ import numpy as np
 from analysis.errors import AnalysisError
 from analysis.fits import Fit
 from analysis.fitting import differentiate
+from analysis.resampling import read_percentiles
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -55,7 +56,7 @@ def predict_interval(
                 if run_sd is None:
                     noise *= np.sqrt(freedom / rng.chisquare(freedom, (len(curves), 1)))
                 curves = curves + noise
-            ends = np.percentile(np.nan_to_num(curves, nan=np.inf), [50 * (1 - level), 50 * (1 + level)], axis=0)
+            ends = read_percentiles(np.nan_to_num(curves, nan=np.inf), [50 * (1 - level), 50 * (1 + level)])
         else:
             arrays = law.read(columns)
             jacobian = differentiate(law, arrays, fit.vector, is_log)

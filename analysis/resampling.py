@@ -24,7 +24,7 @@ NO_SEEDS = Notice(
     text="no repeated seeds: intervals come from the residuals of the fit, and say nothing of what a seed changes at "
     "every size; run at least 3 seeds",
 )
-TREND = 2.5  # standard errors beyond which the noise is taken to change with size
+SMALLEST = 0.01  # of the median residual; a point that the fit happens to meet says as much of the noise as this
 FEW_CLUSTERS = 6  # below this many, signs of clusters have under 64 patterns, and intervals are rough
 
 METHODS = {
@@ -151,24 +151,36 @@ def draw_residuals(points: Points, resamples: int, rng: np.random.Generator) -> 
 
 
 def find_spread(points: Points, residual: Array) -> Array:
-    """Returns how the noise's spread changes over the sizes, `[n]` with geometric mean 1; all 1 where it does not.
+    """Returns how the noise's spread changes over the sizes, `[n]` with geometric mean 1.
 
-    A line in logarithms for each variable, kept where it is beyond `TREND` standard errors: runs at small sizes are
-    often noisier.
+    A line in logarithms for each variable, shrunk by the share of it that chance would explain: with q slopes and F
+    their mean square over that of the rest, 1 - 1/F of the line is kept, and nothing of it where F is below 1 (the
+    positive part of James & Stein 1961). Runs at small sizes are often noisier; a few points can hardly tell.
     """
-    size = np.abs(residual)
-    usable, count = size > 1e-12 * max(size.max(initial=0.0), 1e-300), points.sizes.shape[1]
-    if usable.sum() < 2 * (count + 2):
+    size, x = np.abs(residual), points.sizes - points.sizes.mean(axis=0)
+    floor = SMALLEST * float(np.median(size))
+    left, stretches, _ = np.linalg.svd(x, full_matrices=False)
+    left = left[:, stretches > 1e-10 * max(stretches.max(initial=0.0), 1e-300)]
+    slopes, freedom = left.shape[1], len(size) - left.shape[1] - 1
+    if floor <= 0 or not slopes or freedom < slopes + 1:
         return np.ones(len(size))
-    design = np.c_[np.ones(int(usable.sum())), points.sizes[usable] - points.sizes[usable].mean(axis=0)]
-    slopes, _, rank, _ = np.linalg.lstsq(design, np.log(size[usable]), rcond=None)
-    if rank < count + 1:
-        return np.ones(len(size))
-    rest = np.log(size[usable]) - design @ slopes
-    variance = (rest**2).sum() / (len(rest) - rank) * np.linalg.inv(design.T @ design)
-    slopes = np.where(np.abs(slopes) > TREND * np.sqrt(np.diag(variance)), slopes, 0.0)[1:]
-    trend = (points.sizes - points.sizes.mean(axis=0)) @ slopes
-    return np.exp(trend - trend.mean())
+    spread = np.log(np.maximum(size, floor))
+    trend = left @ (left.T @ spread)
+    rest = ((spread - spread.mean() - trend) ** 2).sum() / freedom
+    signal = (trend**2).sum() / slopes
+    return np.exp(max(0.0, 1 - rest / signal) * trend) if signal > 0 else np.ones(len(size))
+
+
+def read_percentiles(draws: Array, levels: Sequence[float]) -> Array:
+    """Returns the percentiles of draws over their first axis, each at (R + 1) times its level (Weibull 1939).
+
+    The usual rule, (R - 1) times the level, takes intervals of a hundred draws too narrow.
+
+    >>> read_percentiles(np.arange(1.0, 100.0), [2.5, 97.5]).tolist()
+    [2.5, 97.5]
+    """
+    with np.errstate(invalid="ignore"):  # between two infinite draws
+        return np.percentile(draws, levels, axis=0, method="weibull")
 
 
 def _signs(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:

@@ -26,6 +26,7 @@ from analysis.resampling import (
     draw_residuals,
     draw_wild,
     number_clusters,
+    read_percentiles,
 )
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ class Bootstrap:
     def predict(self, label: str, columns: Mapping[str, Any]) -> tuple[Array, Array, Array]:
         """Returns estimate, lower and upper end of the pointwise 95 % interval of the fitted curve at every row."""
         draws = self.law.predict_many(self.replicates[label], columns)
-        low, high = np.percentile(draws, [2.5, 97.5], axis=0)
+        low, high = read_percentiles(draws, [2.5, 97.5])
         return self.fits[label].predict(columns), low, high
 
     def to_frame(self) -> pd.DataFrame:
@@ -259,8 +260,7 @@ def attach_intervals(
     for name, values in draws.items():
         finite = np.where(np.isnan(values), np.inf, values)
         levels = read_levels(finite, estimates[name], knives.get(name))
-        with np.errstate(invalid="ignore"):
-            low, high = np.percentile(finite, levels)
+        low, high = read_percentiles(finite, levels)
         ends[name] = (known(float(low)), known(float(high)))
     with np.errstate(all="ignore"):  # a derived quantity can be infinite in a draw
         spread = {name: known(float(values.std(ddof=1))) for name, values in draws.items()}

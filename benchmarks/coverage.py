@@ -57,7 +57,8 @@ resamples each, fitted and resampled with the defaults; a share near 95 % is kno
 standard errors). Noise of 1 % in log y is even, or falls with size^-1/4 (uneven), or is Student's t with 3 degrees of
 freedom (heavy). Where seeds repeat, each has an effect of half that size on all of its runs; where trunks are shared,
 the effect of a trunk is twice its branches' own noise. The curve is judged at the largest size and a decade beyond in
-m, or in C for laws of two variables; a new run at the largest size.
+m, or in C for laws of two variables. A new run is at the largest size, with noise of the same kind, a seed and a trunk
+of its own.
 
 """
 TRUTHS = {
@@ -69,34 +70,36 @@ RANGES = {"data_unique": (1e2, 6e4), "data_seen": (1e2, 6e4)}
 JOINT = {"num_params": (5e7, 1e10), "data_seen": (1e9, 3e11), "data_unique": (1e9, 3e11)}
 
 
-def simulate(setting: Setting, rng: np.random.Generator) -> pd.DataFrame:
-    """Returns one study of a setting: a design that spans its range, with noise of the setting's kind in log y."""
+def simulate(setting: Setting, rng: np.random.Generator) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Returns one study of a setting, and a run that was not made: at the largest size, with its own seed and trunk."""
     law = get_law(setting.law)
     ranges = JOINT if len(law.variables) > 1 else RANGES
     columns = {name: np.geomspace(*ranges[name], setting.cells) for name in law.variables}
-    trunk = None
+    branch = np.arange(setting.cells)
     if len(law.variables) == 2:  # a square of sizes, a branch for each D where trunks are shared
-        side = [len(part) for part in np.array_split(np.arange(setting.cells), round(np.sqrt(setting.cells)))]
+        side = [len(part) for part in np.array_split(branch, round(np.sqrt(setting.cells)))]
         first, second = law.variables
-        sizes = np.geomspace(*ranges[first], len(side))
         columns = {
-            first: np.repeat(sizes, side),
+            first: np.repeat(np.geomspace(*ranges[first], len(side)), side),
             second: np.concatenate([np.geomspace(*ranges[second], count) for count in side]),
         }
-        trunk = np.repeat([f"trunk {i}" for i in range(len(side))], side)
-    params = TRUTHS.get(setting.law) or law.example
-    clean = np.log(law.predict(params, columns))
-    tables = []
-    effects = setting.sd / 2 * rng.standard_normal(setting.seeds) if setting.seeds > 1 else np.zeros(1)
-    for seed in range(setting.seeds):
-        noise = NOISES[setting.noise](rng, columns[law.variables[-1]]) * setting.sd + effects[seed]
-        table = pd.DataFrame(columns)
-        if setting.trunks and trunk is not None:
-            shared = dict(zip(np.unique(trunk), setting.sd * rng.standard_normal(len(np.unique(trunk))), strict=True))
-            noise = 0.5 * noise + np.array([shared[name] for name in trunk])
-            table["trunk"] = trunk
-        tables.append(table.assign(seed=seed, **{law.target: np.exp(clean + noise)}))
-    return pd.concat(tables, ignore_index=True)
+        branch = np.repeat(np.arange(len(side)), side)
+    design = pd.DataFrame({name: np.append(values, values.max()) for name, values in columns.items()})
+    trunk = np.append(branch, branch.max() + 1)
+    clean = np.log(law.predict(TRUTHS.get(setting.law) or law.example, design))
+    table, new = [], pd.DataFrame()
+    for seed in range(setting.seeds + (setting.seeds > 1)):  # the last seed is that of the new run alone
+        noise = NOISES[setting.noise](rng, design[law.variables[-1]].to_numpy()) * setting.sd
+        if setting.seeds > 1:
+            noise = noise + setting.sd / 2 * rng.standard_normal()
+        if setting.trunks:
+            noise = 0.5 * noise + setting.sd * rng.standard_normal(trunk.max() + 1)[trunk]
+        run = design.assign(seed=seed, **{law.target: np.exp(clean + noise)})
+        if setting.trunks:
+            run["trunk"] = [f"trunk {number}" for number in trunk]
+        table.append(run.iloc[:-1])
+        new = run.iloc[-1:]
+    return pd.concat(table[: setting.seeds], ignore_index=True), new.reset_index(drop=True)
 
 
 def spread_unevenly(rng: np.random.Generator, size: np.ndarray) -> np.ndarray:
@@ -124,7 +127,7 @@ def measure(setting: Setting, tables: int, resamples: int, seed: int = 0) -> dic
     truth = TRUTHS.get(setting.law) or dict(law.example)
     hits, widths = np.zeros(4), []
     for turn in range(tables):
-        table = simulate(setting, rng)
+        table, new = simulate(setting, rng)
         found = fit(table, law, objective=setting.objective, bootstrap=resamples, seed=turn)
         low, high = found.ci95[setting.exponent]
         inside = [low is not None and high is not None and low <= truth[setting.exponent] <= high]
@@ -133,9 +136,8 @@ def measure(setting: Setting, tables: int, resamples: int, seed: int = 0) -> dic
             ends, value = predict_interval(found, at).iloc[0], law.predict(truth, at)[0]
             inside.append(bool(ends["low"] <= value <= ends["high"]))
         widths.append(np.log(ends["high"] / ends["low"]))
-        run = predict_interval(found, beyond(law, table, 1.0), new_run=True).iloc[0]
-        new = law.predict(truth, beyond(law, table, 1.0))[0] * np.exp(setting.sd * rng.standard_normal())
-        inside.append(bool(run["low"] <= new <= run["high"]))
+        run = predict_interval(found, new[list(law.variables)], new_run=True).iloc[0]
+        inside.append(bool(run["low"] <= new[law.target].iloc[0] <= run["high"]))
         hits += inside
     shares = hits / tables
     return {

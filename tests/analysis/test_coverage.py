@@ -44,6 +44,9 @@ def test_every_setting_makes_a_table_that_can_be_fitted(study):
     import numpy as np
 
     for setting in study.SETTINGS:
-        table = study.simulate(setting, np.random.default_rng(0))
+        table, new = study.simulate(setting, np.random.default_rng(0))
         assert len(table) == setting.cells * setting.seeds
+        assert len(new) == 1
         assert ("trunk" in table.columns) == setting.trunks
+        assert not setting.trunks or new["trunk"][0] not in set(table["trunk"])
+        assert setting.seeds == 1 or new["seed"][0] not in set(table["seed"])

@@ -68,8 +68,34 @@ def test_residual_draws_follow_a_spread_that_changes_with_size():
     drawn = draw_residuals(points, 500, np.random.default_rng(0)) - points.fitted
     ratio = drawn[:, :20].std() / drawn[:, -20:].std()
     assert ratio == pytest.approx(np.exp(1.5 * 1.5), rel=0.5)
-    even = line(80)
-    assert (find_spread(even, correct_residuals(even)[0]) == 1).all()
+
+
+def test_a_trend_of_the_spread_is_shrunk_by_what_chance_would_explain():
+    rng, x = np.random.default_rng(0), np.linspace(-1, 1, 20)
+    sizes = x[:, None] * np.log(10)
+
+    def slopes(true):
+        found = []
+        for _ in range(400):
+            residual = np.exp(true * x) * rng.standard_normal(20)
+            points = Points(residual, np.zeros(20), np.ones((20, 1)), np.ones(20), np.arange(20), sizes)
+            spread = np.log(find_spread(points, residual))
+            assert spread.mean() == pytest.approx(0.0, abs=1e-12)
+            found.append((spread[-1] - spread[0]) / 2)
+        return np.array(found)
+
+    none, strong = slopes(0.0), slopes(1.5)
+    assert (none == 0).mean() > 0.5  # most even noise has no trend at all
+    assert np.sqrt((none**2).mean()) < 0.4  # a slope by least squares has a standard error of 0.42
+    assert strong.mean() == pytest.approx(1.5, rel=0.15)
+
+
+def test_noise_of_points_that_cannot_tell_a_trend_is_even():
+    points = line(3)
+    assert (find_spread(points, np.array([1.0, 2.0, 3.0])) == 1).all()
+    same = Points(points.y, points.fitted, points.jacobian, points.weights, points.clusters, np.ones((3, 1)))
+    assert (find_spread(same, np.array([1.0, 2.0, 3.0])) == 1).all()
+    assert (find_spread(line(9), np.zeros(9)) == 1).all()
 
 
 def test_rows_of_one_cell_or_one_trunk_are_one_cluster():

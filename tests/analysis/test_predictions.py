@@ -1,0 +1,75 @@
+"""Predictions of the curve and of new runs, from a fit or from its file alone."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from analysis.errors import AnalysisError
+from analysis.fits import document_fits, load_fits
+from analysis.laws import get_law
+from analysis.predictions import predict_interval
+from analysis.series import fit
+
+AT = {"data_unique": np.array([1e5, 1e6])}
+
+
+@pytest.fixture(scope="module")
+def found():
+    return fit(get_law("power_floor").sample(levels=14, noise=0.01, seed=3), "power_floor", bootstrap=400)
+
+
+def widths(frame):
+    return np.log(frame["high"] / frame["low"]).to_numpy()
+
+
+def test_a_saved_fit_predicts_what_the_fit_does(found, tmp_path):
+    path = tmp_path / "fit.json"
+    path.write_text(json.dumps(document_fits([found])["fits"][0]))
+    again = predict_interval(load_fits(path)[0], AT)
+    assert again.to_dict() == predict_interval(found, AT).to_dict()
+
+
+def test_a_new_run_is_less_certain_than_the_curve_by_the_noise_of_a_run(found):
+    curve, run = (predict_interval(found, AT, new_run=flag) for flag in (False, True))
+    assert (curve["estimate"] == run["estimate"]).all()
+    assert (widths(run) > widths(curve)).all()
+    t_quantile = 2.2  # of 11 degrees of freedom
+    assert widths(run)[0] == pytest.approx(2 * t_quantile * found.residual_sd, rel=0.2)
+    wide = predict_interval(found, AT, new_run=True, run_sd=0.1)
+    assert widths(wide)[0] == pytest.approx(2 * 1.96 * 0.1, rel=0.2)
+
+
+def test_a_lower_level_lies_inside_a_higher_one(found):
+    half, most = predict_interval(found, AT, level=0.5), predict_interval(found, AT, level=0.95)
+    assert (half["low"] > most["low"]).all()
+    assert (half["high"] < most["high"]).all()
+
+
+def test_without_resamples_the_delta_method_gives_about_the_same_interval(found):
+    bare = found.model_copy(update={"draws": ()})
+    for new_run in (False, True):
+        delta, drawn = (predict_interval(one, AT, new_run=new_run) for one in (bare, found))
+        assert widths(delta) == pytest.approx(widths(drawn), rel=0.4)
+
+
+@pytest.mark.parametrize(
+    ("options", "at", "says"),
+    [
+        ({"level": 1.0}, AT, "level=1.0 must lie between 0 and 1"),
+        ({}, {"data_unique": [-1.0]}, "data_unique"),
+        ({}, {"num_params": [1.0]}, "data_unique"),
+    ],
+)
+def test_bad_requests_are_refused_by_name(found, options, at, says):
+    with pytest.raises(AnalysisError, match=says):
+        predict_interval(found, at, **options)
+
+
+def test_a_new_run_without_a_spread_asks_for_one(found):
+    exact = found.model_copy(update={"residual_sd": None})
+    with pytest.raises(AnalysisError, match="give run_sd"):
+        predict_interval(exact, AT, new_run=True)
+    assert len(predict_interval(exact, AT, new_run=True, run_sd=0.01)) == 2
