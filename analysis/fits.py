@@ -43,6 +43,8 @@ class Fit(BaseModel):
       left_out: Why, with counts.
       ranges: Smallest and largest value of each variable.
       residual_sd: Standard deviation of the residuals in the objective's units, corrected for the parameters.
+      noise: Of a run at sizes x: log sd = `log_sd` + the sum of slope times log x, with each column's slope; in the
+        objective's units, and empty without a bootstrap or with weights.
       conventions: What else a reader must know.
       condition: Condition number of JᵀJ in (log coefficients, non-linear parameters); None where singular.
       status: `ok`, `weak` (read `warnings`) or `failed`.
@@ -73,6 +75,7 @@ class Fit(BaseModel):
     left_out: dict[str, int] = Field(default_factory=dict)
     ranges: dict[str, tuple[float, float]]
     residual_sd: float | None
+    noise: dict[str, float] = Field(default_factory=dict)
     conventions: dict[str, str]
     condition: float | None
     status: str

@@ -10,6 +10,7 @@ import numpy as np
 from analysis.errors import AnalysisError
 from analysis.fits import Fit
 from analysis.fitting import differentiate
+from analysis.laws.law import Array
 from analysis.resampling import read_percentiles
 
 if TYPE_CHECKING:
@@ -22,8 +23,8 @@ def predict_interval(
     """Returns `estimate low high` at every row: of the curve, or of a new run there.
 
     The curve's interval is of percentiles of the resampled curves; without resamples, of the covariance by the delta
-    method. A new run adds noise: `run_sd` where it was measured, else the residuals' spread, which has degrees of
-    freedom of its own and so the tails of t.
+    method. A new run adds noise: `run_sd` where it was measured, else the residuals' spread with its trend over sizes
+    (`Fit.noise`, as far as there are points), which has degrees of freedom of its own and so the tails of t.
 
     Args:
       fit: A fit, which may come from a file.
@@ -43,7 +44,7 @@ def predict_interval(
     law, is_log = fit.form, fit.objective.is_log
     estimate = fit.predict(columns)
     freedom = max(1, fit.n - len(fit.params))
-    sd = run_sd if run_sd is not None else fit.residual_sd
+    sd = run_sd if run_sd is not None else _spread_runs(fit, columns)
     if new_run and sd is None:
         raise AnalysisError(f"a new run needs a spread and the fit of {fit.n} points has none; give run_sd")
     rng = np.random.default_rng(fit.seed or 0)
@@ -52,7 +53,7 @@ def predict_interval(
             curves = law.predict_many(fit.replicates, columns)
             curves = np.log(curves) if is_log else curves
             if new_run:
-                noise = rng.standard_normal(curves.shape) * float(sd or 0.0)
+                noise = rng.standard_normal(curves.shape) * (0.0 if sd is None else sd)
                 if run_sd is None:
                     noise *= np.sqrt(freedom / rng.chisquare(freedom, (len(curves), 1)))
                 curves = curves + noise
@@ -64,9 +65,19 @@ def predict_interval(
             usable = np.isfinite(np.diag(covariance))
             part = jacobian[:, usable]
             variance = np.einsum("ni,ij,nj->n", part, covariance[np.ix_(usable, usable)], part)
-            variance = variance + (float(sd or 0.0) ** 2 if new_run else 0.0)
+            variance = variance + (sd**2 if new_run and sd is not None else 0.0)
             reach = float(stdtrit(freedom, 0.5 + level / 2)) * np.sqrt(variance)
             centre = np.log(estimate) if is_log else estimate
             ends = np.stack([centre - reach, centre + reach])
         low, high = np.exp(ends) if is_log else ends
     return pd.DataFrame({"estimate": estimate, "low": low, "high": high})
+
+
+def _spread_runs(fit: Fit, columns: Mapping[str, Any]) -> Array | float | None:
+    """Returns the standard deviation of a run at every row; beyond the fitted sizes that of the nearest one."""
+    if not fit.noise:
+        return fit.residual_sd
+    level: Any = fit.noise["log_sd"]
+    for name in fit.columns:
+        level = level + fit.noise[name] * np.log(np.clip(np.asarray(columns[name], float), *fit.ranges[name]))
+    return np.exp(level)

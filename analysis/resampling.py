@@ -171,6 +171,19 @@ def find_spread(points: Points, residual: Array) -> Array:
     return np.exp(max(0.0, 1 - rest / signal) * trend) if signal > 0 else np.ones(len(size))
 
 
+def describe_noise(points: Points, sd: float) -> tuple[float, Array]:
+    """Returns the log sd of a run where all sizes are 1, and its slopes `[v]` by their logarithms.
+
+    Args:
+      points: Of a fit without weights.
+      sd: Of all residuals together, corrected for the parameters.
+    """
+    trend = np.log(find_spread(points, correct_residuals(points)[0]))
+    middle = points.sizes.mean(axis=0)
+    slopes = np.linalg.lstsq(points.sizes - middle, trend, rcond=None)[0]
+    return float(np.log(sd) - 0.5 * np.log(np.exp(2 * trend).mean()) - slopes @ middle), slopes
+
+
 def read_percentiles(draws: Array, levels: Sequence[float]) -> Array:
     """Returns the percentiles of draws over their first axis, each at (R + 1) times its level (Weibull 1939).
 

@@ -22,6 +22,7 @@ from analysis.resampling import (
     Draws,
     Points,
     check_scheme,
+    describe_noise,
     draw_pairs,
     draw_residuals,
     draw_wild,
@@ -133,7 +134,7 @@ def bootstrap_series(
             drawn, notices, method = draws.cross(rows, points.y), [], METHODS["seed"]
         else:
             drawn, notices, method = draw_residuals(points, resamples, draws.rng), [NO_SEEDS], METHODS["residual"]
-        goal = make_objective(objective, delta)
+        fit, goal = add_noise(fit, points), make_objective(objective, delta)
         replicate = refit(law, columns, restore(drawn, points, goal.is_log), start=fit.vector, objective=goal)
         replicates[str(label)] = replicate
         ranges[str(label)] = dict(fit.ranges)
@@ -183,6 +184,7 @@ def bootstrap_fit(
     y = rows[fit.target or law.target].to_numpy(dtype=float)
     w = np.ones(len(y)) if weights is None else np.asarray(weights, dtype=np.float64)
     points = make_points(fit, law, columns, y, w, _cluster_rows(rows, clusters))
+    fit = add_noise(fit, points)
     count = len(np.unique(points.clusters))
     rng, notices = np.random.default_rng(seed), []
     draws = Draws(rows, law.variables, "seed" if "seed" in rows.columns else None, resamples, seed)
@@ -221,6 +223,14 @@ def make_points(fit: Fit, law: Law, columns: Mapping[str, Array], y: Array, w: A
     jacobian = jacobian[:, free] / np.abs(jacobian[:, free]).max(axis=0)
     sizes = np.log(np.stack(arrays, axis=-1))
     return Points(np.log(y) if is_log else y, np.log(fitted) if is_log else fitted, jacobian, w, clusters, sizes)
+
+
+def add_noise(fit: Fit, points: Points) -> Fit:
+    """Returns the fit with how the noise of a run changes over the sizes; as it is where weights say so already."""
+    if not fit.residual_sd or not (points.weights == 1).all():
+        return fit
+    level, slopes = describe_noise(points, fit.residual_sd)
+    return fit.model_copy(update={"noise": {"log_sd": level, **dict(zip(fit.columns, slopes.tolist(), strict=True))}})
 
 
 def restore(drawn: Array, points: Points, is_log: bool) -> Array:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from analysis.errors import AnalysisError
@@ -69,7 +70,25 @@ def test_bad_requests_are_refused_by_name(found, options, at, says):
 
 
 def test_a_new_run_without_a_spread_asks_for_one(found):
-    exact = found.model_copy(update={"residual_sd": None})
+    exact = found.model_copy(update={"residual_sd": None, "noise": {}})
     with pytest.raises(AnalysisError, match="give run_sd"):
         predict_interval(exact, AT, new_run=True)
     assert len(predict_interval(exact, AT, new_run=True, run_sd=0.01)) == 2
+
+
+def test_a_new_run_has_the_noise_of_its_size():
+    rng, m = np.random.default_rng(0), np.geomspace(1e2, 1e5, 120)
+    sd = 0.03 * (m / 1e2) ** -0.25
+    loss = (0.1 + 5 * m**-0.5) * np.exp(sd * rng.standard_normal(120))
+    found = fit(pd.DataFrame({"data_unique": m, "loss": loss}), "power_floor", bootstrap=200)
+    assert found.noise["data_unique"] == pytest.approx(-0.25, abs=0.1)
+    ends = {"data_unique": [1e2, 1e5, 1e7]}
+    assert widths(predict_interval(found, ends, new_run=True))[:2] == pytest.approx(3.92 * sd[[0, -1]], rel=0.4)
+    alone = predict_interval(found, {"data_unique": [1e7]}, new_run=True, run_sd=sd[-1])
+    beyond = predict_interval(found, {"data_unique": [1e7]}, new_run=True)
+    assert widths(beyond) == pytest.approx(widths(alone), rel=0.3)  # no less noise than at the last point
+
+
+def test_weighted_fits_have_one_spread():
+    table = get_law("power_floor").sample(levels=20, noise=0.01, seeds=3, seed=3)
+    assert fit(table, "power_floor", bootstrap=20, weights="noise").noise == {}
