@@ -48,36 +48,36 @@ def test_a_study_runs_once_and_then_does_nothing(finished, scaling, study_file):
     assert {path: path.stat().st_mtime_ns for path in before} == before
 
 
-def test_status_counts_cells(finished, scaling):
-    found = scaling.json("status", "store")
+def test_status_counts_cells(finished, here):
+    found = here.json("status", "store")
     assert [(one["label"], one["done"], one["left"]) for one in found["series"]] == [("linear", 6, 0), ("mlp", 6, 0)]
     assert not found["is_running"]
-    assert "complete" in scaling("status", "store").stdout
+    assert "complete" in here("status", "store").stdout
 
 
-def test_the_table_is_printed_and_written(finished, scaling):
+def test_the_table_is_printed_and_written(finished, here):
     for name in ("table.csv", "table.parquet", "table.jsonl"):
-        assert scaling("table", "store", "--to", name).returncode == 0
-        assert (scaling.folder / name).stat().st_size > 1000
-    printed = scaling("table", "store").stdout.splitlines()
+        assert here("table", "store", "--to", name).returncode == 0
+        assert (here.folder / name).stat().st_size > 1000
+    printed = here("table", "store").stdout.splitlines()
     assert printed[0].startswith("study,cell,family,label,seed,step,is_final,status,trunk,num_params,params_")
-    assert printed == (scaling.folder / "table.csv").read_text().splitlines()
-    assert len(scaling.json("table", "store")) == len(printed) - 1
+    assert printed == (here.folder / "table.csv").read_text().splitlines()
+    assert len(here.json("table", "store")) == len(printed) - 1
 
 
-def test_plan_shows_counts_and_what_is_done(scaling, study_file):
-    planned = scaling.json("plan", study_file, "--store", "store")["cells"]
+def test_plan_shows_counts_and_what_is_done(here, study_file):
+    planned = here.json("plan", study_file, "--store", "store")["cells"]
     assert len(planned) == 12
     network = next(row for row in planned if row["label"] == "mlp")
     assert network["num_params"] == pytest.approx(3000, rel=0.03)
     assert network["data_seen"] == 1600
     assert network["train_flops"] > 1600 * 2 * network["num_params"]
     assert not any(row["done"] for row in planned)
-    assert "12 cells, 0 done" in scaling("plan", study_file).stdout
+    assert "12 cells, 0 done" in here("plan", study_file).stdout
 
 
-def test_plan_and_record_agree(finished, scaling, study_file):
-    planned = scaling.json("plan", study_file, "--store", "store")["cells"]
+def test_plan_and_record_agree(finished, here, study_file):
+    planned = here.json("plan", study_file, "--store", "store")["cells"]
     assert all(row["done"] for row in planned)
     for row in planned:
         record = finished.read_record(row["cell"])
@@ -88,10 +88,10 @@ def test_plan_and_record_agree(finished, scaling, study_file):
             assert record.evaluations[-1].train_flops == row["train_flops"]
 
 
-def test_a_dry_run_writes_nothing(scaling, study_file):
-    done = scaling("run", study_file, "--store", "store", "--dry-run")
+def test_a_dry_run_writes_nothing(here, study_file):
+    done = here("run", study_file, "--store", "store", "--dry-run")
     assert "would train 12 cells" in done.stdout
-    assert not (scaling.folder / "store").exists()
+    assert not (here.folder / "store").exists()
 
 
 def test_one_cell_trains_by_hand_with_jaxs_flags(scaling, study_file):
@@ -143,20 +143,20 @@ def check_line(done, status, message):
         (["cell", "nowhere.json", "--store", "store"], "cannot be read"),
     ],
 )
-def test_a_wrong_call_is_one_line_and_status_2(scaling, study_file, words, message):
-    check_line(scaling(*words), 2, message)
-    assert not (scaling.folder / "store").exists()
-    assert not (scaling.folder / "runs").exists()
+def test_a_wrong_call_is_one_line_and_status_2(here, study_file, words, message):
+    check_line(here(*words), 2, message)
+    assert not (here.folder / "store").exists()
+    assert not (here.folder / "runs").exists()
 
 
-def test_another_studys_store_is_refused(finished, scaling, study_file):
+def test_another_studys_store_is_refused(finished, here, study_file):
     study_file.write_text(study_file.read_text().replace('name="toy"', 'name="other"'))
-    check_line(scaling("run", study_file, "--store", "store"), 2, "belongs to study 'toy', not 'other'")
-    check_line(scaling("run", "store/study.json", "--store", "store", "--set", "seed=9"), 2, "choose another --store")
+    check_line(here("run", study_file, "--store", "store"), 2, "belongs to study 'toy', not 'other'")
+    check_line(here("run", "store/study.json", "--store", "store", "--set", "seed=9"), 2, "choose another --store")
     assert len(finished.records()) == 12
 
 
-def test_a_corrupt_record_is_one_line_and_status_1_everywhere(finished, scaling, study_file):
+def test_a_corrupt_record_is_one_line_and_status_1_everywhere(finished, scaling, here, study_file):
     path = next((scaling.folder / "store").rglob("record.json"))
     path.write_text('{"cell":')
     for words in (
@@ -165,7 +165,7 @@ def test_a_corrupt_record_is_one_line_and_status_1_everywhere(finished, scaling,
         ["status", "store"],
         ["report", "store"],
     ):
-        check_line(scaling(*words), 1, "delete that file to train the cell again")
+        check_line(here(*words), 1, "delete that file to train the cell again")
     assert path.read_text() == '{"cell":'
     path.unlink()
     assert scaling("run", study_file, "--store", "store").returncode == 0
@@ -190,11 +190,11 @@ def test_a_read_only_store_is_one_line_and_stays_as_it_was(finished, scaling, st
     assert content() == before
 
 
-def test_a_cell_that_cannot_be_trained_fails_alone(scaling, study_file):
+def test_a_cell_that_cannot_be_trained_fails_alone(scaling, here, study_file):
     # One example has one class only, which no linear model can fit; networks do not mind.
     done = scaling("run", study_file, "--store", "store", "--set", "data.size=1")
     assert done.returncode == 1
-    found = {one["label"]: one for one in scaling.json("status", "store")["series"]}
+    found = {one["label"]: one for one in here.json("status", "store")["series"]}
     assert (found["linear"]["failed"], found["mlp"]["done"]) == (2, 2)
     log = next(path for path in (scaling.folder / "store").rglob("attempts.jsonl") if "failed" in path.read_text())
     assert "Traceback" in log.read_text()
