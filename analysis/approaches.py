@@ -15,7 +15,6 @@ import numpy as np
 from analysis.allocation import allocate
 from analysis.errors import AnalysisError, suggest_name
 from analysis.isoflop import Curve, IsoFlops, check_budget, fit_isoflops
-from analysis.laws import get_law
 from analysis.laws.law import Array, Law
 from analysis.notices import Notice
 from analysis.optimum import Estimate, estimate
@@ -150,6 +149,7 @@ def compare_approaches(
       AnalysisError: on a missing column, a budget that is not positive, or where no approach is possible.
     """
     from analysis.envelope import fit_envelope
+    from analysis.series import fit as fit_table
     from analysis.table import read_numbers, select_rows
 
     needed = ["train_flops", "num_params", "data_seen", target]
@@ -166,7 +166,7 @@ def compare_approaches(
         return fit_isoflops(table, curve=curve, target=target, tolerance=tolerance, resamples=resamples, seed=seed)
 
     def parametric() -> Approach:
-        return _read_law(fit or _fit(rows, law, target, resamples, seed), budget, ranges)
+        return _read_law(fit or fit_table(rows, law, target, bootstrap=resamples, seed=seed), budget, ranges)
 
     tries: dict[str, Callable[[], Approach]] = {
         "envelope": lambda: _read_lines(
@@ -211,29 +211,6 @@ def _read_law(fit: Fit, flops: float, ranges: tuple[float, float]) -> Approach:
     middle = best[1]
     sizes = slope("num_params"), slope("data_seen"), level(middle.num_params), level(middle.data_seen)
     return Approach("parametric", *sizes, ranges)
-
-
-def _fit(rows: pd.DataFrame, law: str | Law, target: str, resamples: int, seed: int) -> Fit:
-    """Returns the law's fit to the rows with resamples of runs in its `draws`."""
-    from analysis.fitting import fit_law
-    from analysis.table import read_numbers
-
-    law = get_law(law)
-    columns = {name: read_numbers(rows, name) for name in law.variables}
-    y = read_numbers(rows, target)
-    made = fit_law(law, columns, y, target=target)
-    draws = resample_runs(law, columns, y, made.vector, resamples, seed)
-    return made.model_copy(update={"draws": tuple(map(tuple, draws.tolist())), "seed": seed})
-
-
-def resample_runs(law: Law, columns: Mapping[str, Array], y: Array, start: Array, resamples: int, seed: int) -> Array:
-    """Returns the law's parameters `[R, p]` on runs drawn with replacement, by the law's own objective."""
-    from analysis.fitting import refit
-
-    if not resamples:
-        return np.zeros((0, len(start)))
-    drawn = np.random.default_rng(seed).multinomial(len(y), np.full(len(y), 1 / len(y)), resamples)
-    return refit(law, columns, y, drawn.astype(np.float64), start=start)
 
 
 def _check_agreement(found: list[Approach]) -> list[Notice]:

@@ -35,7 +35,7 @@ class ConventionSpread:
 
     Attributes:
       rows: `size flops exponent low high alpha beta status`, for each pair of conventions: a of N* ~ C^a between the
-        smallest and the largest budget in that convention, with its 95 % interval over resampled runs; alpha and beta
+        smallest and the largest budget in that convention, with its 95 % interval over resamples; alpha and beta
         are empty for laws without them.
       same: Conventions that count like another one on this table, by name.
       warnings: Coded warnings with remedies.
@@ -147,7 +147,7 @@ def compare_conventions(
       table: Final rows with `num_params`, `data_seen` and the target; `params_<group>` and `flops_<term>` where known.
       law: Of `num_params` and `data_seen`.
       target: The loss.
-      resamples: Of the runs.
+      resamples: R of each fit.
       seed: Of the resamples.
 
     Raises:
@@ -155,8 +155,7 @@ def compare_conventions(
     """
     import pandas as pd
 
-    from analysis.approaches import resample_runs
-    from analysis.fitting import fit_law
+    from analysis.series import fit as fit_table
     from analysis.table import read_numbers, select_rows
 
     law = get_law(law)
@@ -169,15 +168,13 @@ def compare_conventions(
     rows, _, _ = select_rows(table, needed, positive=needed)
     if not len(rows):
         raise AnalysisError(f"table has no usable rows with {', '.join(needed)}; see what --keep and status left over")
-    data, y = read_numbers(rows, "data_seen"), read_numbers(rows, target)
+    data = read_numbers(rows, "data_seen")
     sizes, same_sizes = _keep_distinct(count_sizes(rows))
     flops, same_flops = _keep_distinct(count_flops(rows))
     found = []
     for size, N in sizes.items():
-        columns = {"num_params": N, "data_seen": data}
-        fit = fit_law(law, columns, y, target=target)
-        draws = resample_runs(law, columns, y, fit.vector, resamples, seed)
-        params = np.concatenate([fit.vector[None], draws])
+        fit = fit_table(rows.assign(num_params=N), law, target, bootstrap=resamples, seed=seed)
+        params = np.concatenate([fit.vector[None], fit.replicates])
         for name, spent in {"6nd": TRAIN * N * data, **flops}.items():
             cost = None if name == "6nd" else _price(N, spent / data)
             ends = [_solve(law, params, float(budget), cost, N) for budget in (spent.min(), spent.max())]
