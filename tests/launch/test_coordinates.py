@@ -8,6 +8,7 @@ QUICK = (
 )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_check_compares_parametrisations_over_width_and_depth_and_draws_them(scaling):
     found = scaling.json("models", "--family", "mlp", "--coordinate-check", *QUICK)
     compared = [(verdict["parametrization"], verdict["axis"]) for verdict in found["verdicts"]]
@@ -17,13 +18,13 @@ def test_a_check_compares_parametrisations_over_width_and_depth_and_draws_them(s
     assert found["figure"] == "coordinate-check-mlp.svg"
 
 
-def test_a_named_parametrisation_is_checked_alone_and_its_failure_is_the_commands(scaling):
+def test_a_named_parametrisation_is_checked_alone_and_its_failure_is_the_commands(here):
     call = ("models", "--family", "mlp", "--coordinate-check", *QUICK, "--set", "model.parametrization=mup")
-    done = scaling(*call, "--set", "widths=[]", "--out", "check.png")
+    done = here(*call, "--set", "widths=[]", "--out", "check.png")
     assert done.returncode == 1  # μP claims nothing over depth
     assert "fails: update" in done.stdout
     assert "standard" not in done.stdout
-    assert (scaling.folder / "check.png").stat().st_size > 1000
+    assert (here.folder / "check.png").stat().st_size > 1000
 
 
 @pytest.mark.parametrize(
@@ -36,7 +37,7 @@ def test_a_named_parametrisation_is_checked_alone_and_its_failure_is_the_command
         (["--family", "mlp", "--out", "a.svg"], "is for the figure of --coordinate-check"),
     ],
 )
-def test_a_wrong_call_says_why_and_does_nothing(scaling, words, message):
-    done = scaling("models", *words)
+def test_a_wrong_call_says_why_and_does_nothing(here, words, message):
+    done = here("models", *words)
     assert (done.returncode, done.stdout) == (2, "")
     assert message in done.stderr

@@ -103,7 +103,7 @@ def test_workers_do_not_outlive_a_killed_launcher(scaling, study_file):
     wait_until(lambda: not any(Path(f"/proc/{worker}").exists() for worker in workers), seconds=20)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_a_signal_stops_at_once_keeps_what_is_complete_and_says_how_to_go_on(scaling, study_file, number):
     launcher = scaling.start("run", study_file, "--store", "store", "--workers", 1, "--set", "num_steps=30000")
     store = Store(scaling.folder / "store")
@@ -119,7 +119,7 @@ def test_a_signal_stops_at_once_keeps_what_is_complete_and_says_how_to_go_on(sca
 
 
 def test_a_worker_that_dies_fails_its_cell_and_is_replaced(scaling, study_file):
-    words = ("--workers", 1, "--set", "num_steps=10000", *ONE_BY_ONE)
+    words = ("--workers", 1, "--set", "num_steps=3000", *ONE_BY_ONE)
     launcher = scaling.start("run", study_file, "--store", "store", *words)
     store = Store(scaling.folder / "store")
     wait_until(lambda: num_records(store) >= 1)
@@ -161,6 +161,7 @@ def outcomes(store: Store, name: str) -> list[str]:
     return [attempt.outcome for attempt in read_attempts(store.cell_path(name)) if attempt.event == "end"]
 
 
+@pytest.mark.slow
 def test_a_stopped_population_is_saved_and_goes_on_to_the_same_bits(scaling, study_file):
     words = (study_file, *population(2, 12_000), "--checkpoint-steps", 4_000)
     assert scaling("run", *words, "--store", "reference").returncode == 0

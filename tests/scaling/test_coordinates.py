@@ -42,6 +42,7 @@ def test_over_width_an_mlp_keeps_its_sizes_under_mup_alone(optimizer):
     assert standard["update"] > 0.5
 
 
+@pytest.mark.slow
 def test_over_width_a_decoder_keeps_its_sizes_under_mup_alone():
     shallow = DECODER.model_copy(update={"depth": 1})
     mup, standard = compare(shallow, TEXT, "width", (64, 128), ADAM, "mup")
@@ -49,7 +50,7 @@ def test_over_width_a_decoder_keeps_its_sizes_under_mup_alone():
     assert standard["hidden"] > 0.4
 
 
-@pytest.mark.parametrize("optimizer", [ADAM, SGD], ids=lambda spec: spec.kind)
+@pytest.mark.parametrize("optimizer", [pytest.param(ADAM, marks=pytest.mark.slow), SGD], ids=lambda spec: spec.kind)
 def test_over_depth_a_residual_mlp_keeps_its_sizes_under_completep_alone(optimizer):
     completep, standard = compare(RESIDUAL, NUMBERS, "depth", (4, 16), optimizer, "completep")
     assert completep["passes"], completep["worst"]

@@ -25,6 +25,8 @@ from scaling.parametrization import (
 from scaling.spec import InputError
 from scaling.step import Hyper, make_learner
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 NUMBERS = TaskShape(num_features=16, vocab_size=None, num_classes=4)
 TEXT = token_task(16, 8)
 SCHEMES = ("standard", "mup", "completep")

@@ -272,7 +272,7 @@ def test_text_is_counted_in_tokens():
     assert half.data.is_prefix_of(record.data)
 
 
-@pytest.mark.parametrize("objective", ["masked", "permuted"])
+@pytest.mark.parametrize("objective", ["masked", pytest.param("permuted", marks=pytest.mark.slow)])
 def test_encoders_learn_text_by_filling_in(objective):
     model = TransformerSpec(num_params=20_000, depth=1, form="encoder", positions="relative")
     cell = Cell(

@@ -20,6 +20,8 @@ from scaling.optim import horizon_of
 from scaling.spec import InputError
 from scaling.step import Hyper, Learner, TrainState, make_learner, noise_scale_terms, split_batch
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 NUMBERS = make_shape(MLPSpec(num_params=200), TaskShape(num_features=5, vocab_size=None, num_classes=3))
 NEXT = make_shape(TransformerSpec(width=8, depth=1), token_task(16, 6))
 MASKED = make_shape(TransformerSpec(width=8, depth=1, form="encoder"), token_task(16, 6, "masked"))

@@ -167,7 +167,9 @@ def growth_over(sequences: PackedSequences, batches: list[np.ndarray]) -> int:
 
 
 @pytest.mark.skipif(not STATUS.exists(), reason="reads Linux's /proc")
-@pytest.mark.parametrize(("seed", "num_bytes"), [(None, 500_000_000), (0, 2_000_000_000)])
+@pytest.mark.parametrize(
+    ("seed", "num_bytes"), [(None, 500_000_000), pytest.param(0, 2_000_000_000, marks=pytest.mark.slow)]
+)
 def test_reading_much_of_ten_gigabytes_keeps_memory_flat(tmp_path, seed, num_bytes):
     sequences = ten_gigabytes(tmp_path, seed)
     in_order = np.array_split(np.arange(num_bytes // 2048), 2_000)

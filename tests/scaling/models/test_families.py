@@ -137,7 +137,17 @@ def test_the_counted_arrays_are_the_real_ones(name):
     assert counted_arrays(network(name)) == real_arrays(network(name))
 
 
-@pytest.mark.parametrize("name", sorted(all_presets()))
+# The same layers as in their smaller relatives, many more of them.
+LONG_TO_COUNT = ("152", "152_v1", "101", "_xl", "_large", "_2_7b", "_6_7b", "_13b", "_175b", "_h14", "_l16")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow if name.endswith(LONG_TO_COUNT) else ())
+        for name in sorted(all_presets())
+    ],
+)
 def test_the_counted_arrays_of_published_networks_are_the_real_ones(name):
     shape = make_shape(*all_presets()[name])
     if shape.depth > 100:
