@@ -158,8 +158,8 @@ def main() -> None:
     """Runs every setting and writes the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path)
-    parser.add_argument("--tables", type=int, default=100)
-    parser.add_argument("--resamples", type=int, default=100)
+    parser.add_argument("--tables", type=int, default=200)
+    parser.add_argument("--resamples", type=int, default=200)
     parser.add_argument("--only", default="", help="settings whose description holds this")
     options = parser.parse_args()
     rows = []

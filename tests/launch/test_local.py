@@ -196,6 +196,7 @@ def test_a_worker_that_dies_in_a_population_has_its_cells_trained_alone(scaling,
         assert store.read_record(name).execution.get("population", 1) == 1
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_told_to_stop_by_another_stops_the_run(scaling, study_file):
     launcher = scaling.start("run", study_file, *population(1, 3_000_000), "--store", "store")
     store = Store(scaling.folder / "store")

@@ -50,7 +50,8 @@ def test_over_width_a_decoder_keeps_its_sizes_under_mup_alone():
     assert standard["hidden"] > 0.4
 
 
-@pytest.mark.parametrize("optimizer", [pytest.param(ADAM, marks=pytest.mark.slow), SGD], ids=lambda spec: spec.kind)
+@pytest.mark.slow
+@pytest.mark.parametrize("optimizer", [ADAM, SGD], ids=lambda spec: spec.kind)
 def test_over_depth_a_residual_mlp_keeps_its_sizes_under_completep_alone(optimizer):
     completep, standard = compare(RESIDUAL, NUMBERS, "depth", (4, 16), optimizer, "completep")
     assert completep["passes"], completep["worst"]

@@ -36,6 +36,8 @@ from scaling.runner import describe_cell, train_cell, train_cells
 from scaling.spec import InputError, parse
 from scaling.tracking import Tracker
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 CLASSICAL = [
     LogisticRegressionSpec(),
     LinearSVMSpec(),
@@ -250,6 +252,7 @@ def test_ridge_on_a_known_teacher_errs_as_theory_says():
         assert np.isfinite(error)
 
 
+@pytest.mark.slow
 def test_text_is_counted_in_tokens():
     source = TextSource(sequence_length=32)
     cell = Cell(

@@ -107,7 +107,7 @@ def assert_close(one, other, rtol: float, atol: float) -> None:
         ("mlp", 4, 1),
         ("mlp", 4, 8),
         ("next token", None, 2),
-        ("masked", 4, 8),
+        pytest.param("masked", 4, 8, marks=pytest.mark.slow),
     ],
 )
 def test_parts_of_a_batch_add_up_to_the_whole(name, parts, micro_batches):

@@ -156,7 +156,10 @@ def test_the_counted_arrays_of_published_networks_are_the_real_ones(name):
 
 
 QUICK_TO_COMPILE = {"xla_backend_optimization_level": 0}
-LONG_TO_COMPILE = ("alexnet", "inception", "inception 2014", "inception_v3", "xception", "resnet bottleneck")
+LONG_TO_COMPILE = (
+    "alexnet", "inception", "inception 2014", "inception_v3", "xception", "resnet bottleneck", "resnet plain",
+    "convnet with batch norm", "encoder permuted", "encoder classifier", "decoder like llama", "lstm classifier",
+)  # fmt: skip
 
 
 @pytest.mark.parametrize(
