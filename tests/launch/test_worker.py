@@ -213,7 +213,9 @@ def is_training(store: Store) -> bool:
     return curve.exists() and curve.read_text().count("\n") > 3
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT])
+@pytest.mark.parametrize(
+    "number", [signal.SIGTERM, *(pytest.param(one, marks=pytest.mark.slow) for one in (signal.SIGUSR1, signal.SIGINT))]
+)
 def test_a_cell_that_hears_a_notice_is_saved_and_exits_with_75(scaling, number):
     store = Store(scaling.folder / "store")
     process = start(scaling, "--store", "store", "--checkpoint-steps=100000")

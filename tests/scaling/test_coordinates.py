@@ -34,7 +34,7 @@ def compare(spec, task, axis, values, optimizer, candidate):
     return [check(spec, task, axis, values, optimizer, scheme) for scheme in (candidate, "standard")]
 
 
-@pytest.mark.parametrize("optimizer", [ADAM, SGD], ids=lambda spec: spec.kind)
+@pytest.mark.parametrize("optimizer", [ADAM, pytest.param(SGD, marks=pytest.mark.slow)], ids=lambda spec: spec.kind)
 def test_over_width_an_mlp_keeps_its_sizes_under_mup_alone(optimizer):
     mup, standard = compare(MLP, NUMBERS, "width", (64, 256), optimizer, "mup")
     assert mup["passes"], mup["worst"]

@@ -237,7 +237,7 @@ def test_gradients_are_scaled_down_to_the_limit_and_never_up():
     assert_close(gradient_of(NUMBERS, make_spec(clip_norm=norm * 4), batch)[0], free, rtol=1e-3, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", ["mlp", "masked"])
+@pytest.mark.parametrize("name", ["mlp", pytest.param("masked", marks=pytest.mark.slow)])
 def test_z_loss_adds_the_gradient_of_the_mean_square_of_log_z(name):
     shape, batch = SHAPES[name], draw(SHAPES[name])
     params = start_of(shape)

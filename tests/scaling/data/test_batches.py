@@ -67,7 +67,7 @@ def _worst_statistics(size: int) -> tuple[float, float]:
     return places, _chi_square(steps)
 
 
-@pytest.mark.parametrize("size", [5, 8, 24, 100])
+@pytest.mark.parametrize("size", [5, 8, 24, pytest.param(100, marks=pytest.mark.slow)])
 def test_permutations_look_random(size):
     places, steps = _worst_statistics(size)
     assert places < 2.0

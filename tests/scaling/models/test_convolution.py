@@ -147,7 +147,7 @@ def test_a_shortcut_without_parameters_skips_places_and_puts_its_channels_in_the
     [
         ConvNetSpec(form="lenet5_dense", width=84, activation="tanh"),
         pytest.param(ConvNetSpec(width=32), marks=pytest.mark.slow),
-        ResNetSpec(width=16, depth=1),
+        pytest.param(ResNetSpec(width=16, depth=1), marks=pytest.mark.slow),
         pytest.param(ResNetSpec(width=16, depth=1, shortcut="projection"), marks=pytest.mark.slow),
     ],
     ids=["lenet", "vgg", "resnet", "projections"],

@@ -63,7 +63,7 @@ EVERY_FAMILY = {
     "vit": (ViTSpec(width=16, depth=1), IMAGES),
 }
 
-LONG_TO_COMPILE = ("encoder and decoder", "resnet", "decoder of experts")
+LONG_TO_COMPILE = ("encoder and decoder", "resnet", "lstm", "decoder of experts")
 
 each_repeated = pytest.mark.parametrize(
     "name", [pytest.param(name, marks=pytest.mark.slow if name in LONG_TO_COMPILE else ()) for name in REPEATED]

@@ -138,7 +138,26 @@ def test_the_counted_arrays_are_the_real_ones(name):
 
 
 # The same layers as in their smaller relatives, many more of them.
-LONG_TO_COUNT = ("152", "152_v1", "101", "_xl", "_large", "_2_7b", "_6_7b", "_13b", "_175b", "_h14", "_l16")
+LONG_TO_COUNT = (
+    "152",
+    "152_v1",
+    "101",
+    "_xl",
+    "_large",
+    "_2_7b",
+    "_6_7b",
+    "_13b",
+    "_175b",
+    "_h14",
+    "_l16",
+    "_medium",
+    "_b16",
+    "_s16",
+    "50_v1",
+    "34",
+    "110",
+    "56",
+)
 
 
 @pytest.mark.parametrize(
