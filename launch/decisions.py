@@ -3,15 +3,18 @@
 import argparse
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from analysis.errors import AnalysisError, suggest_name
 from launch.tables import add_source, clean, declared_study, print_warnings, read_numbers, read_source, show_interval
 from launch.text import print_json, render_table
 from scaling.spec import InputError
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 DONE = 0
-OF_FITS = ("inference_tokens", "unique_data", "peak_flops", "mfu")  # what only a saved fit can answer
+OF_FITS = ("loss", "inference_tokens", "unique_data", "peak_flops", "mfu")  # what only a saved fit can answer
 
 
 def optimum(options: argparse.Namespace) -> int:
@@ -27,7 +30,7 @@ def optimum(options: argparse.Namespace) -> int:
         return _compare_approaches(options)
     one = choose_fit(load_fits(options.source), options.label)
     found = find_optimum(
-        one, flops=options.flops, loss=options.loss, price_per_chip_hour=options.price,
+        one, flops=options.flops, price_per_chip_hour=options.price,
         **{name: getattr(options, name) for name in OF_FITS},
     )  # fmt: skip
     if options.json:
@@ -46,7 +49,7 @@ def _compare_approaches(options: argparse.Namespace) -> int:
     from analysis.approaches import compare_approaches
     from analysis.conventions import compare_conventions
 
-    asked = [f"--{name.replace('_', '-')}" for name in ("loss", "price", *OF_FITS) if getattr(options, name)]
+    asked = [f"--{name.replace('_', '-')}" for name in (*OF_FITS, "price") if getattr(options, name)]
     if asked:
         raise InputError(
             f"{', '.join(asked)}: of a saved fit alone; write one with scaling fit {options.source} --law chinchilla "
@@ -54,9 +57,7 @@ def _compare_approaches(options: argparse.Namespace) -> int:
         )
     frame = read_source(options)
     if options.label is not None:
-        labels = set(frame["label"]) if "label" in frame.columns else set()
-        if options.label not in labels:
-            raise suggest_name("--label", options.label, labels)
+        _check_label(frame, "--label", options.label)
         frame = frame[frame["label"] == options.label]
     target, law = options.target or declared_study(options.source)["metric"], options.law or "chinchilla"
     found = compare_approaches(frame, flops=options.flops, law=law, target=target)
@@ -79,6 +80,12 @@ def _compare_approaches(options: argparse.Namespace) -> int:
     return DONE
 
 
+def _check_label(frame: "pd.DataFrame", flag: str, label: str) -> None:
+    labels = set(frame["label"]) if "label" in frame.columns else set()
+    if label not in labels:
+        raise suggest_name(flag, label, labels)
+
+
 def compare(options: argparse.Namespace) -> int:
     """Prints where two series cross, who is ahead at each size, and how much compute the candidate saves."""
     from analysis.compare import find_crossings, order_by_size
@@ -89,10 +96,8 @@ def compare(options: argparse.Namespace) -> int:
 
     frame, study = read_source(options), declared_study(options.source)
     pair = (options.baseline, options.candidate)
-    labels = set(frame["label"]) if "label" in frame.columns else set()
     for flag, label in zip(("--baseline", "--candidate"), pair, strict=True):
-        if label not in labels:
-            raise suggest_name(flag, label, labels)
+        _check_label(frame, flag, label)
     target, rows = options.target or study["metric"], frame[frame["label"].isin(pair)]
     law, notices = get_law(options.law or "power_floor"), []
     declared = {name: study["fit"][name] for name in ("objective", "delta")} | {"resamples": options.bootstrap}

@@ -84,7 +84,6 @@ def test_a_collinear_design_is_weak():
     columns = {"num_params": num_params, "data_seen": 20 * num_params}
     truth = {"E": 1.8, "A": 400, "B": 2000, "alpha": 0.35, "beta": 0.37}
     fit = fit_law("chinchilla", columns, get_law("chinchilla").predict(truth, columns))
-    assert "collinear" in {notice.code for notice in fit.warnings}
     assert fit.status == "weak"
     assert "collinear" in codes(fit)
 
