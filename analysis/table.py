@@ -8,7 +8,7 @@ import io
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path, PurePath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -16,6 +16,9 @@ from numpy.typing import NDArray
 
 from analysis.columns import CONVENTIONS, derive_columns, keep_rows, read_numbers, rename_columns
 from analysis.errors import AnalysisError
+
+if TYPE_CHECKING:
+    from etils import epath
 
 # From pandas 3.1 floats are read exactly and the option is deprecated; before, the default could lose the last digit.
 EXACT: dict[str, Any] = (
@@ -28,6 +31,8 @@ READERS: dict[str, Callable[[io.BytesIO], pd.DataFrame]] = {
     ".jsonl": lambda file: pd.DataFrame([json.loads(line) for line in file.read().decode().splitlines() if line]),
 }
 SUFFIXES = ", ".join(READERS)
+# What tells a folder of imported runs, and the table that was made of them; see docs/import.md.
+IMPORT = ("import.json", "table.parquet")
 # Counts that a file may leave out; a measurement that is no number is called NaN instead.
 COUNTS = ("num_params", "params_", "data_", "epochs", "train_flops", "flops_", "step", "batch_size", "seed")
 IDENTITY = ("study", "cell", "label", "step", "seed")
@@ -39,13 +44,13 @@ def read_table(
     derive: Iterable[str] = (),
     keep: Iterable[str] = (),
 ) -> pd.DataFrame:
-    """Returns the table of a store folder, of a .csv, .tsv, .parquet or .jsonl file (also with .gz), or of a DataFrame.
+    """Returns the table of a store, an import, a .csv, .tsv, .parquet or .jsonl file (also with .gz), or a DataFrame.
 
     `attrs["conventions"]` tells what was derived and how many rows `keep` took away; `select_rows` passes it on, so
     that a fit records it.
 
     Args:
-      source: A store (local folder or `gs://` address), a file, or a table.
+      source: A store (local folder or `gs://` address), a folder of imported runs, a file, or a table.
       columns: Our name to theirs, for example `{"num_params": "Model Size"}`; those columns are renamed.
       derive: Of `data_seen`, `num_params` and `train_flops`: computed from the two others by C = 6 N D.
       keep: Rules `COLUMN OP VALUE` in our names, for example `loss<3.44`; only such rows are returned.
@@ -71,6 +76,8 @@ def _open(source: str) -> pd.DataFrame:
         if "://" not in source and not path.is_dir():
             reason = "is neither a folder nor" if path.exists() else "does not exist; give a store folder or"
             raise AnalysisError(f"source={source!r} {reason} a {SUFFIXES} file (.gz too)")
+        if (path / IMPORT[0]).exists():
+            return _open_import(path)
         from scaling.record import Store
 
         return pd.DataFrame(list(Store.open(source).rows()))
@@ -90,6 +97,20 @@ def _open(source: str) -> pd.DataFrame:
     except (ValueError, OSError, EOFError) as error:  # what pandas, pyarrow, json and gzip raise on broken files
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise AnalysisError(f"source={source!r} is no readable {suffix} file ({reason}); write it again") from None
+
+
+def _open_import(path: epath.Path) -> pd.DataFrame:
+    """Returns the table that `scaling import` made of other people's runs."""
+    file = path / IMPORT[1]
+    if not file.exists():
+        raise AnalysisError(
+            f"source={str(path)!r} holds imported runs and no mapping yet; run scaling import again with --column"
+        )
+    try:
+        return pd.read_parquet(io.BytesIO(file.read_bytes()))
+    except (ValueError, OSError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise AnalysisError(f"{file} cannot be read ({reason}); run scaling import again with --no-fetch") from None
 
 
 def select_rows(

@@ -2,14 +2,15 @@
 
 import argparse
 import sys
-import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 # Heavy libraries are imported inside the commands that need them: `scaling --help` and `status` must start at once.
 from analysis.errors import AnalysisError
-from launch import analyst, decisions
-from launch.engines import ENGINES, EngineError, add_options, load_engine, read_options
+from launch import analyst, decisions, following, running
+from launch.engines import EngineError
+from launch.imports import command as imports
+from launch.options import add_options
 from launch.tables import print_warnings
 from launch.text import print_json
 from scaling.record import CorruptStoreError, Store
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
 
 DONE, WORK_FAILED, WRONG_CALL, PREEMPTED = 0, 1, 2, 75
 
-WATCH_SECONDS = 2.0
-
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and returns the exit status: 0 done, 1 the work failed, 2 the call was wrong, 75 stopped."""
@@ -30,6 +29,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from launch import worker
 
         worker.run(["scaling cell", *words[1:]])  # absl parses its flags, and exits
+    if words[:1] == ["work"] and "--distributed" in words:
+        from launch import worker
+
+        worker.run(["scaling work", "--gang", *words[1:]])
     options = _parser().parse_args(words)
     try:
         return options.command(options)
@@ -59,7 +62,7 @@ def plan(options: argparse.Namespace) -> int:
         return _plan_on_topology(options, study)
     if options.execution:
         raise InputError("--execution is how to run on a --topology; add that, or leave --execution out")
-    store = _store_of(options, study)
+    store = Store(options.store or f"runs/{study.name}")
     rows = plan_cells(study, store if store.path.exists() else None)
     if options.json:
         print_json({"study": study.name, "question": study.question, "store": str(store.path), "cells": rows})
@@ -89,61 +92,6 @@ def _plan_on_topology(options: argparse.Namespace, study: "Study") -> int:
     else:
         print(render_table(render_described(rows)))
     return WORK_FAILED if any(row["fits"] is False for row in rows) else DONE
-
-
-def run(options: argparse.Namespace) -> int:
-    """Trains what is missing; safe to repeat."""
-    from launch.jobs import missing_cells
-    from scaling.study import resolve_study
-
-    study = resolve_study(options.study, options.assignments)
-    store = _store_of(options, study)
-    engine, engine_options = load_engine(options.engine), read_options(options)
-    workers = engine.default_workers() if options.workers is None else options.workers
-    if workers < 1:
-        raise InputError(f"--workers {workers}: must be at least 1")
-    store.check(study.canonical_json())
-    complete = len(store.records()) if (store.path / "study.json").exists() else 0  # a corrupt record shows before work
-    missing = missing_cells(study, store)
-    if missing:
-        from launch.plan import check_cells
-
-        print(f"{study.name}: {len(missing)} of {len(study.cells)} cells to train", file=sys.stderr)
-        check_cells(missing)
-    if options.dry_run:
-        _print_outcome(options, store, {"to_train": sorted(missing), "complete": complete})
-        return DONE
-    store.create(study.canonical_json())
-    outcome = engine.run_cells(missing, store, workers, engine_options) if missing else None
-    failed = [name for name, status in (outcome.statuses if outcome else {}).items() if status == "failed"]
-    records = store.records()
-    diverged = sum(record.status == "diverged" for record in records.values())
-    counts = {"cells": len(study.cells), "complete": len(records), "diverged": diverged, "failed": failed}
-    _print_outcome(options, store, counts)
-    if outcome is not None and outcome.stopped:
-        print("stopped; what is complete is kept, and the same command continues", file=sys.stderr)
-        return PREEMPTED
-    return DONE if len(records) == len(study.cells) else WORK_FAILED
-
-
-def status(options: argparse.Namespace) -> int:
-    """Prints where every series of a store stands."""
-    from launch.status import describe_store, render_status
-
-    while True:
-        store = Store.open(options.store)
-        found = describe_store(store)
-        if options.json:
-            print_json(found)
-        else:
-            clear = "\033[H\033[J" if options.watch and sys.stdout.isatty() else ""
-            print(clear + render_status(found), flush=True)
-        if not options.watch or not found["is_running"]:
-            return DONE
-        try:
-            time.sleep(WATCH_SECONDS)
-        except KeyboardInterrupt:  # how a person stops watching
-            return DONE
 
 
 def report(options: argparse.Namespace) -> int:
@@ -227,22 +175,6 @@ def _check_coordinates(options: argparse.Namespace) -> int:
     return DONE if transfers(verdicts) else WORK_FAILED
 
 
-def _store_of(options: argparse.Namespace, study: "Study") -> Store:
-    return Store(options.store or f"runs/{study.name}")
-
-
-def _print_outcome(options: argparse.Namespace, store: Store, counts: dict[str, Any]) -> None:
-    if options.json:
-        print_json({"store": str(store.path), **counts})
-    elif "to_train" in counts:
-        print(f"{store.path}: would train {len(counts['to_train'])} cells, {counts['complete']} are complete")
-    else:
-        bad = f", {counts['diverged']} of them diverged" if counts["diverged"] else ""
-        print(f"{store.path}: {counts['complete']} of {counts['cells']} cells complete{bad}")
-        for name in counts["failed"]:
-            print(f"failed: {store.cell_path(name) / 'attempts.jsonl'}", file=sys.stderr)
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="scaling", description="Scaling-law research: sweeps, and the laws they follow."
@@ -278,13 +210,7 @@ def _parser() -> argparse.ArgumentParser:
         help="how to run there: mesh.fsdp=64, remat=dots, …; repeatable",
     )  # fmt: skip
     add_json(sub)
-    sub = add("run", run)
-    add_study(sub)
-    sub.add_argument("--engine", choices=ENGINES, default="local", help="what runs the cells")
-    sub.add_argument("--workers", type=int, metavar="K", help="processes at a time; default one per core")
-    sub.add_argument("--dry-run", action="store_true", help="say what would be trained, and stop")
-    add_options(sub)
-    add_json(sub)
+    running.add_commands(add, add_study, add_json)
     sub = add("cell", _train_cell, epilog="Flags of JAX work here too, for example --jax_debug_nans.")
     sub.add_argument("cell", metavar="CELL.json")
     sub.add_argument("--store", metavar="DIR", required=True)
@@ -293,12 +219,10 @@ def _parser() -> argparse.ArgumentParser:
     for flag, metavar in {"coordinator": "HOST:PORT", "num-processes": "K", "process-id": "I"}.items():
         sub.add_argument(f"--{flag}", metavar=metavar, help="of several processes that train the cell together")
     sub.add_argument("--distributed", action="store_true", help="let JAX find the processes")
-    sub = add("status", status)
-    sub.add_argument("store", metavar="STORE")
-    sub.add_argument("--watch", action="store_true", help="print again every two seconds until the run has ended")
-    add_json(sub)
+    following.add_commands(add, add_json)
     analyst.add_commands(add, add_json)
     decisions.add_commands(add, add_json)
+    imports.add_commands(add, add_json)
     sub = add("report", report)
     sub.add_argument("store", metavar="STORE")
     sub.add_argument("--out", metavar="FILE.html", help="default STORE/report.html")

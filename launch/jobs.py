@@ -309,6 +309,10 @@ class Queue:
         """Takes cells of a job back, to be handed out one member at a time."""
         self._first.extend(Job.of(member, job.execution) for member in gather_members(cells))
 
+    def go_on(self, cells: tuple[Cell, ...], execution: Execution) -> None:
+        """Takes a job that was begun elsewhere, to be handed out before what has not begun."""
+        self._first.append(Job.of(cells, execution))
+
     def _most_members(self, group: Sequence[Cell]) -> int:
         """Returns how many members of a group a job may have so that it takes no more than a worker's share of all."""
         members = gather_members(group)

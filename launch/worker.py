@@ -1,47 +1,48 @@
 """The process that trains jobs: one cell by hand (`scaling cell`), or job after job for an engine."""
 
+import contextlib
 import json
 import os
 import queue
 import sys
 import threading
-import traceback
-from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, Any
 
 import jax
 from absl import app, flags
-from etils import epath
 
-from launch.jobs import estimate_job, note_begun, parse_execution, read_cell
+from launch.claims import Budget
+from launch.jobs import parse_execution, read_cell
+from launch.launches import is_cancelled
 from launch.notices import StopNotices
-from scaling.attempts import Outcome, end_attempt, read_attempts, start_attempt
+from launch.presence import PATIENCE_SECONDS, Presence
+from launch.trainer import PREEMPTED, Rules, Trainer
+from scaling.attempts import read_attempts
 from scaling.cell import Cell
-from scaling.devices.processes import Preempted, is_writer, join
+from scaling.devices.processes import Preempted, agree, is_writer, join
 from scaling.execution import DEFAULT, Execution
-from scaling.record import CorruptStoreError, Record, Store
-from scaling.sharing import gather_members, plant
+from scaling.record import CorruptStoreError, Store
 from scaling.spec import InputError, parse
 
-if TYPE_CHECKING:
-    from scaling.checkpoints.keeper import Keeping
-    from scaling.tracking import Tracker
-
 FLAGS = flags.FLAGS
-
-# The exit status of a process that was told to stop: what could be saved is, and the same call goes on from there.
-PREEMPTED = 75
-
-# Jobs that take less than this share of the time between two checkpoints keep none: they would be over before the first
-# one, and the folder, the threads and the copies of a keeper would be for nothing. The estimate may be ten times off.
-SHARE_WORTH_KEEPING = 0.1
 
 STORE = flags.DEFINE_string("store", None, "Folder to which the record is published.")
 READER_WORKERS = flags.DEFINE_integer(
     "reader_workers", 0, "Processes that read data which does not fit on the device; 0 reads in threads.", lower_bound=0
 )
 SERVE = flags.DEFINE_boolean("serve", False, "Train the jobs that arrive on standard input.")
+GANG = flags.DEFINE_boolean("gang", False, "Train what a store lacks, together with other processes.")
+LAUNCH = flags.DEFINE_string("launch", None, "Name of the launch that this process belongs to.")
+TRACKER = flags.DEFINE_multi_string("tracker", [], "Who follows, besides curve.jsonl: wandb, tensorboard, jsonl.")
+LEASE_SECONDS = flags.DEFINE_float(
+    "lease_seconds", PATIENCE_SECONDS, "How long others wait for a sign of life before they take cells over.",
+    lower_bound=0.1,
+)  # fmt: skip
+FAILURES = flags.DEFINE_integer("failures", 1, "Attempts at a cell that may fail in this launch.", lower_bound=1)
+INTERRUPTIONS = flags.DEFINE_integer(
+    "interruptions", Budget().interruptions, "Attempts at a cell that may be interrupted in this launch.", lower_bound=1
+)
 EXECUTION = flags.DEFINE_multi_string(
     "execution", [], "How to run: PATH=VALUE, for example mesh.data=2, or JSON; repeatable."
 )
@@ -61,133 +62,6 @@ DISTRIBUTED = flags.DEFINE_boolean(
 )
 
 
-class Trainer:
-    """Trains jobs into a store.
-
-    Args:
-      store: where records go.
-      notices: of preemption.
-      is_writer: whether this process writes to the store; of several that train together, the first does.
-      num_processes: that train together.
-    """
-
-    def __init__(self, store: Store, notices: StopNotices, *, is_writer: bool = True, num_processes: int = 1) -> None:
-        self._store, self._notices = store, notices
-        self._is_writer, self._num_processes = is_writer, num_processes
-        self._study_sizes = study_sizes(store)
-
-    def train(self, cells: Sequence[Cell], execution: Execution, on_end: Callable[[str, Outcome], None]) -> None:
-        """Trains the cells of a job, publishes their records, and tells how each ended as soon as it has.
-
-        A job that crashes is trained again member by member, so that a bad one fails alone; its cells' attempts hold
-        the traceback.
-
-        Raises:
-          Preempted: a notice has come; what could be saved is, and the attempts say that they were interrupted.
-        """
-        attempts = _Attempts(self._store, cells, self._is_writer, on_end)
-        members = gather_members(cells)
-        try:
-            self._train(cells, members, execution, attempts)
-        except Preempted:
-            attempts.end_all("interrupted")
-            raise
-        except Exception:  # noqa: BLE001  (whatever a cell does wrong, the sweep goes on)
-            words = traceback.format_exc()
-            if len(members) == 1:
-                attempts.end_all("failed", words)
-                return
-            left = attempts.end_all("interrupted", f"trained with {len(members) - 1} others, then alone\n{words}")
-            for member in members:
-                if alone := [cell for cell in member if cell.fingerprint() in left]:
-                    self.train(alone, execution, on_end)
-
-    def _train(
-        self, cells: Sequence[Cell], members: Sequence[Sequence[Cell]], execution: Execution, attempts: "_Attempts"
-    ) -> None:
-        from scaling.runner import alone, train_cells
-
-        if self._notices.heard():  # while the job before was in its last steps
-            raise Preempted
-        # What the record says of the population is what it was.
-        fitting = alone(execution) if len(members) == 1 else execution.model_copy(update={"population": len(members)})
-        folder, keeping = self._checkpoints(cells)
-        if folder is not None and self._is_writer:
-            note_begun(folder, cells, execution)
-
-        def publish(record: Record) -> None:
-            if self._is_writer:
-                self._store.publish(record)
-            attempts.end(record.cell, record.status)
-
-        with self._notices.held_back(folder is not None):
-            train_cells(
-                cells,
-                self._study_sizes,
-                execution=fitting,
-                tracker=self._tracker(),
-                on_record=publish,
-                checkpoints=folder,
-                keeping=keeping,
-                heard=self._notices.heard,
-                reader_workers=READER_WORKERS.value,
-            )
-        if folder is not None and self._is_writer and not KEEP_CHECKPOINTS.value:
-            folder.rmtree(missing_ok=True)  # with what earlier attempts in other company have left
-
-    def _tracker(self) -> "Tracker":
-        from scaling.tracking import CurveFile, Tracker
-
-        return CurveFile(self._store.cell_path) if self._is_writer else Tracker()
-
-    def _checkpoints(self, cells: Sequence[Cell]) -> "tuple[epath.Path | None, Keeping | None]":
-        """Returns the folder for a job's checkpoints, None for none, and how they are kept."""
-        seconds, steps = CHECKPOINT_SECONDS.value, CHECKPOINT_STEPS.value
-        if cells[0].training is None or not (seconds or steps):
-            return None, None
-        from scaling.checkpoints.keeper import Keeping
-
-        folder = self._store.cell_path(plant(cells).leader) / "checkpoints"
-        is_long = steps is not None or estimate_job(cells) >= SHARE_WORTH_KEEPING * seconds
-        # Several processes must decide alike, whichever looks at the folder first; one that has begun goes on.
-        if not (is_long or self._num_processes > 1 or folder.exists()):
-            return None, None
-        keeping = Keeping(seconds or None, steps, NUM_CHECKPOINTS.value, KEEP_CHECKPOINTS.value)
-        return folder, keeping
-
-
-class _Attempts:
-    """The attempts at a job's cells: all begin together, and each ends once."""
-
-    def __init__(
-        self, store: Store, cells: Sequence[Cell], is_writer: bool, on_end: Callable[[str, Outcome], None]
-    ) -> None:
-        self._store, self._is_writer, self._on_end = store, is_writer, on_end
-        names = [cell.fingerprint() for cell in cells]
-        self._open = {name: start_attempt(store.cell_path(name)) if is_writer else "" for name in names}
-
-    def end(self, cell: str, outcome: Outcome, error: str | None = None) -> None:
-        attempt = self._open.pop(cell)
-        if self._is_writer:
-            end_attempt(self._store.cell_path(cell), attempt, outcome, error)
-        if outcome != "interrupted":
-            self._on_end(cell, outcome)
-
-    def end_all(self, outcome: Outcome, error: str | None = None) -> set[str]:
-        """Ends what is open, and returns which cells' attempts that were."""
-        left = set(self._open)
-        for cell in list(self._open):
-            self.end(cell, outcome, error)
-        return left
-
-
-def study_sizes(store: Store) -> tuple[int, ...]:
-    """Returns the subset sizes of the store's study; none when a single cell is trained into a bare folder."""
-    if not (store.path / "study.json").exists():
-        return ()
-    return tuple(sorted({cell["data"]["size"] for series in store.study["series"] for cell in series["cells"]}))
-
-
 # --- for an engine --------------------------------------------------------------------------------------------------
 
 
@@ -195,9 +69,9 @@ def serve(store: Store, requests: IO[str], replies: IO[str]) -> int:
     """Answers requests, one JSON document a line, with events, one a line, and returns the exit status.
 
     `{"plan": FINGERPRINT, "members": k, "seconds": s}` asks how to execute a program, and is answered by a `plan`:
-    `execution`, and `how` in words. `{"train": [FINGERPRINT, …], "execution": {…}}` is answered by a `record` for every
-    cell that ends, with its `status`, and then `done`. On SIGTERM the job is saved where that is possible, and the last
-    event is `preempted`.
+    `execution`, and `how` in words. `{"train": [FINGERPRINT, …], "execution": {…}, "silent": {WORKER: count}}` is
+    answered by a `record` for every cell that ends, or that others have, with its `status`, and then `done`. On SIGTERM
+    the job is saved where that is possible, and the last event is `preempted`.
 
     When the requests end while something is being done, the engine is gone: the process ends at once, and the cells are
     trained again by whoever comes next.
@@ -218,9 +92,9 @@ def serve(store: Store, requests: IO[str], replies: IO[str]) -> int:
 
     threading.Thread(target=listen, daemon=True).start()
     try:
-        with StopNotices() as notices:
-            trainer = Trainer(store, notices)
-            reply(event="ready")
+        with StopNotices() as notices, open_presence(store) as presence:
+            trainer = Trainer(store, notices, presence, rules())
+            reply(event="ready", worker=presence.worker)
             while (line := arrived.get()) is not None:
                 busy.set()
                 request = json.loads(line)
@@ -230,7 +104,10 @@ def serve(store: Store, requests: IO[str], replies: IO[str]) -> int:
                     cells = [read_cell(store, name) for name in request["train"]]
                     execution = parse(Execution, json.dumps(request["execution"]), "execution")
                     trainer.train(
-                        cells, execution, lambda cell, status: reply(event="record", cell=cell, status=status)
+                        cells,
+                        execution,
+                        lambda cell, status: reply(event="record", cell=cell, status=status),
+                        request.get("silent"),
                     )
                     reply(event="done")
                 busy.clear()
@@ -264,6 +141,8 @@ def main(arguments: list[str]) -> int:
         replies = os.fdopen(os.dup(sys.stdout.fileno()), "w", buffering=1)
         os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
         return serve(Store.open(STORE.value), sys.stdin, replies)
+    if GANG.value:
+        return _work_in_gang(arguments)
     if STORE.value is None or len(arguments) != 2:
         raise app.UsageError("usage: scaling cell CELL.json --store DIR", exitcode=2)
     return _train_one(Store(STORE.value), Path(arguments[1]))
@@ -290,10 +169,7 @@ def _train_one(store: Store, path: Path) -> int:
     for name, count in {"population": execution.population, "mesh.population": execution.mesh.population}.items():
         if count > 1:
             raise InputError(f"--execution {name}={count}: one cell is trained here; leave it out")
-    is_several = DISTRIBUTED.value or any(flag.value is not None for flag in (COORDINATOR, NUM_PROCESSES, PROCESS_ID))
-    if is_several:
-        join(COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value)
-    writes, num_processes = (is_writer(), jax.process_count()) if is_several else (True, 1)
+    writes, num_processes = _join()
     try:
         text = path.read_text()
     except OSError as error:
@@ -306,20 +182,75 @@ def _train_one(store: Store, path: Path) -> int:
         return 0
     if writes:
         store.write_cell(cell.canonical_json())
-    ended: list[Outcome] = []
-    with StopNotices() as notices:
-        trainer = Trainer(store, notices, is_writer=writes, num_processes=num_processes)
+    ended: list[str] = []
+    with StopNotices() as notices, open_presence(store) if writes else contextlib.nullcontext() as presence:
+        trainer = Trainer(store, notices, presence, rules(), num_processes=num_processes)
         try:
-            trainer.train([cell], execution, lambda _, outcome: ended.append(outcome))
+            mine = trainer.claim([cell], lambda _, how: ended.append(how)) if writes else [cell]
+            if agree(len(mine)):
+                trainer.train_claimed([cell], execution, lambda _, how: ended.append(how))
         except Preempted:
             print("scaling cell: stopped; the same command goes on", file=sys.stderr)
             return PREEMPTED
-    if ended == ["failed"]:
+    if ended == ["held"]:
+        words = f"cell {name} is being trained by another worker; `scaling status` shows where"
+        print(f"scaling cell: {words}", file=sys.stderr)
+        return 1
+    if ended[-1:] in (["failed"], ["again"]):
         words = (read_attempts(folder)[-1].error if writes else None) or "failed"
         print(f"scaling cell: {words.strip().splitlines()[-1]} ({folder / 'attempts.jsonl'})", file=sys.stderr)
         return 1
-    _say(writes, f"cell {name} {ended[0]}: {folder / 'record.json'}")
+    _say(writes, f"cell {name} {ended[-1] if ended else 'ended'}: {folder / 'record.json'}")
     return 0
+
+
+def _join() -> tuple[bool, int]:
+    """Joins the processes of this one's job, if there are others; returns whether it writes, and how many they are."""
+    if DISTRIBUTED.value or any(flag.value is not None for flag in (COORDINATOR, NUM_PROCESSES, PROCESS_ID)):
+        is_found = COORDINATOR.value is None
+        join(COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value)
+        if is_found and jax.process_count() == 1:
+            print("scaling: JAX finds one process alone; it works by itself", file=sys.stderr)
+        return is_writer(), jax.process_count()
+    return True, 1
+
+
+def _work_in_gang(arguments: list[str]) -> int:
+    from launch.gang import work_together
+
+    if len(arguments) != 2:
+        raise app.UsageError("usage: scaling work STORE --launch NAME --distributed", exitcode=2)
+    store = Store.open(arguments[1])
+    execution = parse_execution(EXECUTION.value)
+    writes, num_processes = _join()
+    with StopNotices() as notices, open_presence(store) if writes else contextlib.nullcontext() as presence:
+        trainer = Trainer(store, notices, presence, rules(), num_processes=num_processes)
+        return work_together(store, trainer, execution, is_first=writes)
+
+
+def rules() -> Rules:
+    """Returns how jobs are gone about, as the flags say."""
+    return Rules(
+        LAUNCH.value,
+        Budget(failures=FAILURES.value, interruptions=INTERRUPTIONS.value),
+        CHECKPOINT_SECONDS.value,
+        CHECKPOINT_STEPS.value,
+        NUM_CHECKPOINTS.value,
+        KEEP_CHECKPOINTS.value,
+        READER_WORKERS.value,
+        tuple(TRACKER.value),
+    )
+
+
+def open_presence(store: Store) -> Presence:
+    """Returns this process's presence in a store, as its flags say."""
+    launch = LAUNCH.value
+    return Presence(
+        store,
+        launch,
+        patience_seconds=LEASE_SECONDS.value,
+        is_cancelled=lambda: launch is not None and is_cancelled(store, launch),
+    )
 
 
 def _say(aloud: bool, words: str) -> None:

@@ -1,5 +1,6 @@
 """Who tried a cell, when, where and how it ended: one JSON line per event in the cell's `attempts.jsonl`."""
 
+import collections
 import contextlib
 import datetime as dt
 import os
@@ -18,7 +19,18 @@ Outcome = Literal["ok", "diverged", "failed", "interrupted"]
 
 
 class Attempt(Spec):
-    """Somebody began a cell, or ended it."""
+    """Somebody began a cell, or ended it.
+
+    Attributes:
+      attempt: its name.
+      event: which of the two.
+      outcome: of an end.
+      time: of the machine's clock.
+      host, pid: whose process.
+      launch: that the process belongs to; None by hand.
+      worker: the name of the process in the store.
+      error: of an end: why, with the traceback.
+    """
 
     attempt: str
     event: Literal["start", "end"]
@@ -26,13 +38,16 @@ class Attempt(Spec):
     time: str
     host: str
     pid: int
+    launch: str | None = None
+    worker: str | None = None
     error: str | None = None
 
 
-def start_attempt(folder: epath.Path) -> str:
+def start_attempt(folder: epath.Path, *, launch: str | None = None, worker: str | None = None) -> str:
     """Notes that this process begins the cell in `folder` and returns the attempt's name."""
     attempt = uuid.uuid4().hex[:12]
-    append_line(folder / FILE, Attempt(attempt=attempt, event="start", **_here()).canonical_json())
+    event = Attempt(attempt=attempt, event="start", launch=launch, worker=worker, **_here())
+    append_line(folder / FILE, event.canonical_json())
     return attempt
 
 
@@ -50,6 +65,19 @@ def read_attempts(folder: epath.Path) -> list[Attempt]:
         with contextlib.suppress(InputError):
             attempts.append(parse(Attempt, line, str(path)))
     return attempts
+
+
+def open_attempt(folder: epath.Path) -> Attempt | None:
+    """Returns the beginning of a cell's last attempt if that has no end."""
+    attempts = read_attempts(folder)
+    return attempts[-1] if attempts and attempts[-1].event == "start" else None
+
+
+def count_outcomes(folder: epath.Path, launch: str | None) -> dict[str, int]:
+    """Returns how many of a launch's attempts at a cell ended in each way."""
+    attempts = read_attempts(folder)
+    ours = {attempt.attempt for attempt in attempts if attempt.event == "start" and attempt.launch == launch}
+    return dict(collections.Counter(str(end.outcome) for end in attempts if end.outcome and end.attempt in ours))
 
 
 def last_status(folder: epath.Path) -> Literal["failed", "interrupted", "started", "missing"]:

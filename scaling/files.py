@@ -1,14 +1,19 @@
 """Writing files on any `etils.epath` path so that a killed or refused writer leaves nothing half-done."""
 
 import contextlib
+import errno
 import os
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 from etils import epath
+from etils.epath import backend
 
 from scaling.spec import InputError
+
+# What a file system without hard links answers.
+NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
 
 
 def write_atomically(path: epath.Path, text: str) -> None:
@@ -31,12 +36,52 @@ def publish_text(path: Path, text: str) -> None:
     Raises:
       OSError: the folder is missing or cannot be written.
     """
+    _write_beside(path, text).replace(path)
+
+
+def _write_beside(path: Path, text: str) -> Path:
+    """Returns a new file on the disk, in the same folder as another."""
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
     with temporary.open("w", encoding="utf-8") as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
-    temporary.replace(path)
+    return temporary
+
+
+def create_once(path: epath.Path, text: str) -> bool:
+    """Creates a file that appears whole, unless it exists; returns whether this call made it. Of many, one does.
+
+    Locally the new file is linked to its name, which is atomic on NFS too; object stores are asked for a first
+    generation.
+
+    Raises:
+      InputError: the folder cannot be written.
+    """
+    with _one_line_errors(path):
+        if not is_local(path):
+            try:
+                backend.fsspec_backend.fs(path).pipe_file(os.fspath(path), text.encode(), mode="create")
+            except FileExistsError:
+                return False
+            return True
+        path.parent.mkdir(parents=True, exist_ok=True)
+        target = Path(os.fspath(path))
+        temporary = _write_beside(target, text)
+        try:
+            os.link(temporary, target)
+        except FileExistsError:
+            return False
+        except OSError as error:
+            if error.errno not in NO_LINKS:
+                raise
+            raise InputError(
+                f"{os.fspath(path)!r} is on a file system without hard links ({error.strerror}), so that two workers "
+                "could not be kept apart; put the store on a disk, on NFS or Lustre, or on gs://"
+            ) from None
+        finally:
+            temporary.unlink()
+        return True
 
 
 def append_line(path: epath.Path, line: str) -> None:

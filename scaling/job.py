@@ -180,8 +180,6 @@ class _Run(Watcher):
 
     def begin(self, place: Place) -> None:
         """Tells that the job begins, or goes on, at a place."""
-        for words in self._notices:
-            self._tracker.note(self._tree.leader, words)
         for member in self._leaves:
             for leaf in member[place.leg :]:
                 self._tracker.begin(leaf.name, place.step)
@@ -211,7 +209,7 @@ class _Run(Watcher):
             if leaf.status is not None:
                 continue
             told = [{"step": at, "train_loss": _number(means[index]), **rate} for at, means in points]
-            self._tracker.trained(leaf.name, told)
+            self._tracker.log(leaf.name, told)
 
     def evaluate(self, place: Place) -> None:
         diverged_at = np.atleast_1d(fetch(place.state.diverged_at))  # [P]
@@ -261,7 +259,7 @@ class _Run(Watcher):
         flops = self._flops_before + seen * self._flops
         evaluation = Evaluation(step=step, data_seen=seen, train_flops=flops, loss=loss, metrics=metrics)
         leaf.evaluations.append(evaluation)
-        self._tracker.evaluated(leaf.name, evaluation)
+        self._tracker.log(leaf.name, [evaluation.model_dump(mode="json")])
 
     def _extra_metrics(self, leaf: Leaf, index: int, step: int, scales: np.ndarray | None) -> dict[str, float]:
         before, total = leaf.marked

@@ -37,7 +37,7 @@ from scaling.record import Evaluation, Record, SubsetManifest
 from scaling.sharing import plant
 from scaling.spec import InputError
 from scaling.step import TrainState, check_learner
-from scaling.tracking import Tracker
+from scaling.tracking import Ended, Tracker
 
 
 def train_cell(cell: Cell, study_sizes: Collection[int] = (), **options: Any) -> Record:
@@ -68,7 +68,7 @@ def train_cells(
       cells: one; or several that share a program, the members of a population and the leaves of their branch trees.
       study_sizes: subset sizes of the whole study; a record keeps a digest at each up to m, which proves nesting.
       execution: how to run.
-      tracker: is told of evaluations and training losses as they come.
+      tracker: is told of evaluations and training losses as they come, and of the end of every cell that began.
       on_record: receives each record as soon as it is complete.
       checkpoints: the folder for the job's checkpoints; None keeps none.
       keeping: how they are kept.
@@ -79,10 +79,14 @@ def train_cells(
       InputError: the data is missing or does not allow a cell, or the execution does not fit it.
       Preempted: a notice has come, and the job is saved.
     """
+    told = Ended(tracker or Tracker())
     if cells[0].training is None:
-        records = [_train_estimator(cell, study_sizes, tracker or Tracker()) for cell in cells]
-        for record in records:
-            on_record(record)
+        records = []
+        with told:
+            for cell in cells:
+                records.append(_train_estimator(cell, study_sizes, told))
+                on_record(records[-1])
+                told.end(cell.fingerprint(), records[-1])
         return records
     tree = plant(cells)
     subsets = [_draw(member[0]) for member in tree.cells]
@@ -100,21 +104,23 @@ def train_cells(
         member = next(number for number, leaves in enumerate(tree.cells) if cell in leaves)
         records.append(_network_record(cell, shape, subsets[member].source, manifest(member), measured, execution))
         on_record(records[-1])
+        told.end(cell.fingerprint(), records[-1])
 
     keeper = None
     if checkpoints is not None:
         keeper = Keeper(checkpoints / tree.name, tree.name, keeping or Keeping(), heard)
     try:
-        train_together(
-            tree,
-            shape,
-            subsets,
-            execution,
-            tracker=tracker or Tracker(),
-            on_measured=keep,
-            keeper=keeper,
-            num_workers=reader_workers,
-        )
+        with told:
+            train_together(
+                tree,
+                shape,
+                subsets,
+                execution,
+                tracker=told,
+                on_measured=keep,
+                keeper=keeper,
+                num_workers=reader_workers,
+            )
     except NotTogether:
         each = [
             train_cells(
@@ -319,7 +325,7 @@ def _train_estimator(cell: Cell, study_sizes: Collection[int], tracker: Tracker)
         loss=loss,
         metrics=metrics,
     )
-    tracker.evaluated(cell.fingerprint(), evaluation)
+    tracker.log(cell.fingerprint(), [evaluation.model_dump(mode="json")])
     return Record(
         **_common(cell, source, _manifest(cell, subset, study_sizes), task, evaluation),
         status="ok",

@@ -1,86 +1,104 @@
-"""What runs jobs, by name; an engine is a module with `run_cells(cells, store, workers, options) → Outcome`."""
+"""What gives machines to a store's agents: the few functions that every engine has, and how one is chosen.
 
-import argparse
+An engine knows nothing of cells. It is asked for *allocations*, each a machine or a gang of machines that start the
+same command, and says what becomes of them; agents there find their work in the store. A new engine is one module here,
+with `Settings` (a `Spec`) and `connect(settings, store) → Engine`.
+"""
+
 import dataclasses
 import importlib
-from types import ModuleType
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, Protocol
 
-from launch.jobs import parse_execution
-from scaling.execution import Execution
-from scaling.spec import InputError
+from scaling.record import Store
+from scaling.spec import InputError, Spec, override
 
-ENGINES = ("local",)
+ENGINES = ("local", "slurm", "ray", "cloud_tpu", "gke")
+
+State = Literal["waiting", "running", "ended", "preempted", "failed"]
+
+LIVE: tuple[State, ...] = ("waiting", "running")
 
 
 class EngineError(RuntimeError):
-    """An engine cannot run anything: something is wrong with the machine, not with a cell."""
+    """An engine cannot run anything: something is wrong with the machines, not with a cell."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Options:
-    """How jobs are run, whatever the engine.
+class Order:
+    """What every machine of every allocation shall do.
 
     Attributes:
-      execution: of all programs; None chooses one for each.
-      worker_flags: for the workers' command line.
+      launch: name of the launch, letters, digits and `-`.
+      store: where agents find their work; a path that machines see, or a URL.
+      words: arguments of the `scaling` command that starts the agent, which ends by itself: status 0 when nothing is
+        left for it, 1 when cells have failed, 75 when it was told to stop and has saved.
     """
 
-    execution: Execution | None = None
-    worker_flags: tuple[str, ...] = ()
-
-
-DEFAULT = Options()
+    launch: str
+    store: str
+    words: tuple[str, ...]
 
 
 @dataclasses.dataclass(frozen=True)
-class Outcome:
-    """How a run of cells ended.
+class Sighting:
+    """What has become of an allocation.
 
     Attributes:
-      statuses: `ok`, `diverged` or `failed` by fingerprint, for every cell that ended.
-      stopped: whether a signal stopped the run before all cells had ended.
+      state: `waiting` for machines, `running`, `ended` by itself, `preempted` (or lost with its machines), `failed`.
+      place: its machines, in the engine's words.
+      why: of the last two, and of waiting where the engine says.
     """
 
-    statuses: dict[str, str]
-    stopped: bool
-
-    def count(self, status: str) -> int:
-        """Returns how many cells ended so."""
-        return sum(found == status for found in self.statuses.values())
+    state: State
+    place: str = ""
+    why: str = ""
 
 
-def load_engine(name: str) -> ModuleType:
-    """Returns an engine's module."""
-    return importlib.import_module(f"launch.engines.{name}")
+class Engine(Protocol):
+    """Machines for agents."""
+
+    def describe(self, order: Order, count: int) -> str:
+        """Returns exactly what `submit` would submit, as text."""
+
+    def submit(self, order: Order, count: int) -> list[str]:
+        """Asks for allocations, and returns what the engine calls each: a handle that another process can use.
+
+        Raises:
+          EngineError: they are refused; one line says by whom, why, and what to do.
+        """
+
+    def observe(self, handles: Sequence[str]) -> Mapping[str, Sighting]:
+        """Returns what has become of allocations; those that the engine has forgotten have `ended`.
+
+        Raises:
+          EngineError: the engine cannot be asked now; the next time may do.
+        """
+
+    def cancel(self, handles: Sequence[str]) -> None:
+        """Ends allocations, running or waiting, and lets go of their machines; those that have ended do not matter.
+
+        Raises:
+          EngineError: the engine cannot be asked now.
+        """
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """Adds to a command what `read_options` reads."""
-    add = parser.add_argument
-    add(
-        "--execution", action="append", default=[], metavar="PATH=VALUE",
-        help="how to run, in place of the choice made for each program: population=8, mesh.data=2, … or JSON; "
-        "repeatable",
-    )  # fmt: skip
-    add("--checkpoint-seconds", type=float, default=600.0, metavar="S", help="between two checkpoints; 0 for none")
-    add("--checkpoint-steps", type=int, metavar="K", help="steps between two checkpoints, whatever the time")
-    add("--num-checkpoints", type=int, default=2, metavar="K", help="the newest so many are kept; default 2")
-    add("--keep-checkpoints", action="store_true", help="keep the last one of each job that is complete")
-
-
-def read_options(given: argparse.Namespace) -> Options:
-    """Returns what a user asks for.
+def connect(name: str, assignments: Sequence[str], store: Store) -> tuple[Engine, Spec]:
+    """Returns an engine, and its settings, with `PATH=VALUE` assignments over the defaults.
 
     Raises:
-      InputError: a value is out of bounds.
+      InputError: a setting does not exist or does not take this value.
+      EngineError: what the engine needs is not there.
     """
-    seconds, steps, number = given.checkpoint_seconds, given.checkpoint_steps, given.num_checkpoints
-    if not seconds >= 0:
-        raise InputError(f"--checkpoint-seconds {seconds}: must be at least 0, which keeps none")
-    for flag, value in {"--checkpoint-steps": steps, "--num-checkpoints": number}.items():
-        if value is not None and value < 1:
-            raise InputError(f"{flag} {value}: must be at least 1")
-    flags = [f"--checkpoint_seconds={seconds}", f"--num_checkpoints={number}"]
-    flags += [] if steps is None else [f"--checkpoint_steps={steps}"]
-    flags += ["--keep_checkpoints"] if given.keep_checkpoints else []
-    return Options(parse_execution(given.execution), tuple(flags))
+    module = importlib.import_module(f"launch.engines.{name}")
+    try:
+        (settings,) = override([module.Settings()], assignments)
+    except InputError as error:
+        raise InputError(str(error).replace("--set", "--option")) from None
+    return module.connect(settings, store), settings
+
+
+def reconnect(name: str, settings: Mapping[str, Any], store: Store) -> Engine:
+    """Returns the engine of a launch that was begun earlier, perhaps elsewhere."""
+    module = importlib.import_module(f"launch.engines.{name}")
+    return module.connect(module.Settings.model_validate(settings, strict=False), store)

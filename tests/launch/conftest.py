@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from launch.cli import main
+from scaling.record import Evaluation, Record, Store, SubsetManifest
 
 STUDY = """
 from scaling.cell import *
@@ -33,6 +34,12 @@ def study(num_seeds: int = 2, num_steps: int = 50) -> Study:
     return Study(name="toy", question="?", metric="error",
                  series=(Series(label="linear", cells=linear), Series(label="mlp", cells=mlp)))
 """
+
+
+@pytest.fixture(scope="session")
+def toy_study() -> str:
+    """The text of the toy study."""
+    return STUDY
 
 
 @pytest.fixture
@@ -98,6 +105,12 @@ def scaling(python, tmp_path) -> Command:
 
 
 @pytest.fixture(scope="session")
+def command_in(python):
+    """Makes the command line in a folder."""
+    return lambda folder: Command(python, folder)
+
+
+@pytest.fixture(scope="session")
 def trained(python, tmp_path_factory):
     """The toy study, run once for all tests that look at it."""
     folder = tmp_path_factory.mktemp("trained")
@@ -106,3 +119,32 @@ def trained(python, tmp_path_factory):
     assert done.returncode == 0, done.stderr
     assert "12 of 12 cells complete" in done.stdout
     return folder / "store"
+
+
+@pytest.fixture
+def bare_store(tmp_path) -> Store:
+    """A store of a study without cells."""
+    store = Store(tmp_path / "bare")
+    store.create('{"fit":{},"metric":"error","name":"bare","question":"","series":[]}')
+    return store
+
+
+@pytest.fixture
+def make_record():
+    """Makes a small record of a cell, by fingerprint."""
+
+    def make(cell: str, **changes) -> Record:
+        data = SubsetManifest(
+            source="digits", source_sha256="0", order="independent", seed=0, size=10, digests={}, class_counts=(),
+            evaluation_size=5, evaluation_sha256="1",
+        )  # fmt: skip
+        values = {
+            "cell": cell, "family": "mlp", "seed": 0, "status": "ok", "num_params": 1, "params": {},
+            "data_unit": "examples", "data_unique": 10, "epochs": 1.0, "flops": {}, "flops_version": 1,
+            "train_flops_spent": None, "peak_lr": None, "batch_size": None, "wall_seconds": 1.0, "device_kind": "cpu",
+            "num_devices": 1, "data": data, "environment": {},
+            "evaluations": (Evaluation(step=1, data_seen=10, train_flops=None, loss=1.0, metrics={}),),
+        }  # fmt: skip
+        return Record(**{**values, **changes})
+
+    return make

@@ -12,8 +12,12 @@ from scaling.study import resolve_study
 COMMANDS = {
     "plan",
     "run",
+    "work",
     "cell",
     "status",
+    "logs",
+    "cancel",
+    "import",
     "table",
     "fit",
     "predict",

@@ -15,6 +15,8 @@ import scaling.runner
 from launch import worker
 from launch.jobs import begun_jobs
 from launch.notices import StopNotices
+from launch.presence import Presence
+from launch.trainer import Rules, Trainer
 from scaling.attempts import read_attempts
 from scaling.cell import AdamWSpec, Cell, TrainingSpec
 from scaling.data.specs import DataSpec, DigitsSource
@@ -76,8 +78,12 @@ def ask(store: Store, *requests: dict) -> list[dict]:
 
     assert worker.serve(store, Requests(), replies) == 0
     events = [json.loads(line) for line in replies.getvalue().splitlines()]
-    assert events[0] == {"event": "ready"}
+    assert events[0]["event"] == "ready"
     return events[1:]
+
+
+def make_trainer(store: Store, notices: StopNotices, **rules) -> Trainer:
+    return Trainer(store, notices, Presence(store), Rules(**rules))
 
 
 def outcomes(store: Store, name: str) -> list[str]:
@@ -159,13 +165,12 @@ def test_the_same_job_is_offered_again_only_while_it_has_checkpoints(store, monk
         ]
         raise Preempted
 
-    worker.FLAGS(["worker", "--checkpoint_steps=1"])
     monkeypatch.setattr(scaling.runner, "train_cells", train)
     with StopNotices() as notices, pytest.raises(Preempted):
-        worker.Trainer(store, notices).train(cells(3), Execution(population=3), lambda *_: None)
+        make_trainer(store, notices, checkpoint_steps=1).train(cells(3), Execution(population=3), lambda *_: None)
     monkeypatch.undo()
     with StopNotices() as notices:
-        worker.Trainer(store, notices).train(cells(3), Execution(population=3), lambda *_: None)
+        make_trainer(store, notices, checkpoint_steps=1).train(cells(3), Execution(population=3), lambda *_: None)
     assert not list(store.path.glob("cells/*/checkpoints"))
 
 
@@ -178,16 +183,11 @@ def test_short_jobs_keep_no_checkpoints_unless_some_are_there(store, monkeypatch
     monkeypatch.setattr(scaling.runner, "train_cells", train)
     folder = store.cell_path(names(1)[0]) / "checkpoints"
     with StopNotices() as notices:
-        trainer = worker.Trainer(store, notices)
-        for long_enough in (False, True):
-            worker.FLAGS(["worker", f"--checkpoint_seconds={0.01 if long_enough else 600}"])
+        for seconds, is_there in ((600, False), (0.01, False), (600, True), (0, True)):
+            if is_there:
+                folder.mkdir()
+            trainer = make_trainer(store, notices, checkpoint_seconds=seconds)
             trainer.train(cells(1), Execution(), lambda *_: None)
-        worker.FLAGS(["worker", "--checkpoint_seconds=600"])
-        folder.mkdir()
-        trainer.train(cells(1), Execution(), lambda *_: None)
-        worker.FLAGS(["worker", "--checkpoint_seconds=0"])
-        folder.mkdir()
-        trainer.train(cells(1), Execution(), lambda *_: None)
     assert kept == [None, folder, folder, None]
 
 

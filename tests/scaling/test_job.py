@@ -15,8 +15,9 @@ from scaling.data.specs import DataSpec, DigitsSource, MarkovSource
 from scaling.evaluate import Verdict
 from scaling.execution import Execution
 from scaling.models.specs import MLPSpec, TransformerSpec
+from scaling.record import Evaluation
 from scaling.runner import train_cell, train_cells
-from scaling.tracking import CurveFile, Tracker
+from scaling.tracking import CurveFile, Tracker, is_evaluation
 
 DIGITS = DataSpec(source=DigitsSource(), size=300, evaluation_size=100)
 MLP = MLPSpec(num_params=1000)
@@ -57,23 +58,23 @@ class Told(Tracker):
         self.begun: dict[str, int] = {}
         self.evaluations = defaultdict(list)
         self.points = defaultdict(list)
-        self.notes: list[str] = []
+        self.ended: dict[str, object] = {}
 
     def begin(self, cell, step):
         """Keeps the step."""
         self.begun[cell] = step
 
-    def evaluated(self, cell, evaluation):
-        """Keeps the evaluation."""
-        self.evaluations[cell].append(evaluation)
-
-    def trained(self, cell, points):
+    def log(self, cell, points):
         """Keeps the points."""
-        self.points[cell].extend(points)
+        for point in points:
+            if is_evaluation(point):
+                self.evaluations[cell].append(Evaluation(**point))
+            else:
+                self.points[cell].append(point)
 
-    def note(self, cell, words):
-        """Keeps the words."""
-        self.notes.append(words)
+    def end(self, cell, record):
+        """Keeps the record."""
+        self.ended[cell] = record
 
 
 # --- branch trees ---------------------------------------------------------------------------------------------------
@@ -288,6 +289,7 @@ def test_trackers_hear_of_every_leaf_from_its_beginning_to_its_end():
     cells, told = branches(), Told()
     records = train(cells, tracker=told)
     assert told.begun == {cell.fingerprint(): 0 for cell in cells}
+    assert told.ended == {record.cell: record for record in records}
     for cell, record in zip(cells, records, strict=True):
         name = cell.fingerprint()
         assert tuple(told.evaluations[name]) == record.evaluations
@@ -296,6 +298,19 @@ def test_trackers_hear_of_every_leaf_from_its_beginning_to_its_end():
     train([cells[0]], tracker=alone)
     name = cells[0].fingerprint()
     assert [p["train_loss"] for p in told.points[name]] == [p["train_loss"] for p in alone.points[name]]
+
+
+def test_what_has_begun_ends_without_a_record_when_the_job_fails():
+    cells, told = branches(), Told()
+
+    def refuse(record):
+        if record.cell == cells[1].fingerprint():
+            raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        train_cells(cells, tracker=told, on_record=refuse)
+    ended = [told.ended[cell.fingerprint()] for cell in cells]
+    assert [record is not None for record in ended] == [True] + [False] * (len(cells) - 1)
 
 
 def test_nothing_is_told_of_a_member_that_is_over():

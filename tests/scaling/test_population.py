@@ -13,7 +13,7 @@ from scaling.data.specs import DataSpec, DiabetesSource, DigitsSource, MarkovSou
 from scaling.execution import Execution
 from scaling.models.specs import ConvNetSpec, MLPSpec, ResNetSpec, TransformerSpec
 from scaling.runner import train_cell, train_cells
-from scaling.tracking import Tracker
+from scaling.tracking import Tracker, is_evaluation
 
 TOGETHER = Execution(population=8)
 DIGITS = DataSpec(source=DigitsSource(), size=300, evaluation_size=100)
@@ -161,8 +161,8 @@ def test_a_population_that_diverges_altogether_stops():
     steps = []
 
     class Steps(Tracker):
-        def trained(self, cell, points):
-            steps.extend(point["step"] for point in points)
+        def log(self, cell, points):
+            steps.extend(point["step"] for point in points if not is_evaluation(point))
 
     cells = [make_cell(seed, 1e30, num_steps=5000, num_evaluations=1) for seed in (0, 1)]
     for record in train_members(cells, tracker=Steps()):

@@ -31,10 +31,10 @@ from scaling.models.specs import (
     RidgeSpec,
     TransformerSpec,
 )
-from scaling.record import Record
+from scaling.record import Evaluation, Record
 from scaling.runner import describe_cell, train_cell, train_cells
 from scaling.spec import InputError, parse
-from scaling.tracking import Tracker
+from scaling.tracking import Tracker, is_evaluation
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -60,15 +60,20 @@ class Told(Tracker):
 
     def __init__(self) -> None:
         self.evaluations: dict[str, list] = {}
+        self.ended: list = []
 
     def begin(self, cell, step):
         """Expects a beginning."""
         assert step == 0
         self.evaluations[cell] = []
 
-    def evaluated(self, cell, evaluation):
-        """Keeps the evaluation."""
-        self.evaluations[cell].append(evaluation)
+    def log(self, cell, points):
+        """Keeps the evaluations."""
+        self.evaluations[cell].extend(Evaluation(**point) for point in points if is_evaluation(point))
+
+    def end(self, cell, record):
+        """Keeps the record."""
+        self.ended.append(record)
 
 
 def classical(model, source=None, size=300, **changes) -> Cell:
@@ -138,7 +143,7 @@ def test_estimators_are_trained_one_after_another_and_told_of():
     cells, told, seen = [classical(LogisticRegressionSpec(), size=size) for size in (50, 100)], Told(), []
     records = train_cells(cells, tracker=told, on_record=seen.append)
     assert [record.cell for record in records] == [cell.fingerprint() for cell in cells]
-    assert seen == records
+    assert seen == told.ended == records
     assert told.evaluations == {record.cell: list(record.evaluations) for record in records}
 
 

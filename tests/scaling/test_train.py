@@ -62,19 +62,19 @@ class Notes(Watcher):
         self.losses: list[list[float]] = []
         self.chunks: list[int] = []
 
-    def evaluate(self, place: Place) -> None:  # noqa: D102
+    def evaluate(self, place: Place) -> None:
         self.stops[place.leg, place.step] = copy_state(place.state)
 
-    def is_over(self, leg: int) -> bool:  # noqa: D102
+    def is_over(self, leg: int) -> bool:
         return any(number == leg and int(state.diverged_at) >= 0 for (number, _), state in self.stops.items())
 
-    def note_chunk(self, leg: int, step: int, losses: np.ndarray, seconds: float | None) -> None:  # noqa: D102
+    def note_chunk(self, leg: int, step: int, losses: np.ndarray, seconds: float | None) -> None:
         del step, seconds
         self.losses += [[] for _ in range(leg + 1 - len(self.losses))]
         self.losses[leg] += losses.tolist()
         self.chunks.append(len(losses))
 
-    def keep(self, place: Place) -> None:  # noqa: D102
+    def keep(self, place: Place) -> None:
         trunk = None if place.trunk is None else copy_state(place.trunk)
         self.kept.append(place._replace(state=copy_state(place.state), trunk=trunk))
 

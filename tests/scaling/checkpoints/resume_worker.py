@@ -20,17 +20,18 @@ from scaling.checkpoints.keeper import Keeper, Keeping
 from scaling.execution import Execution
 from scaling.runner import load_state, train_cells
 from scaling.spec import parse
-from scaling.tracking import CurveFile
+from scaling.tracking import CurveFile, is_evaluation
 
 
 class Saying(CurveFile):
     """A curve file that says when it has a chunk's losses."""
 
-    def trained(self, cell, points):
+    def log(self, cell, points):
         """Appends the points, and says how far they go."""
-        super().trained(cell, points)
-        print("step", points[-1]["step"], flush=True)
-        time.sleep(0.05)  # time to be killed in
+        super().log(cell, points)
+        if not is_evaluation(points[-1]):
+            print("step", points[-1]["step"], flush=True)
+            time.sleep(0.05)  # time to be killed in
 
 
 def main() -> None:

@@ -31,7 +31,7 @@ from scaling.devices.processes import Notices, Preempted, is_writer, join
 from scaling.execution import Execution
 from scaling.runner import train_cells
 from scaling.spec import parse
-from scaling.tracking import CurveFile, Tracker
+from scaling.tracking import CurveFile, Tracker, is_evaluation
 
 PREEMPTED = 75
 
@@ -49,17 +49,19 @@ class Seeing(Tracker):
         self.begun_at = step
         self._then.begin(cell, step)
 
-    def evaluated(self, cell, evaluation):
-        """Hands it on."""
-        self._then.evaluated(cell, evaluation)
-
-    def trained(self, cell, points):
+    def log(self, cell, points):
         """Keeps the losses, and says how far they go."""
-        for point in points:
+        self._then.log(cell, points)
+        losses = [point for point in points if not is_evaluation(point)]
+        for point in losses:
             self.losses.setdefault(point["step"], []).append(point["train_loss"])
-        self._then.trained(cell, points)
-        print("step", points[-1]["step"], flush=True)
-        time.sleep(self._pause)
+        if losses:
+            print("step", losses[-1]["step"], flush=True)
+            time.sleep(self._pause)
+
+    def end(self, cell, record):
+        """Hands it on."""
+        self._then.end(cell, record)
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""The local engine: crashes stay in their cell, and a run killed at any moment continues as if nothing had happened."""
+"""The agent: crashes stay in their cell, a killed run continues as if nothing had happened, agents share a store."""
 
 import contextlib
 import json
@@ -122,10 +122,10 @@ def test_a_worker_that_dies_fails_its_cell_and_is_replaced(scaling, study_file):
     words = ("--workers", 1, "--set", "num_steps=3000", *ONE_BY_ONE)
     launcher = scaling.start("run", study_file, "--store", "store", *words)
     store = Store(scaling.folder / "store")
-    wait_until(lambda: num_records(store) >= 1)
+    wait_until(lambda: num_records(store) >= 1 and any(is_training(store, [name]) for name in unfinished(store)))
     os.kill(workers_of(launcher)[0], signal.SIGKILL)
     _, errors = launcher.communicate(timeout=120)
-    assert launcher.returncode == 1
+    assert launcher.returncode == 1, errors
     assert "11 of 12" not in errors
     found = scaling.json("status", "store")
     assert sum(one["failed"] for one in found["series"]) == 1
@@ -149,6 +149,10 @@ def networks(store: Store) -> list[str]:
 
 def json_cells(store: Store) -> dict[str, dict]:
     return {path.parent.name: json.loads(path.read_text()) for path in (store.path / "cells").glob("*/cell.json")}
+
+
+def unfinished(store: Store) -> list[str]:
+    return [name for name in networks(store) if not store.is_complete(name)]
 
 
 def is_training(store: Store, names: list[str]) -> bool:
@@ -207,15 +211,40 @@ def test_a_worker_that_is_told_to_stop_by_another_stops_the_run(scaling, study_f
     assert [outcomes(store, name) for name in networks(store)] == [["interrupted"]]
 
 
-def test_two_launchers_do_not_share_a_store(scaling, study_file):
-    first = scaling.start("run", study_file, "--store", "store", "--workers", 1, "--set", "num_steps=300000")
-    wait_until((scaling.folder / "store" / "cells").exists)
-    assert scaling.json("status", "store")["is_running"]
-    second = scaling("run", study_file, "--store", "store", "--set", "num_steps=300000")
-    assert second.returncode == 2
-    assert "in use by another `scaling run`" in second.stderr
-    first.send_signal(signal.SIGINT)
-    first.communicate(timeout=20)
+def test_two_runs_on_one_store_share_the_work_and_train_no_cell_twice(scaling, study_file, reference):
+    words = ("run", study_file, "--store", "store", "--workers", 1, *ONE_BY_ONE)
+    both = [scaling.start(*words) for _ in range(2)]
+    said = [process.communicate(timeout=120) for process in both]
+    assert [process.returncode for process in both] == [0, 0], said
+    check_equal_to_undisturbed(scaling, "store", reference)
+    store = Store.open(scaling.folder / "store")
+    tried = {name: read_attempts(store.cell_path(name)) for name in store.records()}
+    assert all([one.event for one in attempts] == ["start", "end"] for attempts in tried.values())
+    assert len({attempts[0].launch for attempts in tried.values()}) == 2, "one of them did everything"
+
+
+def test_a_worker_stopped_past_its_lease_is_taken_over_and_cannot_publish_when_it_continues(scaling, study_file):
+    small = (*population(1, 40_000), "--checkpoint-steps", 4_000)
+    words = ("run", study_file, "--store", "store", *small, "--lease-seconds", 2)
+    first, store = scaling.start(*words), Store(scaling.folder / "store")
+    wait_until(lambda: list(store.path.glob("cells/*/checkpoints/*/*/manifest.json")))
+    frozen = [*workers_of(first), first.pid]
+    for pid in frozen:
+        os.kill(pid, signal.SIGSTOP)
+    second = scaling(*words)
+    assert second.returncode == 0, second.stderr
+    assert "being trained by others" in second.stderr
+    (cell,) = networks(store)
+    published = (store.cell_path(cell) / "record.json").read_bytes()
+    by = [one.worker for one in read_attempts(store.cell_path(cell))]
+    assert outcomes(store, cell) == ["interrupted", "ok"]
+    assert store.read_record(cell).num_resumes == 1
+    for pid in frozen:
+        os.kill(pid, signal.SIGCONT)
+    _, errors = first.communicate(timeout=60)
+    assert first.returncode == 0, errors
+    assert (store.cell_path(cell) / "record.json").read_bytes() == published
+    assert [one.worker for one in read_attempts(store.cell_path(cell))] == by, "the late worker has written"
 
 
 def test_workers_that_cannot_start_are_reported_once(scaling, study_file):
@@ -224,10 +253,10 @@ def test_workers_that_cannot_start_are_reported_once(scaling, study_file):
     (broken / "absl.py").write_text("raise ImportError('no absl here')")
     scaling.environment["PYTHONPATH"] = f"{broken}:{scaling.environment['PYTHONPATH']}"
     script = (
-        "import sys; from launch.engines.local import run_cells; from scaling.record import Store\n"
-        "from scaling.study import resolve_study\n"
+        "import sys; from launch.agent import run_cells; from launch.options import Options\n"
+        "from launch.slots import Slot; from scaling.record import Store; from scaling.study import resolve_study\n"
         "study = resolve_study(sys.argv[1]); store = Store('store'); store.create(study.canonical_json())\n"
-        "run_cells(study.cells, store, 2)"
+        "run_cells(study.cells, store, [Slot(frozenset(), {})] * 2, Options(), 'launch', waits=True)"
     )
     done = subprocess.run(
         [scaling.prefix[0], "-c", script, str(study_file)],

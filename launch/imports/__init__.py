@@ -1,0 +1,1 @@
+"""Other people's runs, from W&B, MLflow, TensorBoard or a table, saved as they came and mapped to the tidy table."""

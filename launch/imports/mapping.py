@@ -1,0 +1,257 @@
+"""From their names to the tidy table's: an explicit mapping, and what it makes of a folder of raw runs."""
+
+import re
+from collections.abc import Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field
+
+from launch.imports.expressions import Expression, read_expression
+from launch.imports.raw import RawFolder, RawRun
+from launch.imports.rows import TEXTS, RunRows, build_rows
+from scaling.record import TABLE_HEAD, TABLE_MIDDLE, TABLE_TAIL
+from scaling.spec import InputError, Spec, suggest
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+CONTRACT = (*TABLE_HEAD, *TABLE_MIDDLE, "loss", *TABLE_TAIL)
+OURS = re.compile(r"[A-Za-z_][A-Za-z0-9_.\-/]*")
+SET_BY_IMPORT = ("cell", "is_final")
+# Columns whose numbers are counts, and are written whole where they are.
+COUNTS = ("step", "seed", "num_params", "params_", "data_seen", "data_unique", "batch_size", "num_devices")
+MAX_EXACT = 2.0**53
+
+Status = Literal["ok", "diverged", "failed", "interrupted"]
+# W&B, MLflow, TensorBoard's hparams and Slurm in lower case. A run that still goes on has not ended well yet.
+STATUSES: dict[str, Status] = {
+    "ok": "ok", "finished": "ok", "complete": "ok", "completed": "ok", "success": "ok", "status_success": "ok",
+    "diverged": "diverged",
+    "failed": "failed", "failure": "failed", "error": "failed", "status_failure": "failed",
+    "crashed": "interrupted", "killed": "interrupted", "preempted": "interrupted", "preempting": "interrupted",
+    "interrupted": "interrupted", "running": "interrupted", "pending": "interrupted", "scheduled": "interrupted",
+    "status_running": "interrupted", "cancelled": "interrupted", "timeout": "interrupted",
+}  # fmt: skip
+
+
+class TableMapping(Spec):
+    """What `mapping.json` says.
+
+    Attributes:
+      columns: our column to an expression of theirs.
+      optional: columns that may be empty; a row that lacks another column is dropped, and counted.
+      derive: columns computed by C = 6 N D.
+      statuses: their words for how a run stands, in lower case, to ours; beside those that are known.
+    """
+
+    schema_version: Literal[1] = 1
+    columns: dict[str, str]
+    optional: tuple[str, ...] = ()
+    derive: tuple[Literal["data_seen", "num_params", "train_flops"], ...] = ()
+    statuses: dict[str, Status] = Field(default_factory=dict)
+
+    def change(self, pairs: Sequence[str], derive: Sequence[str]) -> "TableMapping":
+        """Returns the mapping with `NAME=EXPRESSION` or `NAME?=EXPRESSION` pairs laid over it.
+
+        Raises:
+          InputError: a pair cannot be read.
+        """
+        columns, optional = dict(self.columns), list(self.optional)
+        for pair in pairs:
+            name, equals, text = pair.partition("=")
+            name, text = name.strip(), text.strip()
+            if not (equals and name and text):
+                raise InputError(f"--column {pair!r} is no pair; write --column NAME=THEIRS, say loss=summary.val_loss")
+            plain = name.removesuffix("?")
+            optional = [other for other in optional if other != plain] + [plain] * (plain != name)
+            columns[plain] = text
+        derived = tuple(dict.fromkeys([*self.derive, *derive]))
+        document = {**self.model_dump(), "columns": columns, "optional": tuple(optional), "derive": derived}
+        return TableMapping.model_validate(document)
+
+
+class Dropped(Spec):
+    """Rows of a run that the table lacks, and why; without rows where the run had none to begin with."""
+
+    run: str
+    rows: int
+    reason: str
+
+
+class Report(Spec):
+    """What became of the runs.
+
+    Attributes:
+      runs, rows: in the table.
+      runs_found: in the folder.
+      statuses: runs of the table by status; empty where the source does not say.
+      columns: the mapping with full names.
+      dropped: what is not in the table.
+      notices: what a person should know.
+    """
+
+    runs_found: int
+    runs: int
+    rows: int
+    statuses: dict[str, int]
+    columns: dict[str, str]
+    dropped: tuple[Dropped, ...]
+    notices: tuple[str, ...]
+
+    def reasons(self) -> dict[str, tuple[int, int]]:
+        """Returns how many runs and rows were dropped, by reason."""
+        found: dict[str, tuple[int, int]] = {}
+        for one in self.dropped:
+            runs, rows = found.get(one.reason, (0, 0))
+            found[one.reason] = (runs + 1, rows + one.rows)
+        return found
+
+
+def resolve(mapping: TableMapping, names: Collection[str]) -> dict[str, Expression]:
+    """Returns the mapping's expressions with full names; `step` follows from the source's own where rows are steps.
+
+    Raises:
+      InputError: a name of theirs is unknown, one of ours is misspelt or set by the import, or values of a run's end
+        would stand beside rows of its history.
+    """
+    expressions = {}
+    for ours, text in mapping.columns.items():
+        _check_ours(ours)
+        expressions[ours] = read_expression(text, names, f"--column {ours}")
+        if ours not in TEXTS and expressions[ours].factors[0].kind == "text":
+            raise InputError(f"--column {ours}={text}: the column holds numbers; give one, or a name of theirs")
+    for ours in mapping.optional:
+        if ours not in expressions:
+            raise InputError(f"optional column {ours!r} is not mapped; {suggest(ours, expressions)}")
+    by_row = [ours for ours, one in expressions.items() if _is_by_row(one)]
+    if by_row and "loss" in expressions and "loss" not in by_row:
+        ours = by_row[0]
+        name = next(factor.value for factor in expressions[ours].factors if factor.is_plain_history())
+        raise InputError(
+            f"--column {ours}={mapping.columns[ours]}: is of every row of a history, but loss is of the run's end; "
+            f"write last({name}), or take loss from the history"
+        )
+    if by_row and "step" not in expressions and "history._step" in names:
+        expressions["step"] = read_expression("history._step", names, "--column step")
+    return expressions
+
+
+def _is_by_row(expression: Expression) -> bool:
+    return any(factor.is_plain_history() for factor in expression.factors)
+
+
+def _check_ours(name: str) -> None:
+    if name in SET_BY_IMPORT:
+        raise InputError(f"--column {name}: is set by the import; leave it out")
+    if not OURS.fullmatch(name):
+        raise InputError(f"--column {name!r}: must be letters, digits and _ . - /, beginning with a letter")
+    prefixed = name.startswith(("params_", "flops_"))
+    if name not in CONTRACT and not prefixed and "did you mean" in (remedy := suggest_close(name, CONTRACT)):
+        raise InputError(f"--column {name}: the table has no {name!r}; {remedy}")
+
+
+def suggest_close(name: str, valid: Collection[str]) -> str:
+    """Returns the remedy for a name that is nearly one of the valid ones, else nothing.
+
+    >>> suggest_close("num_param", ["num_params"]), suggest_close("accuracy", ["num_params"])
+    ("did you mean 'num_params'?", '')
+    """
+    import difflib
+
+    close = difflib.get_close_matches(name, valid, n=1, cutoff=0.85)
+    return f"did you mean {close[0]!r}?" if close else ""
+
+
+def build_table(folder: RawFolder, mapping: TableMapping, runs: Sequence[RawRun]) -> tuple["pd.DataFrame", Report]:
+    """Returns the tidy table of a folder's runs in the contract's order of columns, and what was dropped.
+
+    A mapping that reads histories gives a row for each row of a history that has what `loss` needs (what all columns
+    need, where `loss` is not mapped); another gives one row a run. The last of a run's rows is final.
+
+    Raises:
+      InputError: the mapping cannot be applied, or a run's state is unknown.
+    """
+    import numpy as np
+    import pandas as pd
+
+    from analysis.columns import derive_columns
+
+    names = collect_names(runs)
+    expressions = resolve(mapping, names)
+    study = folder.origin().study
+    statuses = {**STATUSES, **{word.lower(): ours for word, ours in mapping.statuses.items()}}
+    dropped: list[Dropped] = []
+    parts: list[RunRows] = []
+    has_status = "status" in expressions or any(run.state is not None for run in runs)
+    for run in runs:
+        rows = build_rows(folder, run, expressions, mapping.optional)
+        dropped.extend(Dropped(run=run.id, rows=count, reason=reason) for reason, count in rows.dropped.items())
+        if rows.num_rows:
+            if has_status:
+                rows.set_status(statuses)
+            parts.append(rows)
+    columns: dict[str, Any] = {}
+    for ours in order_columns([*expressions, "study", "cell", "is_final", *(["status"] if has_status else [])]):
+        if ours == "study" and ours not in expressions:
+            columns[ours] = np.repeat(np.array([study], dtype=object), sum(part.num_rows for part in parts))
+        else:
+            columns[ours] = _tidy(ours, [part.columns[ours] for part in parts])
+    table = pd.DataFrame(columns)
+    if mapping.derive:
+        table = derive_columns(table, mapping.derive)
+        attributes = table.attrs
+        table = table[order_columns(list(table.columns))]
+        table.attrs = attributes
+    notices = [f"{run.id}: {notice}" for run in runs for notice in run.notices]
+    lost = sum(not part.columns["is_final"].any() for part in parts)
+    if lost:
+        notices.append(f"{lost} runs lack their final row, which was dropped; no fit of final rows sees them")
+    counts: dict[str, int] = {}
+    for part in parts:
+        if has_status:
+            counts[str(part.columns["status"][0])] = counts.get(str(part.columns["status"][0]), 0) + 1
+    if runs and not has_status:
+        notices.append("the source does not say how runs ended; all count as complete, also those that were killed")
+    report = Report(
+        runs_found=len(runs), runs=len(parts), rows=len(table), statuses=counts,
+        columns={ours: one.render() for ours, one in expressions.items()}, dropped=tuple(dropped),
+        notices=tuple(notices),
+    )  # fmt: skip
+    return table, report
+
+
+def _tidy(ours: str, arrays: Sequence[Any]) -> Any:
+    import numpy as np
+
+    values = np.concatenate(arrays) if arrays else np.array([], dtype=object if ours in TEXTS else float)
+    is_count = ours.startswith(COUNTS) and values.dtype == np.float64 and len(values)
+    if is_count and np.isfinite(values).all() and (values == np.rint(values)).all() and abs(values).max() < MAX_EXACT:
+        return values.astype(np.int64)
+    return values
+
+
+def collect_names(runs: Sequence[RawRun]) -> dict[str, int]:
+    """Returns all full names of their values, with how many runs have each."""
+    counts: dict[str, int] = {}
+    for run in runs:
+        named = [name for name, value in run.scalars().items() if value is not None]
+        for name in (*named, *(f"history.{name}" for name in run.history_columns)):
+            counts[name] = counts.get(name, 0) + 1
+    return counts
+
+
+def order_columns(names: Sequence[str]) -> list[str]:
+    """Returns names in the contract's order: counts by group after the total, metrics after the loss.
+
+    >>> order_columns(["loss", "accuracy", "num_params", "peak_lr", "cell"])
+    ['cell', 'num_params', 'loss', 'accuracy', 'peak_lr']
+    """
+    places: Mapping[str, int] = {name: place for place, name in enumerate(CONTRACT)}
+
+    def key(name: str) -> tuple[int, int, str]:
+        if name in places:
+            return places[name], 0, name
+        group = "num_params" if name.startswith("params_") else "loss"
+        return places["train_flops_spent" if name.startswith("flops_") else group], 1, name
+
+    return sorted(dict.fromkeys(names), key=key)

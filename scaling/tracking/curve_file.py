@@ -1,0 +1,57 @@
+"""The ledger of runs that go on: a cell's `curve.jsonl`, one JSON line a point, and how to read it."""
+
+import json
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from etils import epath
+
+from scaling.files import append_line, write_atomically
+from scaling.spec import canonical_json
+from scaling.tracking.tracker import Point, Tracker
+
+FILE = "curve.jsonl"
+
+
+class CurveFile(Tracker):
+    """Appends one JSON line a point to each cell's `curve.jsonl`.
+
+    Args:
+      folder_of: from a cell's fingerprint to its folder.
+    """
+
+    def __init__(self, folder_of: Callable[[str], epath.Path]) -> None:
+        self._folder_of = folder_of
+
+    def begin(self, cell: str, step: int) -> None:
+        """Starts the file, or keeps the lines up to a step."""
+        path = self._folder_of(cell) / FILE
+        lines = path.read_text().splitlines() if step and path.exists() else []
+        kept = [line for line in lines if 0 < _step_of(line) <= step]
+        write_atomically(path, "".join(line + "\n" for line in kept))
+
+    def log(self, cell: str, points: Sequence[Point]) -> None:
+        """Appends the points."""
+        append_line(self._folder_of(cell) / FILE, "\n".join(canonical_json(dict(point)) for point in points))
+
+
+def read_curve(folder: epath.Path) -> list[dict[str, Any]]:
+    """Returns the points of a cell's folder in order; none before it begins, and without a torn last line."""
+    path = folder / FILE
+    points = []
+    for line in path.read_text().splitlines() if path.exists() else ():
+        try:
+            point = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(point, dict) and "step" in point:
+            points.append(point)
+    return points
+
+
+def _step_of(line: str) -> int:
+    """Returns the step that a line tells of; 0 for a line that a killed writer left torn."""
+    try:
+        return int(json.loads(line)["step"] or 0)
+    except (ValueError, KeyError, TypeError):
+        return 0
