@@ -93,6 +93,7 @@ class Fleet:
                     return Outcome(statuses, stopped=True)
                 self._keep_up(left, progress)
                 self._pause(self._poll_seconds)
+            self._look()
             self._engine.cancel(self._live())
         except KeyboardInterrupt:
             progress.say(
@@ -150,6 +151,7 @@ class Fleet:
             return []
         asked = self._engine.submit(self._order, count)
         self._handles.extend(asked)
+        self._sightings = {**self._sightings, **dict.fromkeys(asked, Sighting("waiting"))}
         note_allocations(self._store, self._order.launch, asked)
         return asked
 
@@ -173,11 +175,14 @@ class Fleet:
             if beat.cells and not self._observer.is_silent(beat.worker)
             for cell in beat.cells
         }
-        free = len(set(left) - held) - waiting
+        free = set(left) - held
         if self._has_got_on(len(left)):
             self._tries, self._next_try = 0, 0.0
-        wanted = min(self._count - len(live), free)
-        if wanted <= 0 or time.monotonic() < self._next_try:
+        if min(self._count - len(live), len(free) - waiting) <= 0 or time.monotonic() < self._next_try:
+            return
+        free = {name for name in free if not self._is_spent(name)}  # asked last, since it reads many files
+        wanted = min(self._count - len(live), len(free) - waiting)
+        if wanted <= 0:
             return
         if any(seen.state == "running" for seen in self._sightings.values()) and self._tries:
             return  # those that run may be about to take the cells

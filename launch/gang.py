@@ -1,14 +1,13 @@
 """Processes of several hosts that act as one worker: the first takes jobs from the store, all train them together."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import jax
 import numpy as np
 
 from launch.jobs import Job, Queue, begun_jobs, missing_cells, read_cell
 from launch.trainer import PREEMPTED, Trainer
-from scaling.cell import Cell
 from scaling.devices.processes import Preempted, agree
 from scaling.execution import Execution, MeshSpec
 from scaling.record import Store
@@ -54,8 +53,7 @@ def work_together(store: Store, trainer: Trainer, execution: Execution | None, *
 
 def _queue(store: Store, execution: Execution) -> Queue:
     study = parse(Study, canonical_json(store.study), str(store.path / "study.json"))
-    missing = missing_cells(study, store)
-    cells: Mapping[str, Cell] = {name: cell for name, cell in missing.items() if cell.training is not None}
+    cells = missing_cells(study, store)
     for cell in cells.values():
         store.write_cell(cell.canonical_json())
     begun = begun_jobs(cells, store)

@@ -36,7 +36,7 @@ def cell_lines(store: Store, cell: str) -> Iterator[tuple[str, list[str]]]:
     """Yields the name of a log and its lines about a cell, for each time that a worker was at it."""
     for path in log_files(store):
         part: list[str] = []
-        for line in path.read_text(errors="replace").splitlines():
+        for line in path.read_bytes().decode(errors="replace").splitlines():
             if line.startswith(f"{JOB_MARK} begins"):
                 if part:
                     yield path.name, part

@@ -93,8 +93,9 @@ def read_options(given: argparse.Namespace) -> Options:
     same += [] if steps is None else [f"--checkpoint-steps={steps}"]
     same += ["--keep-checkpoints"] if given.keep_checkpoints else []
     same += [f"--tracker={name}" for name in given.tracker]
-    flags = [_with_underscores(word) for word in same] + [f"--failures={1 + given.retries}"]
-    words = [*same, f"--retries={given.retries}", *(f"--execution={wish}" for wish in given.execution)]
+    same += [f"--retries={given.retries}"]
+    flags = [_with_underscores(word) for word in same]
+    words = [*same, *(f"--execution={wish}" for wish in given.execution)]
     budget = Budget(failures=1 + given.retries)
     return Options(parse_execution(given.execution), tuple(flags), budget, tuple(words))
 

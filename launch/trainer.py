@@ -299,7 +299,7 @@ class _Attempts:
 
     def _mark(self, words: str) -> None:
         """Writes a line by which `scaling logs` finds the part of a log that belongs to a cell."""
-        if self._launch is not None:
+        if self._launch is not None and self._presence is not None:
             print(f"{JOB_MARK} {words}", file=sys.stderr, flush=True)
 
 

@@ -39,7 +39,8 @@ LEASE_SECONDS = flags.DEFINE_float(
     "lease_seconds", PATIENCE_SECONDS, "How long others wait for a sign of life before they take cells over.",
     lower_bound=0.1,
 )  # fmt: skip
-FAILURES = flags.DEFINE_integer("failures", 1, "Attempts at a cell that may fail in this launch.", lower_bound=1)
+RETRIES = flags.DEFINE_integer("retries", 0, "Times that a cell which failed is tried again.", lower_bound=0)
+WORKERS = flags.DEFINE_integer("workers", None, "Of an agent; processes that train together are one worker.")
 INTERRUPTIONS = flags.DEFINE_integer(
     "interruptions", Budget().interruptions, "Attempts at a cell that may be interrupted in this launch.", lower_bound=1
 )
@@ -220,6 +221,8 @@ def _work_in_gang(arguments: list[str]) -> int:
 
     if len(arguments) != 2:
         raise app.UsageError("usage: scaling work STORE --launch NAME --distributed", exitcode=2)
+    if WORKERS.value is not None:
+        raise InputError(f"--workers {WORKERS.value}: processes that train together are one worker; leave it out")
     store = Store.open(arguments[1])
     execution = parse_execution(EXECUTION.value)
     writes, num_processes = _join()
@@ -232,7 +235,7 @@ def rules() -> Rules:
     """Returns how jobs are gone about, as the flags say."""
     return Rules(
         LAUNCH.value,
-        Budget(failures=FAILURES.value, interruptions=INTERRUPTIONS.value),
+        Budget(failures=1 + RETRIES.value, interruptions=INTERRUPTIONS.value),
         CHECKPOINT_SECONDS.value,
         CHECKPOINT_STEPS.value,
         NUM_CHECKPOINTS.value,

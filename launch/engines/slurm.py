@@ -137,8 +137,17 @@ class Slurm:
         found = {}
         for line in text.splitlines():
             handle, state, nodes, reason = line.split("|", 3)
-            found[handle] = Sighting(_state(state), nodes, "" if reason in ("None", "") else reason)
+            why = "" if reason in ("None", "") else reason
+            if _state(state) == "failed":
+                why = "; ".join(filter(None, (why, self._last_line(handle))))
+            found[handle] = Sighting(_state(state), nodes, why)
         return found
+
+    def _last_line(self, handle: str) -> str:
+        """Returns the last thing that an element has written."""
+        paths = sorted(self._log_folder().glob(f"*-slurm-{handle}.log"))
+        lines = paths[-1].read_bytes()[-4000:].decode(errors="replace").strip().splitlines() if paths else []
+        return lines[-1] if lines else ""
 
     def cancel(self, handles: Sequence[str]) -> None:
         """Ends elements: agents hear SIGTERM, and may save for as long as the cluster's KillWait."""

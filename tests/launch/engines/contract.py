@@ -42,14 +42,14 @@ class Lab(Protocol):
 class Sweep:
     """A study in a store, and a launch of it."""
 
-    def __init__(self, lab: Lab, folder: Path, study: Study) -> None:
+    def __init__(self, lab: Lab, folder: Path, study: Study, words: Sequence[str] = WORDS) -> None:
         self.lab, self.study = lab, study
         self.store = Store(folder / "store")
         self.store.create(study.canonical_json())
         for cell in study.cells.values():
             self.store.write_cell(cell.canonical_json())
-        self.launch = begin_launch(self.store, lab.name, settings=lab.settings, flags=WORDS)
-        self.order = make_order(self.store, self.launch.name, WORDS)
+        self.launch = begin_launch(self.store, lab.name, settings=lab.settings, flags=tuple(words))
+        self.order = make_order(self.store, self.launch.name, words)
 
     def submit(self, count: int) -> list[str]:
         """Asks the engine for allocations, as a launcher does."""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from launch.engines import EngineError, connect
+from launch.engines import LIVE, EngineError, connect
 from launch.running import make_order
 from scaling.record import Store
 from scaling.spec import InputError
@@ -77,8 +77,8 @@ class TestSlurm(EngineContract):
         assert max(record.num_resumes for record in sweep.store.records().values()) == 1
 
     def test_who_runs_out_of_time_saves_and_is_requeued(self, cluster, tmp_path, study_file):
-        # Slurm counts limits in minutes, and looks once in a while: the notice comes when a minute is nearly over.
-        lab = SlurmLab(cluster, Store(tmp_path / "store"), time_limit=1, warning_seconds=55)
+        # Slurm counts limits in minutes, and gives notice a little early.
+        lab = SlurmLab(cluster, Store(tmp_path / "store"), time_limit=1, warning_seconds=25)
         sweep = Sweep(lab, tmp_path, resolve_study(str(study_file), (*SETTINGS, "num_steps=150000")))
         (handle,) = sweep.submit(1)
         wait_until(lambda: ["interrupted"] in sweep.outcomes())
@@ -100,9 +100,9 @@ class TestSlurm(EngineContract):
 def test_several_nodes_train_every_cell_together(cluster, tmp_path, study_file):
     lab = SlurmLab(cluster, Store(tmp_path / "store"), nodes=2)
     study = resolve_study(str(study_file), ("data.size=100", "num_seeds=1", "num_steps=200"))
-    sweep = Sweep(lab, tmp_path, study)
+    sweep = Sweep(lab, tmp_path, study, ["--execution=mesh.data=2"])
     (handle,) = sweep.submit(1)
-    wait_until(lambda: sweep.states([handle]) == ["ended"])
+    wait_until(lambda: sweep.states([handle])[0] not in LIVE)
     (network,) = [name for name, cell in study.cells.items() if cell.training is not None]
     record = sweep.store.read_record(network)
     logs = [path.read_text() for path in (tmp_path / "store" / "logs").glob("*")]
