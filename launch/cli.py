@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 # Heavy libraries are imported inside the commands that need them: `scaling --help` and `status` must start at once.
 from analysis.errors import AnalysisError
-from launch import analyst, decisions, following, running
+from launch import analyst, decisions, following, running, sync
 from launch.engines import EngineError
 from launch.imports import command as imports
 from launch.options import add_options
@@ -223,6 +223,7 @@ def _parser() -> argparse.ArgumentParser:
     analyst.add_commands(add, add_json)
     decisions.add_commands(add, add_json)
     imports.add_commands(add, add_json)
+    sync.add_commands(add, add_json)
     sub = add("report", report)
     sub.add_argument("store", metavar="STORE")
     sub.add_argument("--out", metavar="FILE.html", help="default STORE/report.html")

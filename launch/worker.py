@@ -171,6 +171,7 @@ def _train_one(store: Store, path: Path) -> int:
         if count > 1:
             raise InputError(f"--execution {name}={count}: one cell is trained here; leave it out")
     writes, num_processes = _join()
+    _check_mesh(execution, num_processes)
     try:
         text = path.read_text()
     except OSError as error:
@@ -216,6 +217,20 @@ def _join() -> tuple[bool, int]:
     return True, 1
 
 
+def _check_mesh(execution: Execution, num_processes: int) -> None:
+    """Checks that every process has a part in the work: one without would leave the others waiting for it.
+
+    Raises:
+      InputError: it has none.
+    """
+    wanted, there = execution.mesh.num_devices, jax.device_count()
+    if num_processes > 1 and wanted != there:
+        raise InputError(
+            f"--execution mesh takes {wanted} of the {there} devices of {num_processes} processes; give one of all of "
+            f"them, for example mesh.data={there}"
+        )
+
+
 def _work_in_gang(arguments: list[str]) -> int:
     from launch.gang import work_together
 
@@ -226,6 +241,8 @@ def _work_in_gang(arguments: list[str]) -> int:
     store = Store.open(arguments[1])
     execution = parse_execution(EXECUTION.value)
     writes, num_processes = _join()
+    if execution is not None:
+        _check_mesh(execution, num_processes)
     with StopNotices() as notices, open_presence(store) if writes else contextlib.nullcontext() as presence:
         trainer = Trainer(store, notices, presence, rules(), num_processes=num_processes)
         return work_together(store, trainer, execution, is_first=writes)

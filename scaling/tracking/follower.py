@@ -21,8 +21,11 @@ from scaling.tracking.tracker import warn
 from scaling.tracking.wandb_runs import Mirror, MirroredRun, has_account, is_offline
 from scaling.tracking.weights_and_biases import Following
 
-# Seconds to wait after each failure in a row, of which as many are allowed.
-BACK_OFF = (2.0, 8.0, 30.0)
+# Seconds to wait after each failure in a row, of which as many are allowed. Once a run is open, the client itself tries
+# again; this is for opening one.
+BACK_OFF = (2.0, 10.0, 60.0, 300.0, 900.0)
+# That it is waited for on the spot; where it takes longer, on the way.
+RESET_SECONDS = 1.0
 # After the trainer has hung up; it waits for less, but may be dead.
 LONGEST_FAREWELL_SECONDS = 600.0
 
@@ -50,6 +53,7 @@ class Follower:
         self._open: dict[str, MirroredRun] = {}
         self._failures = 0
         self._wait_until = 0.0
+        self._resetting: threading.Thread | None = None
         self.is_over = False
 
     def hear(self, message: dict[str, Any]) -> None:
@@ -75,7 +79,8 @@ class Follower:
 
         Failures are tried again later, a few times; then all is given up.
         """
-        if self.is_over or time.monotonic() < self._wait_until:
+        is_resetting = self._resetting is not None and self._resetting.is_alive()
+        if self.is_over or is_resetting or time.monotonic() < self._wait_until:
             return
         try:
             while self._ended:
@@ -112,6 +117,11 @@ class Follower:
         if self._failures < len(BACK_OFF):
             self._wait_until = time.monotonic() + BACK_OFF[self._failures]
             self._failures += 1
+            # The client does not open a run twice, and waits for the server before it forgets one that is open.
+            self._open.clear()
+            self._resetting = threading.Thread(target=self._mirror.close_all, daemon=True)
+            self._resetting.start()
+            self._resetting.join(RESET_SECONDS)
             return
         words = " ".join(f"{type(error).__name__}: {error}".split())
         self.give_up(f"W&B does not take what it is sent ({words[:200]})")

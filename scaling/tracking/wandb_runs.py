@@ -37,8 +37,8 @@ class Mirror:
 
     Args:
       store: a study's; or a folder into which single cells are trained.
-      project: by default the study's name.
-      entity: a user or team; by default the account's own.
+      project: by default WANDB_PROJECT, else the study's name.
+      entity: a user or team; by default WANDB_ENTITY, else the account's own.
       watched_pid: the process whose use of the machine is shown with the runs; None shows none.
       with_checkpoints: whether runs refer to the checkpoints of their cells, where there are any.
     """
@@ -52,11 +52,11 @@ class Mirror:
         watched_pid: int | None = None,
         with_checkpoints: bool = False,
     ) -> None:
-        self.store, self.entity = store, entity
+        self.store, self.entity = store, entity or os.environ.get("WANDB_ENTITY")
         has_study = (store.path / "study.json").exists()
         self.study: str = store.study["name"] if has_study else store.path.name
         self.labels = cell_labels(store.study) if has_study else {}
-        self.project = project or self.study
+        self.project = project or os.environ.get("WANDB_PROJECT") or self.study
         self._watched_pid, self._with_checkpoints = watched_pid, with_checkpoints
 
     def read_cell(self, cell: str) -> dict[str, Any]:
@@ -93,6 +93,12 @@ class Mirror:
           wandb.Error: there is no account, or the server does not answer.
         """
         return MirroredRun(description, self.start_run(**description.call))
+
+    def close_all(self) -> None:
+        """Ends all runs of this process and the client's own process, when what is on the way has arrived."""
+        import wandb
+
+        wandb.teardown(exit_code=1)
 
     def start_run(self, **call: Any) -> Any:
         """Returns the run of `wandb.init` with these arguments, in this mirror's project and group."""
@@ -225,7 +231,8 @@ def is_disabled() -> bool:
 
 
 def has_account() -> bool:
-    """Returns whether this machine has an account at W&B; never asks for one."""
+    """Returns whether this machine has an account at W&B; never asks for one, and makes the client say less."""
+    os.environ.setdefault("WANDB_SILENT", "true")  # it announces where it found the account
     import wandb
 
     with contextlib.suppress(Exception):

@@ -18,6 +18,7 @@ COMMANDS = {
     "logs",
     "cancel",
     "import",
+    "sync",
     "table",
     "fit",
     "predict",

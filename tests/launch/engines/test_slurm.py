@@ -100,7 +100,7 @@ class TestSlurm(EngineContract):
 def test_several_nodes_train_every_cell_together(cluster, tmp_path, study_file):
     lab = SlurmLab(cluster, Store(tmp_path / "store"), nodes=2)
     study = resolve_study(str(study_file), ("data.size=100", "num_seeds=1", "num_steps=200"))
-    sweep = Sweep(lab, tmp_path, study, ["--execution=mesh.data=2"])
+    sweep = Sweep(lab, tmp_path, study, [])
     (handle,) = sweep.submit(1)
     wait_until(lambda: sweep.states([handle])[0] not in LIVE)
     (network,) = [name for name, cell in study.cells.items() if cell.training is not None]

@@ -26,10 +26,14 @@ class Run:
 
 
 class Mirror:
-    """Opens runs, after so many refusals."""
+    """Opens runs, after so many refusals, each of which leaves something behind that must be closed."""
 
     def __init__(self, refusals: int = 0) -> None:
-        self.refusals, self.opened = refusals, {}
+        self.refusals, self.opened, self.is_closed = refusals, {}, True
+
+    def close_all(self):
+        """Makes it possible to open runs again."""
+        self.is_closed = True
 
     def describe(self, cell, record=None, facts=None):
         """Returns what is known."""
@@ -37,8 +41,10 @@ class Mirror:
 
     def open(self, description):
         """Returns a run, or refuses."""
+        assert self.is_closed
         if self.refusals:
             self.refusals -= 1
+            self.is_closed = False
             raise ConnectionError("not\nnow")
         self.opened.setdefault(description[0], []).append(Run())
         return self.opened[description[0]][-1]
@@ -53,7 +59,7 @@ def store(tmp_path):
 @pytest.fixture
 def made(store, monkeypatch):
     """Returns a follower with a mirror that refuses so many times."""
-    monkeypatch.delenv("WANDB_MODE", raising=False)
+    monkeypatch.setenv("WANDB_MODE", "online")
     monkeypatch.setattr(module, "BACK_OFF", (0.0, 0.0))
     reading, writing = os.pipe()
 
@@ -123,3 +129,20 @@ def test_the_next_is_shown_when_one_of_the_most_has_ended(made, store):
     follower.hear({"end": cells[0]})
     follower.work()
     assert list(mirror.opened) == cells
+
+
+def test_offline_a_cell_is_written_once_when_it_is_complete(made, store, monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    follower, mirror = made()
+    cell = networks_of(store)[0]
+    for _ in range(2):
+        follower.hear({"begin": cell, "facts": {}})
+        follower.work()
+        follower.hear({"end": cell})
+        follower.work()
+    assert mirror.opened == {}
+    complete(store, cell)
+    follower.hear({"begin": cell, "facts": {}})
+    follower.hear({"end": cell})
+    follower.work()
+    assert [run.finished for run in mirror.opened[cell]] == [[(cell, store.read_record(cell))]]

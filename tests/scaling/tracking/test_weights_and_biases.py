@@ -148,6 +148,18 @@ def test_refusals_and_errors_are_tried_again(server, store):
         assert_exact(server, store, cell)
 
 
+def test_a_server_that_comes_back_is_sent_everything(server, store):
+    server.fail("RunResumeStatus", 503, times=30)  # more than the client tries
+    tracker, mirror = follow(store)
+    cells = networks_of(store)[:2]
+    for cell in cells:
+        tell(tracker, store, cell)
+    mirror.close()
+    assert server.requests.count("GraphQL RunResumeStatus") == 30 + len(cells)
+    for cell in cells:
+        assert_exact(server, store, cell)
+
+
 def test_of_many_at_once_some_are_shown_live_and_all_in_the_end(server, store):
     tracker, mirror = follow(store, live_cells=2)
     cells = networks_of(store)
