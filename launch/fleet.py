@@ -96,14 +96,23 @@ class Fleet:
             self._look()
             self._engine.cancel(self._live())
         except KeyboardInterrupt:
-            progress.say(
-                f"{len(self._live())} allocations go on without this command; to follow, run it again; to end them: "
-                f"scaling cancel {self._order.store}"
-            )
+            self._part(progress)
             return Outcome(statuses, stopped=True)
         finally:
             progress.close()
         return Outcome(statuses, stopped=False)
+
+    def _part(self, progress: Progress) -> None:
+        """Leaves allocations to themselves, or ends them where they would not go on."""
+        live = self._live()
+        if self._engine.outlives_command:
+            progress.say(
+                f"{len(live)} allocations go on without this command; to follow, run it again; to end them: "
+                f"scaling cancel {self._order.store}"
+            )
+        else:
+            progress.say(f"{len(live)} allocations end with this command; their workers save what they can")
+            self._engine.cancel(live)
 
     # --- cells ------------------------------------------------------------------------------------------------------
 

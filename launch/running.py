@@ -179,6 +179,11 @@ def _train_elsewhere(options: argparse.Namespace, cells: "dict[str, Cell]", stor
     if options.allocations < 1:
         raise InputError(f"--allocations {options.allocations}: must be at least 1")
     engine, settings = connect(options.engine, options.settings, store)
+    if options.detach and not engine.outlives_command:
+        raise InputError(
+            f"--detach: what --engine {options.engine} gives with these settings ends with this command; leave --detach "
+            "out, or give the address of a cluster that is there"
+        )
     code = _code(options)
     for line in code_warnings(code):
         print(f"warning: {line}", file=sys.stderr)

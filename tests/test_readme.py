@@ -45,6 +45,10 @@ def test_the_readme_shows_every_command():
         "optimum",
         "suggest",
         "compare",
+        "logs",
+        "cancel",
+        "import",
+        "sync",
     }
 
 

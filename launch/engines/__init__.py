@@ -56,7 +56,13 @@ class Sighting:
 
 
 class Engine(Protocol):
-    """Machines for agents."""
+    """Machines for agents.
+
+    Attributes:
+      outlives_command: whether allocations go on when the process that has asked for them ends.
+    """
+
+    outlives_command: bool
 
     def describe(self, order: Order, count: int) -> str:
         """Returns exactly what `submit` would submit, as text."""

@@ -36,6 +36,8 @@ class Local:
       store: whose agents these are.
     """
 
+    outlives_command = True
+
     def __init__(self, store: Store) -> None:
         self._store = store
         self._started: set[int] = set()

@@ -98,6 +98,8 @@ class Slurm:
       store: whose `logs/` what they write goes to.
     """
 
+    outlives_command = True
+
     def __init__(self, settings: Settings, store: Store) -> None:
         self._settings, self._store = settings, store
 

@@ -24,6 +24,8 @@ CELLS = {
 class Pool:
     """An engine of allocations that do as they are told."""
 
+    outlives_command = True
+
     def __init__(self) -> None:
         self.states: dict[str, str] = {}
         self.asked: list[int] = []
@@ -167,6 +169,17 @@ def test_live_allocations_of_an_earlier_launch_are_adopted(make_fleet, pool, bar
 def test_what_was_asked_for_is_known_to_the_store(make_fleet, bare_store, launch):
     make_fleet().start(CELLS)
     assert read_allocations(bare_store, launch) == ["a0", "a1"]
+
+
+@pytest.mark.parametrize("outlives", [True, False])
+def test_ctrl_c_leaves_allocations_alone_unless_they_would_end_with_the_command(make_fleet, pool, outlives, capsys):
+    def interrupt():
+        raise KeyboardInterrupt
+
+    pool.outlives_command = outlives
+    assert make_fleet([lambda: None, interrupt]).run(CELLS).stopped
+    assert pool.cancelled == ([] if outlives else ["a0", "a1"])
+    assert ("go on without" in capsys.readouterr().err) == outlives
 
 
 def test_a_cancelled_launch_ends(make_fleet, pool, bare_store, launch):
