@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from launch.engines import ENGINES, LIVE, EngineError, reconnect
+from launch.engines import ENGINES, LIVE, EngineError, find_anywhere, reconnect
 from launch.launches import Launch, cancel_launch, is_cancelled, read_allocations, read_launches
 from launch.presence import is_gone, read_beats
 from launch.text import print_json, render_table
@@ -26,6 +26,8 @@ def status(options: argparse.Namespace) -> int:
     """Prints where every series of a store stands, and what every worker is doing."""
     from launch.status import describe_store, render_status
 
+    if options.store is None:
+        return _find_anywhere(options)
     while True:
         store = Store.open(options.store)
         found = describe_store(store)
@@ -122,9 +124,17 @@ def add_commands(add: Callable[..., Any], add_json: Callable[..., Any]) -> None:
       add_json: gives a command --json.
     """
     sub = add("status", status)
-    sub.add_argument("store", metavar="STORE")
+    sub.add_argument("store", metavar="STORE", nargs="?")
     sub.add_argument("--watch", action="store_true", help="print again every two seconds until the run has ended")
-    sub.add_argument("--engine", choices=ENGINES, help="ask this engine, too, what its launches have got")
+    sub.add_argument(
+        "--engine",
+        choices=ENGINES,
+        help="ask this engine, too, what it has given; without STORE, to any store's launches",
+    )
+    sub.add_argument(
+        "--option", action="append", default=[], dest="settings", metavar="PATH=VALUE",
+        help="without STORE: a setting of the engine, for example project=mine; repeatable",
+    )  # fmt: skip
     add_json(sub)
     sub = add("logs", logs)
     sub.add_argument("store", metavar="STORE")
@@ -135,6 +145,18 @@ def add_commands(add: Callable[..., Any], add_json: Callable[..., Any]) -> None:
     sub.add_argument("--launch", metavar="NAME", help="this one alone; default all")
     sub.add_argument("--now", action="store_true", help="do not wait for workers to save")
     add_json(sub)
+
+
+def _find_anywhere(options: argparse.Namespace) -> int:
+    """Prints what an engine has given to launches on any store: for who has lost track."""
+    if options.engine is None:
+        raise InputError("status needs a STORE, or --engine NAME to look for what launches on any store have got")
+    rows = find_anywhere(options.engine, options.settings)
+    if options.json:
+        print_json(rows)
+    else:
+        print(render_table(rows) if rows else f"{options.engine} has given nothing that is still there")
+    return DONE
 
 
 def _describe_allocations(store: Store, name: str) -> list[dict[str, Any]]:

@@ -181,8 +181,8 @@ def _train_elsewhere(options: argparse.Namespace, cells: "dict[str, Cell]", stor
     engine, settings = connect(options.engine, options.settings, store)
     if options.detach and not engine.outlives_command:
         raise InputError(
-            f"--detach: what --engine {options.engine} gives with these settings ends with this command; leave --detach "
-            "out, or give the address of a cluster that is there"
+            f"--detach: what --engine {options.engine} gives with these settings ends with this command; leave it out, "
+            "or give the address of a cluster that is there"
         )
     code = _code(options)
     for line in code_warnings(code):

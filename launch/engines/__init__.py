@@ -97,11 +97,29 @@ def connect(name: str, assignments: Sequence[str], store: Store) -> tuple[Engine
       EngineError: what the engine needs is not there.
     """
     module = importlib.import_module(f"launch.engines.{name}")
+    settings = _settings(module, assignments)
+    return module.connect(settings, store), settings
+
+
+def find_anywhere(name: str, assignments: Sequence[str]) -> list[dict[str, Any]]:
+    """Returns what an engine has given to launches on any store and not got back, as rows of a table.
+
+    Raises:
+      InputError: the engine cannot tell without a store.
+      EngineError: it cannot be asked now.
+    """
+    module = importlib.import_module(f"launch.engines.{name}")
+    if not hasattr(module, "find"):
+        raise InputError(f"--engine {name} knows its allocations from a store alone; give STORE")
+    return [dataclasses.asdict(one) for one in module.find(_settings(module, assignments))]
+
+
+def _settings(module: Any, assignments: Sequence[str]) -> Spec:
     try:
         (settings,) = override([module.Settings()], assignments)
     except InputError as error:
         raise InputError(str(error).replace("--set", "--option")) from None
-    return module.connect(settings, store), settings
+    return settings
 
 
 def reconnect(name: str, settings: Mapping[str, Any], store: Store) -> Engine:
