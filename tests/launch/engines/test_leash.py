@@ -1,5 +1,6 @@
 """The leash: a command ends when whoever asked for it does, however that was, and has time to save."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -67,11 +68,16 @@ def test_a_command_ends_when_whoever_asked_for_it_is_killed():
     pid = int(asker.stderr.readline().split()[1])
     assert is_alive(pid)
     os.killpg(asker.pid, signal.SIGKILL)  # with its children, as a service does
-    asker.communicate()
+    asker.wait()
+    asker.stderr.close()
     deadline = time.monotonic() + 10
-    while is_alive(pid):
-        assert time.monotonic() < deadline, "the command has outlived who asked for it"
-        time.sleep(0.05)
+    try:
+        while is_alive(pid):
+            assert time.monotonic() < deadline, "the command has outlived who asked for it"
+            time.sleep(0.05)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 def is_alive(pid: int) -> bool:

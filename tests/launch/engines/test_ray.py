@@ -1,0 +1,507 @@
+"""The Ray engine on real clusters of several nodes on this machine: lost nodes, gangs, and commands that have gone."""
+
+import contextlib
+import importlib.util
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from launch.engines import LIVE, EngineError, Order, Sighting
+from launch.engines import connect as connect_engine
+from launch.engines import reconnect as reconnect_engine
+from launch.engines.ray import RayEngine, Settings
+from launch.engines.ray_actors import Place, sort_hosts
+from scaling.attempts import read_attempts
+from scaling.record import Store
+from scaling.spec import InputError
+from scaling.study import resolve_study
+from tests.launch.engines.contract import EngineContract, rows_of, wait_until
+
+pytestmark = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="needs the package ray")
+
+ENVIRONMENT = {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
+
+ONE_CELL = """
+from scaling.cell import *
+from scaling.data.specs import *
+from scaling.models.specs import *
+from scaling.study import *
+
+def study(num_steps: int = 200) -> Study:
+    training = TrainingSpec(optimizer=AdamWSpec(peak_lr=1e-2), batch_size=32, num_steps=num_steps)
+    data = DataSpec(source=DigitsSource(), size=200, evaluation_size=400)
+    cell = Cell(model=MLPSpec(num_params=3000), data=data, training=training, seed=0)
+    return Study(name="one", question="?", metric="error", series=(Series(label="mlp", cells=(cell,)),))
+"""
+FOREVER = 5_000_000  # steps, which take minutes: until it is told to stop
+HELP = Order("test", "nowhere", ("--help",))
+
+
+def run(*command: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Runs a command to its end."""
+    return subprocess.run(
+        command, check=False, capture_output=True, text=True, env={**os.environ, **ENVIRONMENT, **environment}
+    )
+
+
+def processes_of(words: str) -> list[str]:
+    """Returns the command lines, of all processes of this machine, that contain a text."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            line = path.read_bytes().replace(b"\0", b" ").decode()
+        except OSError:
+            continue
+        if words in line and int(path.parent.name) != os.getpid():
+            found.append(line)
+    return found
+
+
+def one_cell(folder: Path, num_steps: int) -> tuple[Store, Order]:
+    """Returns a new store of a study of one cell, and the order to train it."""
+    file = folder / "one.py"
+    file.write_text(ONE_CELL)
+    store = Store(folder / "store")
+    store.create(resolve_study(str(file), [f"num_steps={num_steps}"]).canonical_json())
+    return store, Order("test", str(store.path), ("work", str(store.path), "--launch=test", "--lease-seconds=9"))
+
+
+def steps_done(store: Store) -> int:
+    """Returns how far the cell is by the workers' heartbeats."""
+    beats = [json.loads(path.read_text()) for path in (store.path / "workers").glob("*.json")]
+    return max((done for beat in beats for done, _ in beat["steps"].values()), default=0)
+
+
+def end_of(engine: RayEngine, handle: str) -> Sighting:
+    """Waits for an allocation to end, and returns its last sighting."""
+    seen: list[Sighting] = []
+
+    def has_ended() -> bool:
+        seen.append(engine.observe([handle])[handle])
+        return seen[-1].state not in LIVE
+
+    wait_until(has_ended)
+    return seen[-1]
+
+
+# --- without a cluster ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("option", "says"),
+    [
+        ("hosts=0", "hosts"),
+        ("topology=4x4", "topology and accelerator belong together"),
+        ('resources={"CPU": 2}', "CPU"),
+        ("num_cpu=2", "did you mean 'num_cpus'?"),
+    ],
+)
+def test_a_wrong_setting_is_refused_by_name(option, says, tmp_path):
+    with pytest.raises(InputError, match=says):
+        connect_engine("ray", [option], Store(tmp_path))
+
+
+def test_the_hosts_of_a_slice_cannot_be_given_besides_its_topology():
+    with pytest.raises(ValueError, match="leave hosts out"):
+        Settings(topology="4x4", accelerator="v6e", hosts=4)
+
+
+def test_what_is_described_is_what_would_be_asked_for_and_starts_nothing():
+    settings = Settings(address="127.0.0.1:1", hosts=2, num_cpus=8, num_gpus=1)
+    text = RayEngine(settings).describe(Order("now", "/store", ("work", "/a store")), 3)
+    assert 'machines of each: 2 of {"CPU":8.0,"GPU":1.0}, each another node' in text
+    assert "allocations: 3" in text
+    assert "command: python -m launch.cli work '/a store' --distributed" in text
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:1"])
+def test_a_cluster_that_does_not_answer_is_said_in_one_line(address):
+    with pytest.raises(EngineError, match=f"no Ray cluster answers at {address}; start one") as found:
+        RayEngine(Settings(address=address)).submit(HELP, 1)
+    assert "\n" not in str(found.value)
+
+
+def test_an_address_is_refused_that_is_none():
+    with pytest.raises(InputError, match="address='somewhere': must be HOST:PORT"):
+        RayEngine(Settings(address="somewhere")).observe(["somewhere/keeper/0"])
+
+
+def test_processes_are_numbered_as_a_slice_numbers_its_hosts():
+    places = [Place(rank, f"host{rank}", "") for rank in (2, 0, 1)]
+    sorted_places, hosts = sort_hosts(places, ["c", "a", "b"])
+    assert hosts == ["a", "b", "c"]
+    assert [place.rank for place in sorted_places] == [0, 1, 2]
+
+
+SMOKE = """
+import json, time
+from launch.engines import Order
+from launch.engines.ray import RayEngine, Settings
+engine = RayEngine(Settings())
+handles = engine.submit(Order("smoke", "nowhere", ("--help",)), 1)
+while (seen := engine.observe(handles)[handles[0]]).state in ("waiting", "running"):
+    time.sleep(0.1)
+print(json.dumps([seen.state, engine.outlives_command, handles[0]]))
+"""
+
+
+def test_without_an_address_a_cluster_begins_and_ends_with_the_command(python):
+    done = run(python, "-c", SMOKE)
+    assert done.returncode == 0, done.stderr
+    state, outlives, handle = json.loads(done.stdout)
+    assert (state, outlives) == ("ended", False)
+    assert RayEngine(Settings()).observe([handle])[handle].state == "ended", "its cluster is still there"
+
+
+@contextlib.contextmanager
+def short_folder() -> Iterator[str]:
+    """A folder for a cluster, whose sockets must have short names."""
+    with tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp", ignore_cleanup_errors=True) as folder:
+        yield folder
+
+
+# --- on a cluster of nodes ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Any]:
+    """A cluster whose head gives nothing, to which tests add nodes."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in ENVIRONMENT.items():
+            patch.setenv(name, value)
+        from ray.cluster_utils import Cluster
+
+        from launch.engines.ray_connection import disconnect
+
+        handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+        with short_folder() as folder:
+            cluster = Cluster(
+                initialize_head=True,
+                head_node_args={"num_cpus": 0, "include_dashboard": False, "temp_dir": folder},
+            )
+            yield cluster
+            disconnect()
+            cluster.shutdown()
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+            wait_until(lambda: not processes_of(folder))
+
+
+@pytest.fixture
+def nodes(cluster) -> Iterator[Any]:
+    """Adds nodes that a test alone uses, by a resource of that name, and removes those that are left."""
+    added = []
+
+    def add(count: int, name: str, **kwargs: Any) -> list[Any]:
+        each = {"num_cpus": 1, "resources": {name: 1}} | kwargs
+        new = [cluster.add_node(**each) for _ in range(count)]
+        added.extend(new)
+        return new
+
+    yield add
+    for node in added:
+        if node in cluster.worker_nodes:
+            cluster.remove_node(node)
+
+
+def engine_on(cluster, name: str, **kwargs: Any) -> RayEngine:
+    return RayEngine(Settings(address=cluster.address, resources={name: 1}, **kwargs))
+
+
+@pytest.mark.slow
+def test_an_allocation_runs_ends_and_leaves_nothing(cluster, nodes):
+    import ray
+
+    nodes(1, "plain")
+    engine = engine_on(cluster, "plain")
+    first, second = engine.submit(HELP, 2)
+    assert end_of(engine, first).state == end_of(engine, second).state == "ended"
+    wrong = engine.submit(Order("test", "nowhere", ("nonsense",)), 1)[0]
+    seen = end_of(engine, wrong)
+    assert seen.state == "failed"
+    assert "exit status 2" in seen.why
+    assert "invalid choice: 'nonsense'" in seen.why
+    wait_until(lambda: not ray.util.list_named_actors(all_namespaces=True))
+    wait_until(lambda: ray.available_resources().get("plain") == 1)
+    assert signal.getsignal(signal.SIGTERM).__module__ != "ray._private.worker", "Ray hears what this process should"
+
+
+@pytest.mark.slow
+def test_resources_that_no_node_has_are_waited_for_and_named(cluster, nodes):
+    nodes(1, "small")
+    engine = engine_on(cluster, "small", num_cpus=7)
+    (handle,) = engine.submit(HELP, 1)
+    seen = engine.observe([handle])[handle]
+    assert seen.state == "waiting"
+    assert "1 nodes with CPU 7, small 1 are asked for, and 0 of 2 have it" in seen.why
+    engine.cancel([handle])
+    assert end_of(engine, handle).why == "cancelled"
+
+
+@pytest.mark.slow
+def test_a_cancelled_agent_saves_first_and_its_processes_end(cluster, nodes, tmp_path):
+    nodes(1, "cancelled")
+    store, order = one_cell(tmp_path, FOREVER)
+    engine = engine_on(cluster, "cancelled")
+    (handle,) = engine.submit(order, 1)
+    wait_until(lambda: steps_done(store) > 0)
+    seen = engine.observe([handle])[handle]
+    assert seen.state == "running"
+    beats = [json.loads(path.read_text()) for path in (store.path / "workers").glob("*.json")]
+    assert [beat["place"] for beat in beats] == [f"ray {seen.place}"]
+    engine.cancel([handle])
+    assert end_of(engine, handle).state == "ended"
+    (cell,) = (store.path / "cells").iterdir()
+    assert read_attempts(cell)[-1].outcome == "interrupted"
+    assert list((cell / "checkpoints").iterdir())
+    (log,) = (store.path / "logs").glob("test-*-ray-0.0.log")
+    assert "stopping: workers save what they can" in log.read_text()
+    assert not processes_of(str(store.path))
+
+
+@pytest.mark.slow
+def test_agents_end_when_their_keeper_is_lost_which_is_a_preemption(cluster, nodes, tmp_path):
+    import ray
+
+    nodes(1, "unkept")
+    store, order = one_cell(tmp_path, FOREVER)
+    engine = engine_on(cluster, "unkept")
+    (handle,) = engine.submit(order, 1)
+    wait_until(lambda: steps_done(store) > 0)
+    ray.kill(ray.get_actor(handle.split("/")[1], namespace="scaling"))
+    assert end_of(engine, handle).state == "preempted"
+    wait_until(lambda: not processes_of(str(store.path)))
+
+
+@pytest.mark.slow
+def test_a_gang_trains_one_cell_together(cluster, nodes, tmp_path):
+    nodes(2, "gang")
+    store, order = one_cell(tmp_path, 200)
+    engine = engine_on(cluster, "gang", hosts=2)
+    (handle,) = engine.submit(order, 1)
+    seen = end_of(engine, handle)
+    assert seen.state == "ended", seen.why
+    assert len(set(seen.place.split())) == 2
+    (record,) = store.records().values()
+    assert record.num_devices == 2 * int(os.environ["JAX_NUM_CPU_DEVICES"])
+
+
+@pytest.mark.slow
+def test_a_gang_that_loses_a_host_is_preempted_and_ends_whole(cluster, nodes, tmp_path):
+    _, second = nodes(2, "halved")
+    store, order = one_cell(tmp_path, FOREVER // 50)  # together they are slower
+    engine = engine_on(cluster, "halved", hosts=2)
+    (handle,) = engine.submit(order, 1)
+    wait_until(lambda: steps_done(store) > 0)
+    cluster.remove_node(second, allow_graceful=False)
+    seen = end_of(engine, handle)
+    assert seen.state == "preempted"
+    assert "was lost" in seen.why
+    wait_until(lambda: not processes_of(str(store.path)))
+
+
+@pytest.mark.slow
+def test_a_slice_of_tpu_hosts_is_reserved_whole_and_trains_together(cluster, nodes, tmp_path):
+    for worker in (1, 0):
+        labels = {"slice-name": "lab", "worker-id": str(worker), "pod-type": "v4-16", "topology": "2x2x2"}
+        nodes(
+            1,
+            "slice",
+            resources={"TPU": 4, "lab": 1} | ({"TPU-v4-16-head": 1} if worker == 0 else {}),
+            labels={f"ray.io/tpu-{name}": value for name, value in labels.items()}
+            | {"ray.io/accelerator-type": "TPU-V4"},
+            env_vars={
+                "TPU_NAME": "lab",
+                "TPU_WORKER_ID": str(worker),
+                "TPU_ACCELERATOR_TYPE": "v4-16",
+                "TPU_TOPOLOGY": "2x2x2",
+            },
+        )
+    store, order = one_cell(tmp_path, 200)
+    engine = RayEngine(Settings(address=cluster.address, topology="2x2x2", accelerator="v4"))
+    (handle,) = engine.submit(order, 1)
+    seen = end_of(engine, handle)
+    assert seen.state == "ended", seen.why
+    import ray
+
+    places = {node["NodeID"][:8]: node["Labels"].get("ray.io/tpu-worker-id") for node in ray.nodes()}
+    assert [places[place.split("/")[1]] for place in seen.place.split()] == ["0", "1"]
+    assert len(store.records()) == 1
+    (waits,) = RayEngine(Settings(address=cluster.address, topology="4x4x4", accelerator="v4")).submit(HELP, 1)
+    other = RayEngine(Settings(address=cluster.address, topology="4x4x4", accelerator="v4"))
+    assert "no node of the cluster belongs to a TPU slice of topology 4x4x4" in other.observe([waits])[waits].why
+    other.cancel([waits])
+    assert end_of(other, waits).state == "ended"
+
+
+ASKS = """
+import sys
+from launch.engines import Order
+from launch.engines.ray import RayEngine, Settings
+engine = RayEngine(Settings(address=sys.argv[1], resources={"left": 1}))
+print(engine.submit(Order("test", sys.argv[2], ("work", sys.argv[2], "--launch=test", "--lease-seconds=9")), 1)[0])
+"""
+
+
+@pytest.mark.slow
+def test_an_allocation_goes_on_without_the_command_that_asked_and_any_other_can_end_it(
+    cluster, nodes, python, tmp_path
+):
+    nodes(1, "left")
+    store, _ = one_cell(tmp_path, FOREVER)
+    asked = run(python, "-c", ASKS, cluster.address, str(store.path))
+    assert asked.returncode == 0, asked.stderr
+    handle = asked.stdout.strip()
+    wait_until(lambda: steps_done(store) > 0)
+    engine = RayEngine(Settings(address=cluster.address))
+    assert engine.observe([handle])[handle].state == "running"
+    engine.cancel([handle])
+    assert end_of(engine, handle).state == "ended"
+    assert not processes_of(str(store.path))
+
+
+@pytest.mark.slow
+def test_a_study_whose_node_is_lost_ends_like_a_local_run(cluster, nodes, scaling, study_file):
+    words = ("--set", "num_steps=40000", "--execution", "population=1")
+    first, _ = nodes(2, "study")
+    far_run = scaling.start(
+        "run", study_file, "--store", "far", *words, "--json", "--engine", "ray", "--allocations", 2,
+        "--option", f"address={cluster.address}", "--option", 'resources={"study": 1}',
+    )  # fmt: skip
+    far = scaling.folder / "far"
+    wait_until(lambda: len(list((far / "cells").glob("*/record.json"))) >= 1)
+    cluster.remove_node(first, allow_graceful=False)
+    out, err = far_run.communicate(timeout=300)
+    assert far_run.returncode == 0, err
+    assert "preempted" in err
+    assert json.loads(out)["complete"] == 12, "standard output holds the document alone"
+    assert scaling("run", study_file, "--store", "near", *words, "--workers", 2).returncode == 0
+    assert rows_of(Store(far)) == rows_of(Store(scaling.folder / "near"))
+    wait_until(lambda: not processes_of(str(far)))
+
+
+@pytest.mark.slow
+def test_a_cluster_of_another_version_is_refused_in_one_line(cluster):
+    from ray._common.usage.usage_constants import CLUSTER_METADATA_KEY
+    from ray._private.ray_constants import KV_NAMESPACE_CLUSTER
+    from ray._raylet import GcsClient
+
+    from launch.engines.ray_connection import disconnect
+
+    disconnect()
+    table, key = GcsClient(address=cluster.address), CLUSTER_METADATA_KEY
+    before = table.internal_kv_get(key, KV_NAMESPACE_CLUSTER)
+    other = json.dumps(json.loads(before) | {"ray_version": "2.40.0"}).encode()
+    table.internal_kv_put(key, other, True, KV_NAMESPACE_CLUSTER)
+    try:
+        with pytest.raises(EngineError, match=r"Version mismatch.*2\.40\.0") as found:
+            RayEngine(Settings(address=cluster.address)).submit(HELP, 1)
+    finally:
+        table.internal_kv_put(key, before, True, KV_NAMESPACE_CLUSTER)
+    assert "\n" not in str(found.value)
+
+
+@contextlib.contextmanager
+def lone_cluster(**environment: str) -> Iterator[tuple[str, subprocess.Popen]]:
+    """A cluster of one node as people start it: its address, and the command that started it."""
+    words = ["start", "--head", "--block", "--port=0", "--num-cpus=1", "--include-dashboard=false"]
+    with short_folder() as folder:
+        ray = subprocess.Popen(
+            [str(Path(sys.executable).with_name("ray")), *words, f"--temp-dir={folder}"],
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            env={**os.environ, **ENVIRONMENT, **environment},
+        )  # fmt: skip
+        try:
+            yield next(line.split("--address='")[1].split("'")[0] for line in ray.stdout if "--address='" in line), ray
+        finally:
+            ray.terminate()
+            ray.wait()
+            ray.stdout.close()
+            wait_until(lambda: not processes_of(folder))
+
+
+@pytest.mark.slow
+def test_a_token_that_a_cluster_does_not_take_is_said_with_what_to_do(python, tmp_path):
+    token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0123456789abcdef" * 2}
+    asks = "import sys\n" + SMOKE.replace("Settings()", "Settings(address=sys.argv[1])")
+
+    def ask(address: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        return run(python, "-c", asks, address, HOME=str(tmp_path), **environment)
+
+    with lone_cluster(**token) as (address, _):
+        taken = ask(address, **token)
+        assert taken.returncode == 0, taken.stderr
+        assert json.loads(taken.stdout)[:2] == ["ended", True]
+        refused = ask(address, RAY_AUTH_MODE="token", RAY_AUTH_TOKEN="f" * 32)
+        assert "RAY_AUTH_TOKEN here, or ~/.ray/auth_token" in refused.stderr.splitlines()[-1]
+        without = ask(address, RAY_AUTH_MODE="token")
+        assert "no authentication token was found" in without.stderr.splitlines()[-1]
+
+
+WATCHES = """
+import sys, time
+from launch.engines import LIVE, EngineError, Order, Sighting
+from launch.engines.ray import RayEngine, Settings
+engine = RayEngine(Settings(address=sys.argv[1]))
+handles = engine.submit(Order("test", "nowhere", ("--help",)), 1)
+print("submitted", flush=True)
+sys.stdin.read()
+try:
+    print(engine.observe(handles))
+except EngineError as error:
+    print(error)
+"""
+
+
+@pytest.mark.slow
+def test_a_command_survives_the_loss_of_its_cluster(python):
+    with lone_cluster() as (address, ray):
+        watch = subprocess.Popen(
+            [python, "-c", WATCHES, address], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+            env={**os.environ, **ENVIRONMENT},
+        )  # fmt: skip
+        assert watch.stdout.readline() == "submitted\n"
+        ray.terminate()
+        ray.wait()
+        out, _ = watch.communicate("")
+    assert watch.returncode == 0
+    assert out == f"the Ray cluster {address} does not answer any more; is its head node there?\n"
+
+
+# --- what every engine does -----------------------------------------------------------------------------------------
+
+
+class RayLab:
+    """A cluster, and nodes that are this test's alone."""
+
+    name = "ray"
+
+    def __init__(self, cluster: Any, store: Store) -> None:
+        self.settings = {"address": cluster.address, "resources": {"contract": 1}}
+        self._cluster = cluster
+        self.engine = reconnect_engine("ray", self.settings, store)
+
+    def lose(self, handle: str) -> None:
+        """Cuts the power of the node that an allocation is on."""
+        name = self.engine.observe([handle])[handle].place.split("/")[1]
+        (node,) = (node for node in self._cluster.worker_nodes if node.node_id.startswith(name))
+        self._cluster.remove_node(node, allow_graceful=False)
+
+
+@pytest.mark.slow
+class TestRay(EngineContract):
+    """The contract."""
+
+    @pytest.fixture
+    def lab(self, cluster, nodes, tmp_path) -> RayLab:
+        """The cluster as an engine."""
+        nodes(2, "contract")
+        return RayLab(cluster, Store(tmp_path / "store"))
