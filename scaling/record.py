@@ -5,12 +5,13 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
+import fsspec.config
 from etils import epath
 from pydantic import Field
 
 from scaling import attempts
 from scaling.data.specs import count_unique
-from scaling.files import write_atomically
+from scaling.files import is_local, write_atomically
 from scaling.spec import InputError, Spec, canonical_json, fingerprint_text, parse
 
 CellStatus = Literal["ok", "diverged", "failed", "interrupted", "started", "missing"]
@@ -147,6 +148,9 @@ class Store:
 
     def __init__(self, path: epath.PathLike) -> None:
         self.path = epath.Path(path)
+        if not is_local(self.path):
+            # Others write there: gcsfs would go on showing a folder, and a file's size, as it first saw them.
+            fsspec.config.conf.setdefault("gcs", {})["use_listings_cache"] = False
         try:
             self.path.exists()
         except ImportError as error:

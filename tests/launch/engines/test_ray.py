@@ -1,96 +1,38 @@
 """The Ray engine on real clusters of several nodes on this machine: lost nodes, gangs, and commands that have gone."""
 
-import contextlib
 import importlib.util
 import json
 import os
 import signal
 import subprocess
-import sys
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from launch.engines import LIVE, EngineError, Order, Sighting
+from launch.engines import EngineError, Order
 from launch.engines import connect as connect_engine
-from launch.engines import reconnect as reconnect_engine
 from launch.engines.ray import RayEngine, Settings
 from launch.engines.ray_actors import Place, sort_hosts
 from scaling.attempts import read_attempts
 from scaling.record import Store
 from scaling.spec import InputError
-from scaling.study import resolve_study
 from tests.launch.engines.contract import EngineContract, rows_of, wait_until
+from tests.launch.engines.ray_cluster import (
+    ENVIRONMENT,
+    FOREVER,
+    HELP,
+    RayLab,
+    end_of,
+    growing_cluster,
+    lone_cluster,
+    one_cell,
+    processes_of,
+    run,
+    steps_done,
+)
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="needs the package ray")
-
-ENVIRONMENT = {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
-
-ONE_CELL = """
-from scaling.cell import *
-from scaling.data.specs import *
-from scaling.models.specs import *
-from scaling.study import *
-
-def study(num_steps: int = 200) -> Study:
-    training = TrainingSpec(optimizer=AdamWSpec(peak_lr=1e-2), batch_size=32, num_steps=num_steps)
-    data = DataSpec(source=DigitsSource(), size=200, evaluation_size=400)
-    cell = Cell(model=MLPSpec(num_params=3000), data=data, training=training, seed=0)
-    return Study(name="one", question="?", metric="error", series=(Series(label="mlp", cells=(cell,)),))
-"""
-FOREVER = 5_000_000  # steps, which take minutes: until it is told to stop
-HELP = Order("test", "nowhere", ("--help",))
-
-
-def run(*command: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Runs a command to its end."""
-    return subprocess.run(
-        command, check=False, capture_output=True, text=True, env={**os.environ, **ENVIRONMENT, **environment}
-    )
-
-
-def processes_of(words: str) -> list[str]:
-    """Returns the command lines, of all processes of this machine, that contain a text."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            line = path.read_bytes().replace(b"\0", b" ").decode()
-        except OSError:
-            continue
-        if words in line and int(path.parent.name) != os.getpid():
-            found.append(line)
-    return found
-
-
-def one_cell(folder: Path, num_steps: int) -> tuple[Store, Order]:
-    """Returns a new store of a study of one cell, and the order to train it."""
-    file = folder / "one.py"
-    file.write_text(ONE_CELL)
-    store = Store(folder / "store")
-    store.create(resolve_study(str(file), [f"num_steps={num_steps}"]).canonical_json())
-    return store, Order("test", str(store.path), ("work", str(store.path), "--launch=test", "--lease-seconds=9"))
-
-
-def steps_done(store: Store) -> int:
-    """Returns how far the cell is by the workers' heartbeats."""
-    beats = [json.loads(path.read_text()) for path in (store.path / "workers").glob("*.json")]
-    return max((done for beat in beats for done, _ in beat["steps"].values()), default=0)
-
-
-def end_of(engine: RayEngine, handle: str) -> Sighting:
-    """Waits for an allocation to end, and returns its last sighting."""
-    seen: list[Sighting] = []
-
-    def has_ended() -> bool:
-        seen.append(engine.observe([handle])[handle])
-        return seen[-1].state not in LIVE
-
-    wait_until(has_ended)
-    return seen[-1]
-
 
 # --- without a cluster ----------------------------------------------------------------------------------------------
 
@@ -161,38 +103,14 @@ def test_without_an_address_a_cluster_begins_and_ends_with_the_command(python):
     assert RayEngine(Settings()).observe([handle])[handle].state == "ended", "its cluster is still there"
 
 
-@contextlib.contextmanager
-def short_folder() -> Iterator[str]:
-    """A folder for a cluster, whose sockets must have short names."""
-    with tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp", ignore_cleanup_errors=True) as folder:
-        yield folder
-
-
 # --- on a cluster of nodes ------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Any]:
     """A cluster whose head gives nothing, to which tests add nodes."""
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in ENVIRONMENT.items():
-            patch.setenv(name, value)
-        from ray.cluster_utils import Cluster
-
-        from launch.engines.ray_connection import disconnect
-
-        handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-        with short_folder() as folder:
-            cluster = Cluster(
-                initialize_head=True,
-                head_node_args={"num_cpus": 0, "include_dashboard": False, "temp_dir": folder},
-            )
-            yield cluster
-            disconnect()
-            cluster.shutdown()
-            for number, handler in handlers.items():
-                signal.signal(number, handler)
-            wait_until(lambda: not processes_of(folder))
+    with growing_cluster() as found:
+        yield found
 
 
 @pytest.fixture
@@ -409,25 +327,6 @@ def test_a_cluster_of_another_version_is_refused_in_one_line(cluster):
     assert "\n" not in str(found.value)
 
 
-@contextlib.contextmanager
-def lone_cluster(**environment: str) -> Iterator[tuple[str, subprocess.Popen]]:
-    """A cluster of one node as people start it: its address, and the command that started it."""
-    words = ["start", "--head", "--block", "--port=0", "--num-cpus=1", "--include-dashboard=false"]
-    with short_folder() as folder:
-        ray = subprocess.Popen(
-            [str(Path(sys.executable).with_name("ray")), *words, f"--temp-dir={folder}"],
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-            env={**os.environ, **ENVIRONMENT, **environment},
-        )  # fmt: skip
-        try:
-            yield next(line.split("--address='")[1].split("'")[0] for line in ray.stdout if "--address='" in line), ray
-        finally:
-            ray.terminate()
-            ray.wait()
-            ray.stdout.close()
-            wait_until(lambda: not processes_of(folder))
-
-
 @pytest.mark.slow
 def test_a_token_that_a_cluster_does_not_take_is_said_with_what_to_do(python, tmp_path):
     token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0123456789abcdef" * 2}
@@ -447,8 +346,8 @@ def test_a_token_that_a_cluster_does_not_take_is_said_with_what_to_do(python, tm
 
 
 WATCHES = """
-import sys, time
-from launch.engines import LIVE, EngineError, Order, Sighting
+import sys
+from launch.engines import EngineError, Order
 from launch.engines.ray import RayEngine, Settings
 engine = RayEngine(Settings(address=sys.argv[1]))
 handles = engine.submit(Order("test", "nowhere", ("--help",)), 1)
@@ -477,23 +376,6 @@ def test_a_command_survives_the_loss_of_its_cluster(python):
 
 
 # --- what every engine does -----------------------------------------------------------------------------------------
-
-
-class RayLab:
-    """A cluster, and nodes that are this test's alone."""
-
-    name = "ray"
-
-    def __init__(self, cluster: Any, store: Store) -> None:
-        self.settings = {"address": cluster.address, "resources": {"contract": 1}}
-        self._cluster = cluster
-        self.engine = reconnect_engine("ray", self.settings, store)
-
-    def lose(self, handle: str) -> None:
-        """Cuts the power of the node that an allocation is on."""
-        name = self.engine.observe([handle])[handle].place.split("/")[1]
-        (node,) = (node for node in self._cluster.worker_nodes if node.node_id.startswith(name))
-        self._cluster.remove_node(node, allow_graceful=False)
 
 
 @pytest.mark.slow
