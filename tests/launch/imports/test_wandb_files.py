@@ -78,7 +78,7 @@ def test_a_run_is_read_whole_with_config_summary_history_and_end(written):
 def test_a_killed_runs_torn_end_is_passed_over_and_said(wandb_folder, keep):
     path = log_of(wandb_folder, "good")
     content = path.read_bytes()
-    path.write_bytes(content[: int(len(content) * keep)])
+    path.write_bytes(content[: int(len(content) * keep)] + b"x")  # torn, also if it was cut between two records
     run, history = read(path)["good"]
     steps = history["_step"].to_pylist()
     assert steps == list(range(len(steps)))
