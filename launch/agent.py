@@ -14,7 +14,7 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from launch.jobs import Job, Question, Queue, begun_jobs, divide_seconds, estimate_job
+from launch.jobs import Job, Question, Queue, begun_jobs, divide_seconds, estimate_job, queue_cells
 from launch.launches import is_cancelled
 from launch.leases import Leases
 from launch.options import Options, Outcome
@@ -65,14 +65,9 @@ def run_cells(
       InputError: the store cannot be written.
       EngineError: workers do not start at all.
     """
-    for cell in cells.values():
-        store.write_cell(cell.canonical_json())
-    begun = begun_jobs(cells, store)
-    going_on = {cell for job, _ in begun for cell in job}
-    others = [cell for cell in cells.values() if cell not in going_on]
     slots = slots[: len(cells)]
+    jobs = queue_cells(cells, store, len(slots), options.execution)
     progress = Progress(len(cells), estimate_job(cells.values()))
-    jobs = Queue(others, len(slots), options.execution, begun)
     sweep = _Sweep(store, jobs, progress, options, launch, waits=waits)
     try:
         with _Signals() as signals:
@@ -304,8 +299,7 @@ class _Sweep:
     def _note(self, cell: Cell, status: str, seconds: float = 0.0) -> None:
         with self._changed:
             self.statuses[cell.fingerprint()] = status
-            what = f"{cell.model.kind} m={cell.data.size} seed={cell.seed} ({cell.fingerprint()})"
-            self._progress.update(what, status, seconds)
+            self._progress.update(cell, status, seconds)
 
     def _note_preempted(self, reply: Mapping[str, Any]) -> None:
         if reply["event"] == "preempted":  # maybe not by us: who wants one worker's place wants all

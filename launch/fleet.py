@@ -1,14 +1,14 @@
 """Allocations for a launch: asked for, watched, replaced when they are lost, and let go when nothing is left."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from launch.claims import Budget
 from launch.engines import LIVE, Engine, EngineError, Order, Sighting
 from launch.jobs import divide_seconds, estimate_job
 from launch.launches import is_cancelled, note_allocations, read_allocations, read_launches
 from launch.options import Outcome
-from launch.presence import Observer, read_beats
+from launch.presence import Beat, Observer, read_beats
 from launch.progress import Progress
 from scaling.attempts import count_outcomes, last_status
 from scaling.cell import Cell
@@ -83,9 +83,7 @@ class Fleet:
             while True:
                 for name, status in self._ended(left).items():
                     statuses[name] = status
-                    cell = left.pop(name)
-                    what = f"{cell.model.kind} m={cell.data.size} seed={cell.seed} ({name})"
-                    progress.update(what, status, seconds[name])
+                    progress.update(left.pop(name), status, seconds[name])
                 if not left:
                     break
                 if is_cancelled(self._store, self._order.launch):
@@ -178,14 +176,12 @@ class Fleet:
                 progress.say(f"{handle}: {seen.state}{' on ' + seen.place if seen.place else ''}{words}")
         live = self._live()
         waiting = sum(self._sightings[handle].state == "waiting" for handle in live)
+        beats = list(read_beats(self._store))
         held = {
-            cell
-            for beat in read_beats(self._store)
-            if beat.cells and not self._observer.is_silent(beat.worker)
-            for cell in beat.cells
+            cell for beat in beats if beat.cells and not self._observer.is_silent(beat.worker) for cell in beat.cells
         }
         free = set(left) - held
-        if self._has_got_on(len(left)):
+        if self._has_got_on(len(left), beats):
             self._tries, self._next_try = 0, 0.0
         if min(self._count - len(live), len(free) - waiting) <= 0 or time.monotonic() < self._next_try:
             return
@@ -203,9 +199,9 @@ class Fleet:
         self._next_try = time.monotonic() + min(self._first_pause * 2**self._tries, LONGEST_PAUSE_SECONDS)
         self._tries += 1
 
-    def _has_got_on(self, num_left: int) -> bool:
+    def _has_got_on(self, num_left: int, beats: Sequence[Beat]) -> bool:
         """Returns whether, since the last call, a cell has ended or has done more steps than any before."""
-        steps = sum(done for beat in read_beats(self._store) for done, _ in beat.steps.values())
+        steps = sum(done for beat in beats for done, _ in beat.steps.values())
         now, before = (-num_left, steps), self._best
         self._best = now if before is None else max(now, before)
         return before is not None and now > before

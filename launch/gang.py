@@ -6,13 +6,12 @@ from collections.abc import Callable
 import jax
 import numpy as np
 
-from launch.jobs import Job, Queue, begun_jobs, missing_cells, read_cell
+from launch.jobs import Job, Queue, missing_cells, queue_cells, read_cell, read_study
 from launch.trainer import PREEMPTED, Trainer
 from scaling.devices.processes import Preempted, agree
 from scaling.execution import Execution, MeshSpec
 from scaling.record import Store
-from scaling.spec import canonical_json, parse
-from scaling.study import Study
+from scaling.spec import parse
 
 DONE, WORK_FAILED = 0, 1
 
@@ -30,7 +29,7 @@ def work_together(store: Store, trainer: Trainer, execution: Execution | None, *
         execution = Execution(mesh=MeshSpec(data=jax.device_count()))
     queue = Queue((), 1)
     if is_first:
-        queue = _queue(store, execution)
+        queue = queue_cells(missing_cells(read_study(store), store), store, execution=execution)
     has_failed = False
 
     def note(cell: str, status: str) -> None:
@@ -49,16 +48,6 @@ def work_together(store: Store, trainer: Trainer, execution: Execution | None, *
             trainer.train_claimed(cells, parse(Execution, how, "execution"), note)
     except Preempted:
         return PREEMPTED
-
-
-def _queue(store: Store, execution: Execution) -> Queue:
-    study = parse(Study, canonical_json(store.study), str(store.path / "study.json"))
-    cells = missing_cells(study, store)
-    for cell in cells.values():
-        store.write_cell(cell.canonical_json())
-    begun = begun_jobs(cells, store)
-    going_on = {cell for job, _ in begun for cell in job}
-    return Queue([cell for cell in cells.values() if cell not in going_on], 1, execution, begun)
 
 
 def _next(trainer: Trainer, queue: Queue, note: Callable[[str, str], None]) -> Job | None:

@@ -12,7 +12,7 @@ from scaling.files import write_atomically
 from scaling.models.specs import NetworkSpec
 from scaling.record import Store
 from scaling.sharing import bundle, gather_members, program_key, trunk_of
-from scaling.spec import InputError, Spec, override, parse
+from scaling.spec import InputError, Spec, canonical_json, override, parse
 from scaling.study import Study
 
 # In the folder of a job's checkpoints: which cells it has.
@@ -193,6 +193,11 @@ def parse_execution(given: Sequence[str]) -> Execution | None:
     return execution
 
 
+def read_study(store: Store) -> Study:
+    """Returns the study that a store holds."""
+    return parse(Study, canonical_json(store.study), str(store.path / "study.json"))
+
+
 # --- the queue ------------------------------------------------------------------------------------------------------
 
 
@@ -332,3 +337,19 @@ class Queue:
 
     def _work_per_user(self, program: str) -> float:
         return self._work[program] / (1 + self._users[program])
+
+
+def queue_cells(cells: Mapping[str, Cell], store: Store, workers: int = 1, execution: Execution | None = None) -> Queue:
+    """Returns cells as jobs, beginning with those that have checkpoints; the store knows all of them from now on.
+
+    Args:
+      cells: without records, by fingerprint.
+      store: where they go.
+      workers: how many take jobs.
+      execution: of all programs; None asks for each.
+    """
+    for cell in cells.values():
+        store.write_cell(cell.canonical_json())
+    begun = begun_jobs(cells, store)
+    going_on = {cell for job, _ in begun for cell in job}
+    return Queue([cell for cell in cells.values() if cell not in going_on], workers, execution, begun)

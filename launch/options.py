@@ -94,12 +94,6 @@ def read_options(given: argparse.Namespace) -> Options:
     same += ["--keep-checkpoints"] if given.keep_checkpoints else []
     same += [f"--tracker={name}" for name in given.tracker]
     same += [f"--retries={given.retries}"]
-    flags = [_with_underscores(word) for word in same]
     words = [*same, *(f"--execution={wish}" for wish in given.execution)]
     budget = Budget(failures=1 + given.retries)
-    return Options(parse_execution(given.execution), tuple(flags), budget, tuple(words))
-
-
-def _with_underscores(word: str) -> str:
-    name, equals, value = word.partition("=")
-    return "--" + name[2:].replace("-", "_") + equals + value
+    return Options(parse_execution(given.execution), tuple(same), budget, tuple(words))

@@ -6,6 +6,8 @@ from typing import Any
 
 from tqdm import tqdm
 
+from scaling.cell import Cell
+
 # Between two plain lines at least so long, so that a log of a long sweep stays short.
 PLAIN_INTERVAL_SECONDS = 10.0
 
@@ -24,8 +26,9 @@ class Progress:
                 total=num_cells, unit="cell", bar_format="{l_bar}{bar}| {n_fmt}/{total_fmt} cells{postfix}", leave=False
             )
 
-    def update(self, what: str, status: str, work: float) -> None:
+    def update(self, cell: Cell, status: str, work: float) -> None:
         """Notes that a cell ended."""
+        what = f"{cell.model.kind} m={cell.data.size} seed={cell.seed} ({cell.fingerprint()})"
         self.done += 1
         self.failed += status == "failed"
         self.diverged += status == "diverged"

@@ -10,7 +10,7 @@ from launch.engines import ENGINES, Order
 from launch.options import Options, Outcome, add_sweep_options, read_options
 from launch.text import print_json
 from scaling.record import Store
-from scaling.spec import InputError, canonical_json, parse
+from scaling.spec import InputError
 
 if TYPE_CHECKING:
     from launch.slots import Slot
@@ -56,13 +56,11 @@ def run(options: argparse.Namespace) -> int:
 
 def work(options: argparse.Namespace) -> int:
     """Trains on this machine what is missing in a store and nobody else has: what an engine's machines run."""
-    from launch.jobs import missing_cells
+    from launch.jobs import missing_cells, read_study
     from launch.launches import is_cancelled
-    from scaling.study import Study
 
     store, wanted = Store.open(options.store), read_options(options)
-    study = parse(Study, canonical_json(store.study), str(store.path / "study.json"))
-    missing = missing_cells(study, store)
+    missing = missing_cells(read_study(store), store)
     if missing and not is_cancelled(store, options.launch):
         outcome = _work(missing, store, _find_slots(options, wanted), wanted, options.launch, waits=False)
         if outcome.stopped:
@@ -187,8 +185,6 @@ def _train_elsewhere(options: argparse.Namespace, cells: "dict[str, Cell]", stor
     code = _code(options)
     for line in code_warnings(code):
         print(f"warning: {line}", file=sys.stderr)
-    for cell in cells.values():
-        store.write_cell(cell.canonical_json())
     launch = begin_launch(
         store,
         options.engine,

@@ -1,9 +1,7 @@
 """The Cloud TPU engine: queued resources, each a slice or several, whose hosts start agents and end by themselves."""
 
 import dataclasses
-import getpass
 import json
-import os
 import re
 import sys
 import time
@@ -20,13 +18,22 @@ from launch.engines.cloud_tpu_code import pack_checkout
 from launch.engines.cloud_tpu_costs import HOUR, MARGIN_HOURS, Allocation, Budget, Ledger
 from launch.engines.cloud_tpu_slices import Slice, find_slice, price_of
 from launch.engines.cloud_tpu_watch import Watch
+from launch.engines.google import (
+    LAUNCH,
+    STORE,
+    STUDY,
+    USER,
+    check_variables,
+    read_variables,
+    study_name,
+    user_name,
+)
 from scaling.record import Store
 from scaling.spec import InputError, Spec, fingerprint_text
 
 HOST = Path(__file__).with_name("cloud_tpu_host.py")  # what machines run when they start
 
 PREFIX = "scaling"
-LAUNCH, STUDY, USER, STORE = "scaling-launch", "scaling-study", "scaling-user", "scaling-store"  # labels
 
 
 class Settings(Spec):
@@ -128,9 +135,7 @@ def connect(settings: Settings, store: Store) -> "CloudTpu":
         raise InputError(f"reservation={settings.reservation!r} needs provisioning=reserved")
     if settings.max_dollars is not None and price_of(wanted, settings.price_per_chip_hour)[0] is None:
         raise InputError(f"max_dollars={settings.max_dollars:g} needs a price; give price_per_chip_hour")
-    for name in settings.env:
-        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
-            raise InputError(f'env={name!r} is no name of a variable; give names alone, as env=["WANDB_API_KEY"]')
+    check_variables(settings.env)
     return CloudTpu(settings, wanted, store, Api(settings.project, settings.zone, settings.endpoint))
 
 
@@ -150,7 +155,7 @@ def find(settings: Settings, *, everybody: bool = False) -> list[Found]:
     now, found = time.time(), []
     for one in Api(settings.project, settings.zone or "-", settings.endpoint).list().values():
         labels = labels_of(one)
-        if LAUNCH in labels and (everybody or labels.get(USER) == _label(_user())):
+        if LAUNCH in labels and (everybody or labels.get(USER) == _label(user_name())):
             node = one.tpu.node_spec[0].node
             kind = node.accelerator_type or f"{node.accelerator_config.type_.name} {node.accelerator_config.topology}"
             count = sum(spec.multislice_params.node_count or 1 for spec in one.tpu.node_spec)
@@ -225,7 +230,7 @@ class CloudTpu:
           InputError: a variable to be passed on is not set here.
           EngineError: Google refuses, or the budget does.
         """
-        environment = self._environment()
+        environment = read_variables(self._settings.env)
         self._api.check_offer(self._wanted)
         hours = self._hours(self._watch.look()[0], count)
         archive = pack_checkout()
@@ -295,12 +300,6 @@ class CloudTpu:
     def _new_handle(self, order: Order) -> str:
         return f"{PREFIX}-{_label(order.launch)[:40].strip('-_')}-{uuid.uuid4().hex[:6]}"
 
-    def _environment(self) -> dict[str, str]:
-        missing = [name for name in self._settings.env if name not in os.environ]
-        if missing:
-            raise InputError(f"env={missing[0]!r} is not set here, so it cannot be passed on; set it, or leave it out")
-        return {name: os.environ[name] for name in self._settings.env}
-
     def _resource(
         self, order: Order, handle: str, hours: float, url: str, sha256: str, environment: Mapping[str, str]
     ) -> Any:
@@ -363,19 +362,12 @@ class CloudTpu:
         return resource
 
     def _labels(self, order: Order) -> dict[str, str]:
-        study = self._store.study["name"] if (self._store.path / "study.json").exists() else ""
+        study = study_name(self._store)
         return {
-            LAUNCH: _label(order.launch), STUDY: _label(study), USER: _label(_user()), STORE: self._store_label,
+            LAUNCH: _label(order.launch), STUDY: _label(study), USER: _label(user_name()), STORE: self._store_label,
         }  # fmt: skip
 
 
 def _label(text: str) -> str:
     """Returns a text in the letters that labels may have."""
     return re.sub(r"[^a-z0-9_-]", "-", text.lower())[:63]
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a number without a name, in a container
-        return "nobody"

@@ -1,9 +1,7 @@
 """The GKE engine: each allocation is a JobSet of TPU slices, queued by Kueue where that is asked for."""
 
 import dataclasses
-import getpass
 import json
-import os
 import re
 import uuid
 from collections.abc import Mapping, Sequence
@@ -14,10 +12,18 @@ from pydantic import Field
 from launch.engines import EngineError, Order, Sighting
 from launch.engines.cloud_tpu_slices import Slice, find_slice
 from launch.engines.gke_cluster import GROUP, VERSION, Cluster
+from launch.engines.google import (
+    LAUNCH,
+    STORE,
+    STUDY,
+    USER,
+    check_variables,
+    read_variables,
+    study_name,
+    user_name,
+)
 from scaling.record import Store
 from scaling.spec import InputError, Spec, fingerprint_text
-
-LAUNCH, STUDY, USER, STORE = "scaling-launch", "scaling-study", "scaling-user", "scaling-store"  # labels
 
 # Statuses of an agent after which it is worth another start: told to stop after saving, and what a signal, a crash or a
 # lost machine leaves. All others, cells that failed above all, would only be repeated.
@@ -114,9 +120,7 @@ def connect(settings: Settings, store: Store) -> "Gke":
         )
     if settings.priority and not settings.queue:
         raise InputError(f"priority={settings.priority!r} is Kueue's; give a queue=… too")
-    for name in settings.env:
-        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
-            raise InputError(f'env={name!r} is no name of a variable; give names alone, as env=["WANDB_API_KEY"]')
+    check_variables(settings.env)
     return Gke(settings, wanted, store, Cluster(settings.namespace, settings.context))
 
 
@@ -130,7 +134,7 @@ def find(settings: Settings, *, everybody: bool = False) -> list[Found]:
     Raises:
       EngineError: the cluster cannot be asked now.
     """
-    selector = LAUNCH if everybody else f"{LAUNCH},{USER}={_label(_user())}"
+    selector = LAUNCH if everybody else f"{LAUNCH},{USER}={_label(user_name())}"
     found = []
     for name, one in sorted(Cluster(settings.namespace, settings.context).list(selector).items()):
         labels, seen = one["metadata"]["labels"], _sight(one)
@@ -168,10 +172,7 @@ class Gke:
           InputError: a variable to be passed on is not set here.
           EngineError: the cluster refuses.
         """
-        missing = [name for name in self._settings.env if name not in os.environ]
-        if missing:
-            raise InputError(f"env={missing[0]!r} is not set here, so it cannot be passed on; set it, or leave it out")
-        environment = {name: os.environ[name] for name in self._settings.env}
+        environment = read_variables(self._settings.env)
         names: list[str] = []
         for _ in range(count):
             name = self._new_name(order)
@@ -214,8 +215,8 @@ class Gke:
         settings, wanted = self._settings, self._wanted
         labels = {
             LAUNCH: _label(order.launch),
-            STUDY: _label(self._store.study["name"] if (self._store.path / "study.json").exists() else ""),
-            USER: _label(_user()),
+            STUDY: _label(study_name(self._store)),
+            USER: _label(user_name()),
             STORE: self._store_label,
         }
         kueue = {"kueue.x-k8s.io/queue-name": settings.queue} if settings.queue else {}
@@ -329,10 +330,3 @@ def _name(job_set: Mapping[str, Any]) -> str:
 def _label(text: str) -> str:
     """Returns a text in the letters that labels may have."""
     return re.sub(r"[^a-z0-9_.-]", "-", text.lower())[:63].strip("-_.")
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a number without a name, in a container
-        return "nobody"

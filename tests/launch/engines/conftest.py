@@ -16,3 +16,20 @@ def reference(command_in, toy_study, tmp_path_factory) -> list[dict]:
     done = command_in(folder)(*words)
     assert done.returncode == 0, done.stderr
     return rows_of(Store.open(folder / "store"))
+
+
+@pytest.fixture
+def buckets():
+    """A stand-in for Cloud Storage, as which gs:// is known while it runs."""
+    from tests.launch.engines.gcs_server import GcsServer  # skips where gcsfs is missing
+
+    with GcsServer() as server:
+        yield server
+
+
+@pytest.fixture
+def store(buckets) -> Store:
+    """A store of a study without cells in a bucket."""
+    found = Store("gs://bucket/store")
+    found.create('{"fit":{},"metric":"error","name":"My study","question":"?","series":[]}')
+    return found

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 import pytest
+from etils import epath
 
 from launch.engines import LIVE, Engine, reconnect
 from launch.fleet import Fleet
@@ -142,3 +143,19 @@ class EngineContract:
         assert set(sweep.finish().values()) == {"ok"}
         assert sweep.rows() == reference
         assert sorted(map(len, sweep.outcomes())) == [1, 2], "one cell was interrupted, and one was not begun"
+
+
+class BucketContract(EngineContract):
+    """The tests, with the store in a bucket."""
+
+    @pytest.fixture
+    def tmp_path(self):
+        """The bucket."""
+        return epath.Path("gs://bucket")
+
+    @pytest.fixture
+    def study_file(self, tmp_path_factory, toy_study):
+        """The toy study as a local file."""
+        path = tmp_path_factory.mktemp("study") / "toy.py"
+        path.write_text(toy_study)
+        return path

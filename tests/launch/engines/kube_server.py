@@ -19,7 +19,6 @@ import signal
 import subprocess
 import tempfile
 import threading
-import time
 import urllib.parse
 from pathlib import Path
 from typing import Any, Self
@@ -386,15 +385,3 @@ def _handler(server: KubeServer) -> type[http.server.BaseHTTPRequestHandler]:
         do_GET = do_POST = do_DELETE = _handle  # noqa: N815
 
     return Handler
-
-
-def wait_until(condition: Any, seconds: float = 60.0) -> None:
-    """Waits for a condition.
-
-    Raises:
-      AssertionError: it did not come true.
-    """
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited too long"
-        time.sleep(0.05)

@@ -19,26 +19,12 @@ from launch.engines.cloud_tpu_costs import Ledger
 from launch.engines.cloud_tpu_slices import GENERATIONS, find_slice
 from scaling.record import Store
 from scaling.spec import InputError
-from tests.launch.engines.gcs_server import GcsServer
-from tests.launch.engines.tpu_server import TpuServer, wait_until
+from tests.launch.engines.tpu_server import TpuServer
+from tests.launch.engines.waiting import wait_until
 
 pytestmark = pytest.mark.filterwarnings("ignore:Sending a large body:ResourceWarning")  # aiohttp's, of archives
 
-STUDY = {"name": "My study", "question": "?", "metric": "error", "fit": {}, "series": []}
 ORDER = Order("20250101-120000-abcdef", "gs://bucket/store", ("work", "gs://bucket/store", "--launch=x"))
-
-
-@pytest.fixture
-def buckets():
-    with GcsServer() as server:
-        yield server
-
-
-@pytest.fixture
-def store(buckets):
-    found = Store("gs://bucket/store")
-    found.create(json.dumps(STUDY))
-    return found
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ import re
 import sys
 
 import pytest
-from etils import epath
 
 pytest.importorskip("google.cloud.tpu_v2")
 
@@ -15,13 +14,12 @@ from launch.engines import EngineError, Order, connect
 from launch.engines.cloud_tpu_costs import Ledger
 from scaling.record import Store
 from scaling.study import resolve_study
-from tests.launch.engines.contract import EngineContract
-from tests.launch.engines.gcs_server import GcsServer
-from tests.launch.engines.tpu_server import TpuServer, wait_until
+from tests.launch.engines.contract import BucketContract
+from tests.launch.engines.tpu_server import TpuServer
+from tests.launch.engines.waiting import wait_until
 
 pytestmark = pytest.mark.filterwarnings("ignore:Sending a large body:ResourceWarning")  # aiohttp's, of archives
 
-STUDY = {"name": "My study", "question": "?", "metric": "error", "fit": {}, "series": []}
 ORDER = Order("20250101-120000-abcdef", "gs://bucket/store", ("work", "gs://bucket/store", "--launch=x"))
 
 # In place of the interpreter: says how it was called, and goes on until it is told to stop.
@@ -30,19 +28,6 @@ echo "agent: $* place=$SCALING_PLACE secret=$SECRET"
 trap 'echo told; exit 75' TERM
 while :; do sleep 0.05; done
 """
-
-
-@pytest.fixture
-def buckets():
-    with GcsServer() as server:
-        yield server
-
-
-@pytest.fixture
-def store(buckets):
-    found = Store("gs://bucket/store")
-    found.create(json.dumps(STUDY))
-    return found
 
 
 @pytest.fixture
@@ -199,22 +184,12 @@ class TpuLab:
 
 
 @pytest.mark.slow
-class TestCloudTpu(EngineContract):
-    """The contract, with the store in a bucket."""
+class TestCloudTpu(BucketContract):
+    """The contract."""
 
     @pytest.fixture
     def lab(self, running_hosts):
         return TpuLab(running_hosts, Store("gs://bucket/store"))
-
-    @pytest.fixture
-    def tmp_path(self):
-        return epath.Path("gs://bucket")
-
-    @pytest.fixture
-    def study_file(self, tmp_path_factory, toy_study):
-        path = tmp_path_factory.mktemp("study") / "toy.py"
-        path.write_text(toy_study)
-        return path
 
 
 def rows(store):

@@ -9,7 +9,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from etils import epath
 
 pytest.importorskip("kubernetes")
 pytest.importorskip("jsonschema")
@@ -17,11 +16,10 @@ pytest.importorskip("jsonschema")
 from launch.engines import EngineError, Order, connect, find_anywhere, gke_cluster, reconnect
 from scaling.record import Store
 from scaling.spec import InputError
-from tests.launch.engines.contract import EngineContract
-from tests.launch.engines.gcs_server import GcsServer
-from tests.launch.engines.kube_server import KubeServer, find_faults, wait_until
+from tests.launch.engines.contract import BucketContract
+from tests.launch.engines.kube_server import KubeServer, find_faults
+from tests.launch.engines.waiting import wait_until
 
-STUDY = {"name": "My study", "question": "?", "metric": "error", "fit": {}, "series": []}
 ORDER = Order("20250101-120000-abcdef", "gs://bucket/store", ("work", "gs://bucket/store", "--launch=x"))
 
 # In place of the interpreter: says how it was called, and ends with the status that a file says.
@@ -30,19 +28,6 @@ echo "agent: $* index=$JOB_COMPLETION_INDEX place=$SCALING_PLACE secret=$SECRET"
 while [ ! -e "{folder}/status" ]; do sleep 0.05; done
 exit $(cat "{folder}/status")
 """
-
-
-@pytest.fixture
-def buckets():
-    with GcsServer() as server:
-        yield server
-
-
-@pytest.fixture
-def store(buckets):
-    found = Store("gs://bucket/store")
-    found.create(json.dumps(STUDY))
-    return found
 
 
 @pytest.fixture
@@ -370,22 +355,12 @@ class GkeLab:
 
 
 @pytest.mark.slow
-class TestGke(EngineContract):
-    """The contract, with the store in a bucket."""
+class TestGke(BucketContract):
+    """The contract."""
 
     @pytest.fixture
     def lab(self, running_cluster):
         return GkeLab(running_cluster, Store("gs://bucket/store"))
-
-    @pytest.fixture
-    def tmp_path(self):
-        return epath.Path("gs://bucket")
-
-    @pytest.fixture
-    def study_file(self, tmp_path_factory, toy_study):
-        path = tmp_path_factory.mktemp("study") / "toy.py"
-        path.write_text(toy_study)
-        return path
 
 
 @pytest.mark.slow

@@ -24,7 +24,6 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Callable
 from concurrent import futures
 from pathlib import Path
 from typing import Any, Self
@@ -403,15 +402,3 @@ def _num_hosts(accelerator_type: str) -> int:
     prefix, _, number = accelerator_type.rpartition("-")
     chips = int(number) if prefix in ("v5litepod", "v6e") else int(number) // 2
     return 1 if chips <= (8 if prefix in ("v5litepod", "v6e") else 4) else chips // 4
-
-
-def wait_until(condition: Callable[[], Any], seconds: float = 60.0) -> None:
-    """Waits for a condition.
-
-    Raises:
-      AssertionError: it did not come true.
-    """
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited too long"
-        time.sleep(0.05)

@@ -1,0 +1,47 @@
+"""What the engines on Google Cloud share: labels by which anybody finds what runs, and variables to pass on."""
+
+import getpass
+import os
+import re
+from collections.abc import Iterable
+
+from scaling.record import Store
+from scaling.spec import InputError
+
+LAUNCH, STUDY, USER, STORE = "scaling-launch", "scaling-study", "scaling-user", "scaling-store"  # labels
+
+
+def check_variables(names: Iterable[str]) -> None:
+    """Checks that variables to be passed on are given by name alone.
+
+    Raises:
+      InputError: one is not.
+    """
+    for name in names:
+        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+            raise InputError(f'env={name!r} is no name of a variable; give names alone, as env=["WANDB_API_KEY"]')
+
+
+def read_variables(names: Iterable[str]) -> dict[str, str]:
+    """Returns the values of variables to be passed on.
+
+    Raises:
+      InputError: one is not set here.
+    """
+    missing = [name for name in names if name not in os.environ]
+    if missing:
+        raise InputError(f"env={missing[0]!r} is not set here, so it cannot be passed on; set it, or leave it out")
+    return {name: os.environ[name] for name in names}
+
+
+def study_name(store: Store) -> str:
+    """Returns the name of a store's study; empty where there is none yet."""
+    return str(store.study["name"]) if (store.path / "study.json").exists() else ""
+
+
+def user_name() -> str:
+    """Returns who asks."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a number without a name, in a container
+        return "nobody"
