@@ -28,7 +28,7 @@ from scaling.execution import Execution
 from scaling.models.specs import NetworkSpec
 from scaling.record import Store
 from scaling.sharing import gather_members
-from scaling.spec import parse
+from scaling.spec import InputError, parse
 
 TRIES = 3  # workers that may die, one after another, before they reach a cell
 
@@ -210,7 +210,7 @@ class _Sweep:
                 execution = parse(Execution, json.dumps(reply["execution"]), "execution")
                 self._settle(question, execution, reply["how"])
                 return True
-            self._note_preempted(reply)
+            self._note_end(reply)
         return False
 
     def _settle(self, question: Question, execution: Execution, how: str) -> None:
@@ -238,7 +238,7 @@ class _Sweep:
             elif reply["event"] == "done":
                 worker.keep_log()
                 return True
-            self._note_preempted(reply)
+            self._note_end(reply)
         words, is_one = worker.last_words(), len(gather_members(job.cells)) == 1
         if self._stopping:
             for name in cells:
@@ -301,9 +301,16 @@ class _Sweep:
             self.statuses[cell.fingerprint()] = status
             self._progress.update(cell, status, seconds)
 
-    def _note_preempted(self, reply: Mapping[str, Any]) -> None:
+    def _note_end(self, reply: Mapping[str, Any]) -> None:
+        """Takes a worker's last event for all of them.
+
+        Raises:
+          InputError: the store cannot be used.
+        """
         if reply["event"] == "preempted":  # maybe not by us: who wants one worker's place wants all
             self._preempted = self._stopping = True
+        elif reply["event"] == "unusable":
+            raise InputError(reply["error"])
 
     def _stop(self, how: Callable[[WorkerProcess], None]) -> None:
         with self._changed:

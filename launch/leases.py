@@ -15,7 +15,7 @@ from typing import Literal
 from etils import epath
 
 from launch.presence import Observer
-from scaling.files import create_once, is_local
+from scaling.files import create_once, is_local, one_line_errors
 from scaling.record import Record, Store
 from scaling.spec import InputError, Spec, parse
 
@@ -124,11 +124,12 @@ class Leases:
 
     def _last(self, cell: str) -> tuple[int, Entry | Record | None]:
         folder = self._store.cell_path(cell) / FOLDER
-        names = [path.name for path in folder.iterdir()] if folder.exists() else []
-        numbers = [int(name) for name in names if name.isdigit()]
-        if not numbers:
-            return 0, None
-        return max(numbers), _read(self._path(cell, max(numbers)))
+        with one_line_errors(folder, "read"):
+            names = [path.name for path in folder.iterdir()] if folder.exists() else []
+            numbers = [int(name) for name in names if name.isdigit()]
+            if not numbers:
+                return 0, None
+            return max(numbers), _read(self._path(cell, max(numbers)))
 
     def _path(self, cell: str, number: int) -> epath.Path:
         return self._store.cell_path(cell) / FOLDER / f"{number:06d}"

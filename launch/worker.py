@@ -27,6 +27,8 @@ from scaling.spec import InputError, parse
 
 FLAGS = flags.FLAGS
 
+UNUSABLE = 2  # the exit status where the store cannot be used
+
 STORE = flags.DEFINE_string("store", None, "Folder to which the record is published.")
 READER_WORKERS = flags.DEFINE_integer(
     "reader_workers", 0, "Processes that read data which does not fit on the device; 0 reads in threads.", lower_bound=0
@@ -72,7 +74,8 @@ def serve(store: Store, requests: IO[str], replies: IO[str]) -> int:
     `{"plan": FINGERPRINT, "members": k, "seconds": s}` asks how to execute a program, and is answered by a `plan`:
     `execution`, and `how` in words. `{"train": [FINGERPRINT, …], "execution": {…}, "silent": {WORKER: count}}` is
     answered by a `record` for every cell that ends, or that others have, with its `status`, and then `done`. On SIGTERM
-    the job is saved where that is possible, and the last event is `preempted`.
+    the job is saved where that is possible, and the last event is `preempted`; where the store cannot be used it is
+    `unusable`, with the `error`.
 
     When the requests end while something is being done, the engine is gone: the process ends at once, and the cells are
     trained again by whoever comes next.
@@ -115,6 +118,9 @@ def serve(store: Store, requests: IO[str], replies: IO[str]) -> int:
     except Preempted:
         reply(event="preempted")
         return PREEMPTED
+    except InputError as error:  # a cell's own errors are its attempts'
+        reply(event="unusable", error=str(error))
+        return UNUSABLE
     return 0
 
 

@@ -22,7 +22,7 @@ def write_atomically(path: epath.Path, text: str) -> None:
     Raises:
       InputError: the folder cannot be written.
     """
-    with _one_line_errors(path):
+    with one_line_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         if not is_local(path):  # object stores show an object when it is whole
             path.write_text(text)
@@ -58,7 +58,7 @@ def create_once(path: epath.Path, text: str) -> bool:
     Raises:
       InputError: the folder cannot be written.
     """
-    with _one_line_errors(path):
+    with one_line_errors(path):
         if not is_local(path):
             try:
                 backend.fsspec_backend.fs(path).pipe_file(os.fspath(path), text.encode(), mode="create")
@@ -90,7 +90,7 @@ def append_line(path: epath.Path, line: str) -> None:
     Raises:
       InputError: the folder cannot be written.
     """
-    with _one_line_errors(path):
+    with one_line_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         before = path.read_text() if path.exists() else ""
         text = ("\n" if before and not before.endswith("\n") else "") + line + "\n"
@@ -107,9 +107,12 @@ def is_local(path: epath.Path) -> bool:
 
 
 @contextlib.contextmanager
-def _one_line_errors(path: epath.Path) -> Iterator[None]:
+def one_line_errors(path: epath.Path, verb: str = "write") -> Iterator[None]:
+    """Turns what a file system refuses, while this is open, into an `InputError` that names the path."""
     try:
         yield
     except OSError as error:
         reason = error.strerror or str(error)
-        raise InputError(f"cannot write {os.fspath(path)!r} ({reason}); choose a folder that can be written") from None
+        raise InputError(
+            f"cannot {verb} {os.fspath(path)!r} ({reason}); choose a folder that can be read and written"
+        ) from None
