@@ -13,10 +13,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from launch.commands.text import render_table
 
 from analysis.plots import save_figure
 from analysis.transfer import find_optima, plot_transfer
-from launch.text import render_table
 from scaling.cell import AdamSpec, CosineSchedule
 from scaling.coordinates import Axis
 from scaling.models import TaskShape

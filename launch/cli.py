@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 # Heavy libraries are imported inside the commands that need them: `scaling --help` and `status` must start at once.
 from analysis.errors import AnalysisError
-from launch import analyst, decisions, following, running, sync
+from launch.commands import analyst, decisions, following, running, sync
+from launch.commands.tables import print_warnings
 from launch.engines import EngineError
 from launch.imports import command as imports
 from launch.options import add_options
-from launch.tables import print_warnings
 from launch.text import print_json
 from scaling.record import CorruptStoreError, Store
 from scaling.spec import InputError
@@ -26,11 +26,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and returns the exit status: 0 done, 1 the work failed, 2 the call was wrong, 75 stopped."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     if words[:1] == ["cell"] and not {"-h", "--help"} & set(words):
-        from launch import worker
+        from launch.workers import worker
 
         worker.run(["scaling cell", *words[1:]])  # absl parses its flags, and exits
     if words[:1] == ["work"] and "--distributed" in words:
-        from launch import worker
+        from launch.workers import worker
 
         worker.run(["scaling work", "--gang", *words[1:]])
     options = _parser().parse_args(words)
@@ -52,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def plan(options: argparse.Namespace) -> int:
     """Prints the cells of a study with N, D and C, and what is already done."""
-    from launch.plan import plan_cells, summarise_plan
+    from launch.commands.plan import plan_cells, summarise_plan
     from launch.progress import format_seconds
     from launch.text import render_table
     from scaling.study import resolve_study
@@ -81,7 +81,7 @@ def plan(options: argparse.Namespace) -> int:
 
 def _plan_on_topology(options: argparse.Namespace, study: "Study") -> int:
     """Prints what each family's largest training step takes on devices that are not here; 1 where one does not fit."""
-    from launch.described import describe_on, render_described
+    from launch.commands.described import describe_on, render_described
     from launch.jobs import parse_execution
     from launch.text import render_table
     from scaling.execution import Execution
@@ -128,7 +128,7 @@ def report(options: argparse.Namespace) -> int:
 
 def models(options: argparse.Namespace) -> int:
     """Shows a model family at a size, or a published network: shape, parameters and FLOPs."""
-    from launch.models import describe_family, describe_preset, list_networks, parse_count, render_description
+    from launch.commands.models import describe_family, describe_preset, list_networks, parse_count, render_description
     from launch.text import render_table
     from scaling.models import FAMILIES
 
@@ -163,7 +163,7 @@ def _check_coordinates(options: argparse.Namespace) -> int:
     """Prints whether activations and their changes keep their size as a family grows; 1 where muP or CompleteP fail."""
     if not options.family or options.preset or options.params:
         raise InputError("--coordinate-check is of a family at small sizes of its own; give --family NAME alone")
-    from launch.coordinates import check_family, draw_check, render_check, transfers
+    from launch.commands.coordinates import check_family, draw_check, render_check, transfers
 
     rows, verdicts = check_family(options.family, options.assignments)
     path = options.out or f"coordinate-check-{options.family}.svg"

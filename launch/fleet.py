@@ -3,12 +3,12 @@
 import time
 from collections.abc import Callable, Mapping, Sequence
 
-from launch.claims import Budget
+from launch.coordination.claims import Budget
+from launch.coordination.launches import is_cancelled, note_allocations, read_allocations, read_launches
+from launch.coordination.presence import Beat, Observer, read_beats
 from launch.engines import LIVE, Engine, EngineError, Order, Sighting
 from launch.jobs import divide_seconds, estimate_job
-from launch.launches import is_cancelled, note_allocations, read_allocations, read_launches
 from launch.options import Outcome
-from launch.presence import Beat, Observer, read_beats
 from launch.progress import Progress
 from scaling.attempts import count_outcomes, last_status
 from scaling.cell import Cell

@@ -3,9 +3,9 @@
 import argparse
 import dataclasses
 
-from launch.claims import ONCE, Budget
+from launch.coordination.claims import ONCE, Budget
+from launch.coordination.presence import PATIENCE_SECONDS
 from launch.jobs import parse_execution
-from launch.presence import PATIENCE_SECONDS
 from scaling.execution import Execution
 from scaling.spec import InputError
 

@@ -2,7 +2,7 @@
 
 An engine knows nothing of cells. It is asked for *allocations*, each a machine or a gang of machines that start the
 same command, and says what becomes of them; agents there find their work in the store. A new engine is one module here,
-with `Settings` (a `Spec`) and `connect(settings, store) → Engine`.
+named in `ENGINES`, with `Settings` (a `Spec`) and `connect(settings, store) → Engine`.
 """
 
 import dataclasses

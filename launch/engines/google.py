@@ -1,12 +1,12 @@
 """What the engines on Google Cloud share: labels by which anybody finds what runs, and variables to pass on."""
 
-import getpass
 import os
 import re
 from collections.abc import Iterable
 
+from launch.coordination.provenance import user_name
 from scaling.record import Store
-from scaling.spec import InputError
+from scaling.spec import InputError, fingerprint_text
 
 LAUNCH, STUDY, USER, STORE = "scaling-launch", "scaling-study", "scaling-user", "scaling-store"  # labels
 
@@ -34,14 +34,17 @@ def read_variables(names: Iterable[str]) -> dict[str, str]:
     return {name: os.environ[name] for name in names}
 
 
-def study_name(store: Store) -> str:
-    """Returns the name of a store's study; empty where there is none yet."""
-    return str(store.study["name"]) if (store.path / "study.json").exists() else ""
+def make_labels(launch: str, store: Store) -> dict[str, str]:
+    """Returns what whatever a launch asks for is labelled with."""
+    study = str(store.study["name"]) if (store.path / "study.json").exists() else ""
+    return {LAUNCH: label(launch), STUDY: label(study), USER: label(user_name()), STORE: store_label(store)}
 
 
-def user_name() -> str:
-    """Returns who asks."""
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a number without a name, in a container
-        return "nobody"
+def store_label(store: Store) -> str:
+    """Returns what stands for a store in labels."""
+    return fingerprint_text(str(store.path))
+
+
+def label(text: str) -> str:
+    """Returns a text in the letters that labels may have."""
+    return re.sub(r"[^a-z0-9_-]", "-", text.lower())[:63].strip("-_")

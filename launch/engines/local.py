@@ -8,8 +8,8 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from launch.coordination.presence import Identity, identify, is_gone
 from launch.engines import Order, Sighting
-from launch.presence import Identity, identify, is_gone
 from scaling.files import is_local
 from scaling.record import Store
 from scaling.spec import Spec
@@ -67,7 +67,7 @@ class Local:
             ],
         )
         self._started.add(pid)
-        return identify(pid).canonical_json()
+        return identify(pid).handle
 
     def observe(self, handles: Sequence[str]) -> Mapping[str, Sighting]:
         """Returns which agents are alive; how one has ended is in the store."""
@@ -76,13 +76,13 @@ class Local:
                 self._started.discard(pid)
         found = {}
         for handle in handles:
-            identity = Identity.model_validate_json(handle)
+            identity = Identity.from_handle(handle)
             found[handle] = Sighting("ended" if is_gone(identity) else "running", f"{identity.host} {identity.pid}")
         return found
 
     def cancel(self, handles: Sequence[str]) -> None:
         """Asks agents to save and end, and kills those that do not."""
-        agents = [Identity.model_validate_json(handle) for handle in handles]
+        agents = [Identity.from_handle(handle) for handle in handles]
         for number, seconds in ((signal.SIGTERM, GRACE_SECONDS), (signal.SIGKILL, 5.0)):
             for agent in agents:
                 if not is_gone(agent):

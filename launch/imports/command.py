@@ -3,7 +3,8 @@
 import argparse
 from collections.abc import Callable
 
-TABLES = ("csv", "tsv", "jsonl", "parquet")
+from launch.imports import TABLES
+
 SOURCES = ("wandb", "wandb-offline", "mlflow", "tensorboard", *TABLES)
 DEFAULT_PATIENCE_SECONDS = 600.0
 

@@ -7,7 +7,7 @@ import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from launch.imports.command import TABLES
+from launch.imports import TABLES
 from launch.imports.fetching import Fetched, Source, SourceError, choose_runs, fetch_runs
 from launch.imports.mapping import Report, TableMapping, build_table
 from launch.imports.raw import MAPPING_FILE, PROPOSAL_FILE, REPORT_FILE, TABLE_FILE, RawFolder, RawRun

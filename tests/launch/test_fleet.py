@@ -2,11 +2,11 @@
 
 import pytest
 
-from launch.claims import Budget
+from launch.coordination.claims import Budget
+from launch.coordination.launches import begin_launch, cancel_launch, note_allocations, read_allocations
+from launch.coordination.presence import Presence
 from launch.engines import EngineError, Order, Sighting
 from launch.fleet import MOST_TRIES, Fleet
-from launch.launches import begin_launch, cancel_launch, note_allocations, read_allocations
-from launch.presence import Presence
 from scaling import attempts
 from scaling.cell import Cell
 from scaling.data.specs import DataSpec, DigitsSource

@@ -3,23 +3,23 @@
 A class gives the fixture `lab`, and marks itself slow where that takes long.
 """
 
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
 import pytest
 from etils import epath
 
+from launch.commands.running import make_order
+from launch.coordination.launches import begin_launch, note_allocations, read_allocations
 from launch.engines import LIVE, Engine, reconnect
 from launch.fleet import Fleet
 from launch.jobs import missing_cells
-from launch.launches import begin_launch, note_allocations, read_allocations
 from launch.options import Options
-from launch.running import make_order
 from scaling.attempts import read_attempts
 from scaling.record import Store
 from scaling.study import Study, resolve_study
+from tests.launch.waiting import wait_until
 
 # Two networks, long enough to be disturbed, and two linear models.
 SETTINGS = ("data.size=100", "num_seeds=2", "num_steps=40000")
@@ -88,14 +88,6 @@ class Sweep:
 def rows_of(store: Store) -> list[dict]:
     """Returns a store's table, without what differs between two runs of a cell."""
     return [{name: value for name, value in row.items() if name not in VARIES} for row in store.rows()]
-
-
-def wait_until(condition: Callable[[], object], seconds: float = 120.0) -> None:
-    """Waits for a condition, for so long at most."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited too long"
-        time.sleep(0.1)
 
 
 class EngineContract:

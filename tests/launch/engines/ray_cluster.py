@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 
 from launch.engines import LIVE, Order, Sighting, reconnect
-from launch.engines.ray import RayEngine
+from launch.engines.ray.engine import RayEngine
 from scaling.record import Store
 from scaling.study import resolve_study
-from tests.launch.engines.contract import wait_until
+from tests.launch.waiting import wait_until
 
 ENVIRONMENT = {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
 
@@ -99,7 +99,7 @@ def growing_cluster() -> Iterator[Any]:
             patch.setenv(name, value)
         from ray.cluster_utils import Cluster
 
-        from launch.engines.ray_connection import disconnect
+        from launch.engines.ray.connection import disconnect
 
         handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
         head = {"num_cpus": 0, "include_dashboard": False, "temp_dir": folder}

@@ -12,15 +12,17 @@ import pytest
 
 pytest.importorskip("google.cloud.tpu_v2")
 
-from launch.engines import EngineError, Order, cloud_tpu, cloud_tpu_api, connect, find_anywhere, reconnect
-from launch.engines.cloud_tpu import Found, find
-from launch.engines.cloud_tpu_code import pack_checkout
-from launch.engines.cloud_tpu_costs import Ledger
-from launch.engines.cloud_tpu_slices import GENERATIONS, find_slice
+from launch.engines import EngineError, Order, connect, find_anywhere, reconnect
+from launch.engines.cloud_tpu import api as cloud_tpu_api
+from launch.engines.cloud_tpu import engine as cloud_tpu
+from launch.engines.cloud_tpu.code import pack_checkout
+from launch.engines.cloud_tpu.costs import Ledger
+from launch.engines.cloud_tpu.engine import Found, find
+from launch.engines.tpu_slices import GENERATIONS, find_slice
 from scaling.record import Store
 from scaling.spec import InputError
 from tests.launch.engines.tpu_server import TpuServer
-from tests.launch.engines.waiting import wait_until
+from tests.launch.waiting import wait_until
 
 pytestmark = pytest.mark.filterwarnings("ignore:Sending a large body:ResourceWarning")  # aiohttp's, of archives
 
@@ -121,7 +123,7 @@ def test_a_spot_slice_is_asked_for_with_its_labels_and_this_code(server, store, 
     data = buckets.objects["bucket"][told["code"].removeprefix("gs://bucket/")].data
     with tarfile.open(fileobj=io.BytesIO(data)) as archive:
         names = set(archive.getnames())
-    assert {"launch/cli.py", "pyproject.toml", "launch/engines/cloud_tpu_host.py"} <= names
+    assert {"launch/cli.py", "pyproject.toml", "launch/engines/cloud_tpu/host.py"} <= names
     assert not {name for name in names if name.startswith((".git/", ".venv/"))}
 
 

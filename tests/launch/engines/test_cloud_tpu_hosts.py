@@ -11,12 +11,12 @@ import pytest
 pytest.importorskip("google.cloud.tpu_v2")
 
 from launch.engines import EngineError, Order, connect
-from launch.engines.cloud_tpu_costs import Ledger
+from launch.engines.cloud_tpu.costs import Ledger
 from scaling.record import Store
 from scaling.study import resolve_study
 from tests.launch.engines.contract import BucketContract
 from tests.launch.engines.tpu_server import TpuServer
-from tests.launch.engines.waiting import wait_until
+from tests.launch.waiting import wait_until
 
 pytestmark = pytest.mark.filterwarnings("ignore:Sending a large body:ResourceWarning")  # aiohttp's, of archives
 

@@ -13,12 +13,13 @@ import pytest
 pytest.importorskip("kubernetes")
 pytest.importorskip("jsonschema")
 
-from launch.engines import EngineError, Order, connect, find_anywhere, gke_cluster, reconnect
+from launch.engines import EngineError, Order, connect, find_anywhere, reconnect
+from launch.engines.gke import cluster as gke_cluster
 from scaling.record import Store
 from scaling.spec import InputError
 from tests.launch.engines.contract import BucketContract
 from tests.launch.engines.kube_server import KubeServer, find_faults
-from tests.launch.engines.waiting import wait_until
+from tests.launch.waiting import wait_until
 
 ORDER = Order("20250101-120000-abcdef", "gs://bucket/store", ("work", "gs://bucket/store", "--launch=x"))
 

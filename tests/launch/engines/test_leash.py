@@ -8,7 +8,7 @@ import sys
 import time
 from pathlib import Path
 
-from launch.engines import leash
+from launch.engines.ray import leash
 
 SAVES = (
     "import signal, sys; signal.signal(signal.SIGTERM, lambda *_: sys.exit(75)); print('up', flush=True)\n"

@@ -5,8 +5,8 @@ import signal
 
 import pytest
 
+from launch.coordination.presence import Identity
 from launch.engines.local import Local, Settings
-from launch.presence import Identity
 from scaling.record import Store
 from tests.launch.engines.contract import EngineContract
 
@@ -22,7 +22,7 @@ class LocalLab:
 
     def lose(self, handle: str) -> None:
         """Kills an agent; its workers find out and end."""
-        os.kill(Identity.model_validate_json(handle).pid, signal.SIGKILL)
+        os.kill(Identity.from_handle(handle).pid, signal.SIGKILL)
 
 
 @pytest.mark.slow

@@ -12,12 +12,12 @@ import pytest
 
 from launch.engines import EngineError, Order
 from launch.engines import connect as connect_engine
-from launch.engines.ray import RayEngine, Settings
-from launch.engines.ray_actors import Place, sort_hosts
+from launch.engines.ray.actors import Place, sort_hosts
+from launch.engines.ray.engine import RayEngine, Settings
 from scaling.attempts import read_attempts
 from scaling.record import Store
 from scaling.spec import InputError
-from tests.launch.engines.contract import EngineContract, rows_of, wait_until
+from tests.launch.engines.contract import EngineContract, rows_of
 from tests.launch.engines.ray_cluster import (
     ENVIRONMENT,
     FOREVER,
@@ -31,6 +31,7 @@ from tests.launch.engines.ray_cluster import (
     run,
     steps_done,
 )
+from tests.launch.waiting import wait_until
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="needs the package ray")
 
@@ -86,7 +87,7 @@ def test_processes_are_numbered_as_a_slice_numbers_its_hosts():
 SMOKE = """
 import json, time
 from launch.engines import Order
-from launch.engines.ray import RayEngine, Settings
+from launch.engines.ray.engine import RayEngine, Settings
 engine = RayEngine(Settings())
 handles = engine.submit(Order("smoke", "nowhere", ("--help",)), 1)
 while (seen := engine.observe(handles)[handles[0]]).state in ("waiting", "running"):
@@ -263,7 +264,7 @@ def test_a_slice_of_tpu_hosts_is_reserved_whole_and_trains_together(cluster, nod
 ASKS = """
 import sys
 from launch.engines import Order
-from launch.engines.ray import RayEngine, Settings
+from launch.engines.ray.engine import RayEngine, Settings
 engine = RayEngine(Settings(address=sys.argv[1], resources={"left": 1}))
 print(engine.submit(Order("test", sys.argv[2], ("work", sys.argv[2], "--launch=test", "--lease-seconds=9")), 1)[0])
 """
@@ -312,7 +313,7 @@ def test_a_cluster_of_another_version_is_refused_in_one_line(cluster):
     from ray._private.ray_constants import KV_NAMESPACE_CLUSTER
     from ray._raylet import GcsClient
 
-    from launch.engines.ray_connection import disconnect
+    from launch.engines.ray.connection import disconnect
 
     disconnect()
     table, key = GcsClient(address=cluster.address), CLUSTER_METADATA_KEY
@@ -348,7 +349,8 @@ def test_a_token_that_a_cluster_does_not_take_is_said_with_what_to_do(python, tm
 WATCHES = """
 import sys
 from launch.engines import EngineError, Order
-from launch.engines.ray import RayEngine, Settings
+from launch.engines import connect as connect_engine
+from launch.engines.ray.engine import RayEngine, Settings
 engine = RayEngine(Settings(address=sys.argv[1]))
 handles = engine.submit(Order("test", "nowhere", ("--help",)), 1)
 print("submitted", flush=True)

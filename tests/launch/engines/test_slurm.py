@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from launch.commands.running import make_order
 from launch.engines import LIVE, EngineError, connect
-from launch.running import make_order
 from scaling.record import Store
 from scaling.spec import InputError
 from scaling.study import resolve_study
-from tests.launch.engines.contract import SETTINGS, EngineContract, Sweep, wait_until
+from tests.launch.engines.contract import SETTINGS, EngineContract, Sweep
 from tests.launch.engines.slurm_cluster import SlurmCluster, is_installed
+from tests.launch.waiting import wait_until
 
 needs_slurm = pytest.mark.skipif(not is_installed(), reason="needs slurm-wlm, slurm-client and munge")
 

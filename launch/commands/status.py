@@ -1,0 +1,138 @@
+"""Where a store stands: what is done, running, failed, diverged and left, and what every worker is doing."""
+
+import time
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from launch.coordination.presence import Beat, beat_path, is_gone, read_beats
+from launch.jobs import estimate_seconds
+from launch.progress import format_seconds
+from launch.text import render_table
+from scaling.attempts import read_attempts
+from scaling.cell import Cell
+from scaling.devices.hardware import chip_of
+from scaling.record import Record, Store, cell_labels
+from scaling.spec import canonical_json, fingerprint_text, parse
+
+STATES = ("done", "running", "failed", "diverged", "left")
+
+# A heartbeat file that has not been written for so many times its promise is shown as lost; by the clock of the store's
+# disk, so it is said to people and decides nothing.
+LATE = 2.0
+
+
+def describe_store(store: Store) -> dict[str, Any]:
+    """Returns counts by series, what workers do, what was spent, and an estimate of the time left on one core."""
+    labels_of = cell_labels(store.study)
+    jobs = [_describe_job(store, beat, labels_of) for beat in read_beats(store)]
+    at_work = {cell for job in jobs if job["state"] == "training" for cell in job["cells"]}
+    series: dict[str, dict[str, int]] = {one["label"]: dict.fromkeys(STATES, 0) for one in store.study["series"]}
+    cells = {fingerprint_text(canonical_json(cell)): cell for one in store.study["series"] for cell in one["cells"]}
+    spent = estimated = to_do = 0.0
+    dollars: list[float | None] = [job["dollars"] for job in jobs]
+    for name, labels in labels_of.items():
+        record = store.read_record(name)
+        for label in labels:
+            series[label][_state_of(store, name, record, at_work)] += 1
+        guess = estimate_seconds(parse(Cell, canonical_json(cells[name]), name))
+        if record is not None:
+            spent, estimated = spent + record.wall_seconds, estimated + guess
+            dollars.append(_dollars(record.device_kind, record.num_devices, record.wall_seconds))
+        else:
+            to_do += guess
+    known = [cost for cost in dollars if cost is not None]
+    return {
+        "store": str(store.path),
+        "study": store.study["name"],
+        "is_running": any(job["state"] != "lost" for job in jobs),
+        "series": [{"label": label, **counts} for label, counts in series.items()],
+        "jobs": jobs,
+        "worker_seconds_spent": spent,
+        "worker_seconds_left": to_do * (spent / estimated if estimated else 1.0),
+        "dollars_spent": sum(known) if known else None,
+    }
+
+
+def _state_of(store: Store, name: str, record: Record | None, at_work: set[str]) -> str:
+    if record is not None:
+        return "done" if record.status == "ok" else "diverged"
+    if name in at_work:
+        return "running"
+    return "failed" if store.cell_status(name) == "failed" else "left"
+
+
+def _describe_job(store: Store, beat: Beat, labels_of: Mapping[str, Iterable[str]]) -> dict[str, Any]:
+    """Returns what is known of a worker and the cells that it has."""
+    age = _age(store, beat)
+    is_lost = is_gone(beat.identity) or (age is not None and age > LATE * beat.patience_seconds)
+    steps = [beat.steps[cell] for cell in beat.cells if cell in beat.steps]
+    done, to_do = sum(one for one, _ in steps), sum(most for _, most in steps)
+    attempts = [read_attempts(store.cell_path(cell)) for cell in beat.cells]
+    errors = [one.error for made in attempts for one in made if one.error]
+    return {
+        "state": "lost" if is_lost else "training" if beat.cells else "idle",
+        "worker": beat.worker,
+        "launch": beat.launch,
+        "place": beat.place,
+        "host": beat.identity.host,
+        "pid": beat.identity.pid,
+        "cells": list(beat.cells),
+        "labels": sorted({label for cell in beat.cells for label in labels_of.get(cell, ())}),
+        "attempt": max((sum(one.event == "start" for one in made) for made in attempts), default=0),
+        "progress": done / to_do if to_do else None,
+        "steps_per_second": beat.rate,
+        "seconds": beat.seconds if beat.cells else 0.0,
+        "seconds_since_heartbeat": age,
+        "dollars": _dollars(beat.device_kind, beat.num_devices, beat.seconds) if beat.cells else None,
+        "last_error": errors[-1].strip().splitlines()[-1] if errors else None,
+    }
+
+
+def _age(store: Store, beat: Beat) -> float | None:
+    """Returns how long ago a heartbeat was written, by this machine's clock and the disk's; None if it is not known."""
+    try:
+        return max(0.0, time.time() - beat_path(store, beat.worker).stat().mtime)
+    except (OSError, AttributeError, TypeError):
+        return None
+
+
+def _dollars(device_kind: str, num_devices: int, seconds: float) -> float | None:
+    """Returns what devices cost at the list price of their chip; None where that is not known."""
+    chip = chip_of(device_kind)
+    if chip is None or chip.price_per_hour is None:
+        return None
+    return chip.price_per_hour * num_devices / chip.devices_per_chip * seconds / 3600
+
+
+def render_status(found: Mapping[str, Any]) -> str:
+    """Returns a store's standing for people."""
+    totals = {state: sum(series[state] for series in found["series"]) for state in STATES}
+    rows = [*found["series"], {"label": "all", **totals}]
+    state = "running" if found["is_running"] else ("complete" if not totals["left"] + totals["failed"] else "stopped")
+    lines = [f"{found['study']} in {found['store']}: {state}", "", render_table(rows), ""]
+    if found["jobs"]:
+        lines += [render_table([_job_row(job) for job in found["jobs"]]), ""]
+    time_left = f", about {format_seconds(found['worker_seconds_left'])} left" if found["worker_seconds_left"] else ""
+    cost = "" if found["dollars_spent"] is None else f", about ${found['dollars_spent']:,.2f} at list prices"
+    lines.append(f"{format_seconds(found['worker_seconds_spent'])} of worker time spent{cost}{time_left}")
+    if totals["failed"]:
+        lines.append(f"failed cells say why: scaling logs {found['store']}; the next run tries them again")
+    return "\n".join(lines)
+
+
+def _job_row(job: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns a worker's line of the table for people."""
+    cells, labels = job["cells"], ", ".join(job["labels"])
+    what = "" if not cells else f"{cells[0]}{f' and {len(cells) - 1} more' if len(cells) > 1 else ''} ({labels})"
+    return {
+        "worker": job["worker"],
+        "where": " ".join(filter(None, (job["place"], job["host"], str(job["pid"])))),
+        "state": job["state"],
+        "cells": what,
+        "attempt": job["attempt"] or None,
+        "progress": None if job["progress"] is None else f"{job['progress']:.0%}",
+        "steps/s": None if job["steps_per_second"] is None else f"{job['steps_per_second']:.3g}",
+        "time": format_seconds(job["seconds"]) if cells else None,
+        "dollars": None if job["dollars"] is None else f"{job['dollars']:.2f}",
+        "last error": job["last_error"],
+    }

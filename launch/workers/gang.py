@@ -1,0 +1,77 @@
+"""Processes of several hosts that act as one worker: the first takes jobs from the store, all train them together."""
+
+import json
+from collections.abc import Callable
+
+import jax
+import numpy as np
+
+from launch.jobs import Job, Queue, missing_cells, queue_cells, read_cell, read_study
+from launch.workers.trainer import PREEMPTED, Trainer
+from scaling.devices.processes import Preempted, agree
+from scaling.execution import Execution, MeshSpec
+from scaling.record import Store
+from scaling.spec import parse
+
+DONE, WORK_FAILED = 0, 1
+
+
+def work_together(store: Store, trainer: Trainer, execution: Execution | None, *, is_first: bool) -> int:
+    """Trains what is missing in a store and nobody else has, until nothing is left, and returns the exit status.
+
+    Args:
+      store: that all processes see.
+      trainer: of this process.
+      execution: of all programs; None divides every batch among all devices.
+      is_first: whether this process takes the jobs and writes.
+    """
+    if execution is None:
+        execution = Execution(mesh=MeshSpec(data=jax.device_count()))
+    queue = Queue((), 1)
+    if is_first:
+        queue = queue_cells(missing_cells(read_study(store), store), store, execution=execution)
+    has_failed = False
+
+    def note(cell: str, status: str) -> None:
+        nonlocal has_failed
+        has_failed |= status == "failed"
+        if status == "again":
+            queue.go_on((read_cell(store, cell),), execution)
+
+    try:
+        while True:
+            job = _next(trainer, queue, note) if is_first else None
+            names, how = _share(job)
+            if not names:
+                return WORK_FAILED if agree(int(has_failed)) else DONE
+            cells = [read_cell(store, name) for name in names]
+            trainer.train_claimed(cells, parse(Execution, how, "execution"), note)
+    except Preempted:
+        return PREEMPTED
+
+
+def _next(trainer: Trainer, queue: Queue, note: Callable[[str, str], None]) -> Job | None:
+    """Returns the next job, with those of its cells that are now this gang's; None when nothing is left."""
+    while (found := queue.take(None)) is not None:
+        assert isinstance(found, Job)  # noqa: S101  (the execution is given, so nothing is asked)
+        mine = trainer.claim(found.cells, note)
+        if mine:
+            return found._replace(cells=tuple(mine))
+    return None
+
+
+def _share(job: Job | None) -> tuple[list[str], str]:
+    """Returns the fingerprints and the execution of the first process's job on all processes; none for no job."""
+    from jax.experimental import multihost_utils
+
+    text = ""
+    if job is not None:
+        text = json.dumps([[cell.fingerprint() for cell in job.cells], job.execution.canonical_json()])
+    size = agree(len(text))
+    if not size:
+        return [], ""
+    sent = np.frombuffer(text.encode(), np.uint8) if text else np.zeros(size, np.uint8)
+    if jax.process_count() > 1:
+        sent = np.asarray(multihost_utils.broadcast_one_to_all(sent))
+    names, how = json.loads(sent.tobytes().decode())
+    return names, how

@@ -1,0 +1,124 @@
+"""A worker process as its agent sees it: started in a slot, asked with JSON lines, read to its last words."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+from launch.engines import EngineError
+from launch.workers.slots import Slot
+from scaling.files import is_local
+from scaling.record import Store
+
+STDERR_TAIL = 2_000  # characters of a dead worker's last words kept in its attempt
+
+
+class WorkerProcess:
+    """A worker process: takes a JSON document a line, answers with events, one a line.
+
+    What it writes to standard error is in the store's `logs/` when it has ended a job.
+
+    Args:
+      store: that it trains into.
+      slot: where it runs.
+      flags: for its command line.
+      name: of its log.
+    """
+
+    def __init__(self, store: Store, slot: Slot, flags: Sequence[str], name: str) -> None:
+        self.has_ended = False
+        self.worker: str | None = None  # its name in the store, once it is ready
+        self._store, self._name = store, name
+        # A regular file takes any amount of stderr without anybody reading it.
+        self._log: IO[bytes] = _open_log(store, name)
+        command = [sys.executable, "-m", "launch.workers.worker", "--serve", f"--store={os.fspath(store.path)}", *flags]
+        threads = str(max(len(slot.cores), 1))
+        self._process: Any = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            text=True,
+            bufsize=1,
+            start_new_session=True,  # Ctrl-C reaches the agent alone, which then stops the workers
+            env={**os.environ, "OMP_NUM_THREADS": threads, "OPENBLAS_NUM_THREADS": threads, **slot.environment},
+        )
+        if slot.cores and hasattr(os, "sched_setaffinity"):
+            with contextlib.suppress(ProcessLookupError):
+                os.sched_setaffinity(self._process.pid, slot.cores)
+
+    def wait_until_ready(self) -> None:
+        """Waits for the process to be able to take jobs.
+
+        Raises:
+          EngineError: it has ended instead.
+        """
+        reply = self._read()
+        if reply is None:
+            raise EngineError(f"a worker did not start: {self.last_words()}")
+        self.worker = reply["worker"]
+
+    def ask(self, **request: Any) -> Iterator[dict[str, Any]]:
+        """Yields the answers to a request, until the caller has enough or the process has ended."""
+        try:
+            self._process.stdin.write(json.dumps(request) + "\n")
+            self._process.stdin.flush()
+        except (BrokenPipeError, ValueError):
+            self.has_ended = True
+            return
+        while (reply := self._read()) is not None:
+            yield reply
+
+    def _read(self) -> dict[str, Any] | None:
+        line = self._process.stdout.readline()
+        self.has_ended = not line.endswith("\n")
+        return None if self.has_ended else json.loads(line)
+
+    def last_words(self) -> str:
+        """Returns how a dead process ended, with the end of its standard error."""
+        code = self._process.wait()
+        how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"
+        self._log.seek(0)
+        return f"the worker process ended with {how}\n{self._log.read().decode(errors='replace')[-STDERR_TAIL:]}"
+
+    def keep_log(self) -> None:
+        """Brings the log to a store that is not a local folder."""
+        if not is_local(self._store.path):
+            self._log.seek(0)
+            with contextlib.suppress(OSError):
+                path = self._store.path / "logs" / f"{self._name}.log"
+                path.write_text(self._log.read().decode(errors="replace"))
+
+    def ask_to_stop(self) -> None:
+        """Lets the process save what can be saved, and end."""
+        self._process.terminate()
+
+    def kill(self) -> None:
+        """Ends the process at once; the store does not mind."""
+        self._process.kill()
+
+    def close(self) -> None:
+        """Lets an idle process end by itself, and a dead one rest."""
+        with contextlib.suppress(OSError):
+            self._process.stdin.close()
+        self._process.wait()
+        self._process.stdout.close()
+        self.keep_log()
+        self._log.close()
+
+
+def _open_log(store: Store, name: str) -> IO[bytes]:
+    if not is_local(store.path):
+        return tempfile.TemporaryFile()
+    folder = Path(os.fspath(store.path)) / "logs"
+    try:
+        folder.mkdir(exist_ok=True)
+        return (folder / f"{name}.log").open("a+b")
+    except OSError as error:
+        raise EngineError(f"the log {folder / name}.log cannot be written ({error.strerror})") from None
