@@ -215,6 +215,7 @@ def describe(name, state, params, points):
 def test_a_server_gives_the_same_runs_through_mlflows_client(monkeypatch):
     pytest.importorskip("mlflow", reason="mlflow-skinny is not installed")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Handler) as server:
         threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
         check_runs(read(f"http://127.0.0.1:{server.server_port}"))
