@@ -14,6 +14,23 @@ import pytest
 SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
 
 
+def _have_xla_read(flags: str) -> None:
+    """Sets flags of XLA for this process, and for none that it starts."""
+    import jax
+
+    before = os.environ.get("XLA_FLAGS")
+    os.environ["XLA_FLAGS"] = f"{before or ''} {flags}"
+    jax.jit(lambda x: x + 1)(1.0)  # it reads them once
+    if before is None:
+        del os.environ["XLA_FLAGS"]
+    else:
+        os.environ["XLA_FLAGS"] = before
+
+
+if "QUICK_XLA_FLAGS" in os.environ:
+    _have_xla_read(os.environ["QUICK_XLA_FLAGS"])
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The folder of real data beside the project; the test skips where it is missing."""

@@ -343,6 +343,7 @@ def score_curves(curves, laws=("m1", "m2", "m3", "m4"), every=1):
     return {law: float(np.mean(values)) for law, values in scores.items()}
 
 
+@pytest.mark.slow
 def test_m4_extrapolates_best_on_the_mean_over_four_image_curves(monkeypatch):
     monkeypatch.setattr(solver, "MAX_ITERATIONS", 40)  # the best start arrives in some 20 steps, the worst in 300
     scores = score_curves(read_vision()[::18], every=4)

@@ -161,8 +161,8 @@ def test_another_studys_store_is_refused(finished, here, study_file):
     assert len(finished.records()) == 12
 
 
-def test_a_corrupt_record_is_one_line_and_status_1_everywhere(finished, scaling, here, study_file):
-    path = next((scaling.folder / "store").rglob("record.json"))
+def test_a_corrupt_record_is_one_line_and_status_1_everywhere(finished, here, study_file):
+    path = next((here.folder / "store").rglob("record.json"))
     path.write_text('{"cell":')
     for words in (
         ["run", study_file, "--store", "store"],
@@ -173,8 +173,7 @@ def test_a_corrupt_record_is_one_line_and_status_1_everywhere(finished, scaling,
         check_line(here(*words), 1, "delete that file to train the cell again")
     assert path.read_text() == '{"cell":'
     path.unlink()
-    assert scaling("run", study_file, "--store", "store").returncode == 0
-    assert len(finished.records()) == 12
+    assert "would train 1 cells, 11 are complete" in here("run", study_file, "--store", "store", "--dry-run").stdout
 
 
 @pytest.mark.skipif(os.geteuid() == 0 and not shutil.which("setpriv"), reason="root may write everywhere")
@@ -189,8 +188,6 @@ def test_a_read_only_store_is_one_line_and_stays_as_it_was(finished, scaling, st
         scaling.prefix = ["setpriv", "--bounding-set", "-dac_override,-dac_read_search", *scaling.prefix]
     check_line(scaling("run", study_file, "--store", "store", "--set", "num_seeds=3"), 2, "choose a")
     assert scaling("run", study_file, "--store", "store").returncode == 0  # nothing to do, nothing to write
-    assert scaling("status", "store").returncode == 0
-    assert scaling("table", "store").returncode == 0
     check_line(scaling("report", "store"), 2, "choose another file")
     assert content() == before
 

@@ -59,6 +59,7 @@ def test_over_depth_a_residual_mlp_keeps_its_sizes_under_completep_alone(optimiz
     assert standard["update"] > 0.8
 
 
+@pytest.mark.slow
 def test_at_the_base_all_parametrisations_measure_the_same():
     ours, theirs = (
         measure_coordinates(

@@ -11,8 +11,6 @@ from jax.sharding import PartitionSpec as P
 from scaling.cross_entropy import log_likelihood_parts
 from scaling.objectives import nats
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 LOGITS = 5.0 * jax.random.normal(jax.random.key(0), (3, 4, 12))
 TARGETS = jax.random.randint(jax.random.key(1), (3, 4), 0, 12)
 WEIGHTS = jnp.arange(12.0).reshape(3, 4)

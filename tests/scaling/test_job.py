@@ -109,6 +109,7 @@ def test_leaves_are_evaluated_before_and_after_their_decay():
         assert [evaluation.step for evaluation in record.evaluations] == [fork, end]
 
 
+@pytest.mark.slow
 def test_leaves_may_leave_the_trunk_at_one_step_or_at_its_root():
     for lengths, fraction in (((7, 8), 0.2), ((7, 12), 1.0)):
         schedule = WSDSchedule(decay_fraction=fraction)

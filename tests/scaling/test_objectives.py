@@ -13,8 +13,6 @@ from scaling.models.specs import ConvNetSpec, LSTMSpec, MLPSpec, ResNetSpec, Tra
 from scaling.objectives import Batch, evaluation_sums, is_regression, make_batch, training_loss
 from scaling.params import count_params
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 NUMBERS = TaskShape(num_features=4, vocab_size=None, num_classes=1, objective="regress")
 IMAGES = dataclasses.replace(image_task(16, 1), objective="regress")
 TOKENS = TaskShape(num_features=6, vocab_size=9, num_classes=1, objective="regress")

@@ -9,8 +9,6 @@ import pytest
 from scaling.cell import AdamSpec, AdamWSpec, LionSpec, MuonSpec, OptimizerSpec, RMSPropSpec, SGDSpec
 from scaling.optim import apply_update, make_direction
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 LR, DECAY = 0.01, 0.3
 
 # Hidden matrices of every kind: wide, tall, a convolution and stacked experts.

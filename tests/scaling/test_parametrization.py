@@ -25,8 +25,6 @@ from scaling.parametrization import (
 from scaling.spec import InputError
 from scaling.step import Hyper, make_learner
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 NUMBERS = TaskShape(num_features=16, vocab_size=None, num_classes=4)
 TEXT = token_task(16, 8)
 SCHEMES = ("standard", "mup", "completep")
@@ -89,7 +87,7 @@ def test_at_base_width_and_depth_all_describe_the_standard_network(name, scheme)
 @pytest.mark.parametrize(
     ("name", "optimizer"),
     [
-        ("mlp", SGDSpec(peak_lr=0.01)),
+        pytest.param("mlp", SGDSpec(peak_lr=0.01), marks=pytest.mark.slow),
         ("mlp", AdamWSpec(peak_lr=0.01, weight_decay=0.1)),
         pytest.param("experts", AdamWSpec(peak_lr=0.01, weight_decay=0.1), marks=pytest.mark.slow),
     ],
@@ -238,7 +236,11 @@ def test_depth_is_counted_in_residual_layers():
         ratio(MLPSpec(width=8, depth=2, base_depth=1, residual=True))
 
 
-@pytest.mark.parametrize("optimizer", [MuonSpec(peak_lr=0.01), AdamSpec(peak_lr=0.01)], ids=lambda spec: spec.kind)
+@pytest.mark.parametrize(
+    "optimizer",
+    [pytest.param(MuonSpec(peak_lr=0.01), marks=pytest.mark.slow), AdamSpec(peak_lr=0.01)],
+    ids=lambda spec: spec.kind,
+)
 def test_the_first_update_of_a_wider_network_changes_hidden_outputs_as_much(optimizer):
     changes = []
     for width in (64, 256):

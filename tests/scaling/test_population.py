@@ -90,7 +90,11 @@ REGRESSION = {"data": DataSpec(source=DiabetesSource(), size=200, evaluation_siz
             marks=pytest.mark.slow,
         ),
         pytest.param([make_cell(**REGRESSION), make_cell(1, size=50, **REGRESSION)], id="regression"),
-        pytest.param([make_cell(ema_decay=0.9, noise_scale_parts=2, seed=seed) for seed in (0, 1)], id="monitored"),
+        pytest.param(
+            [make_cell(ema_decay=0.9, noise_scale_parts=2, seed=seed) for seed in (0, 1)],
+            id="monitored",
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_members_have_the_records_that_they_would_have_alone(cells):
@@ -106,6 +110,7 @@ TEXT = {
 }
 
 
+@pytest.mark.slow
 def test_members_may_have_inputs_of_their_own():
     cells = [make_cell(**TEXT), make_cell(1, size=100, **TEXT)]
     for cell, record in zip(cells, train_members(cells), strict=True):

@@ -21,8 +21,6 @@ from scaling.runner import describe_cell, task_shape, train_cell
 from scaling.sharing import plant
 from scaling.spec import InputError
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 SHAPE = make_shape(MLPSpec(width=24, depth=3, activation="sigmoid"), TaskShape(20, None, 4))
 
 

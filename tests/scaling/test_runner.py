@@ -36,8 +36,6 @@ from scaling.runner import describe_cell, train_cell, train_cells
 from scaling.spec import InputError, parse
 from scaling.tracking import Tracker, is_evaluation
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 CLASSICAL = [
     LogisticRegressionSpec(),
     LinearSVMSpec(),
@@ -207,6 +205,7 @@ def test_unseen_classes_have_nolog_loss():
     assert log_loss(certain, np.arange(10), source) is None
 
 
+@pytest.mark.slow
 def test_fashion_mnist_and_letters_train_where_present(shared_data):
     fashion = IdxSource(folder=str(shared_data / "fashion-mnist"))
     letters = TableSource(path=str(shared_data / "letter-recognition" / "letter-recognition.data.gz"), label_column=0)
@@ -280,7 +279,8 @@ def test_text_is_counted_in_tokens():
     assert half.data.is_prefix_of(record.data)
 
 
-@pytest.mark.parametrize("objective", ["masked", pytest.param("permuted", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("objective", ["masked", "permuted"])
 def test_encoders_learn_text_by_filling_in(objective):
     model = TransformerSpec(num_params=20_000, depth=1, form="encoder", positions="relative")
     cell = Cell(

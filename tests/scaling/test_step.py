@@ -20,8 +20,6 @@ from scaling.optim import horizon_of
 from scaling.spec import InputError
 from scaling.step import Hyper, Learner, TrainState, make_learner, noise_scale_terms, split_batch
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 NUMBERS = make_shape(MLPSpec(num_params=200), TaskShape(num_features=5, vocab_size=None, num_classes=3))
 NEXT = make_shape(TransformerSpec(width=8, depth=1), token_task(16, 6))
 MASKED = make_shape(TransformerSpec(width=8, depth=1, form="encoder"), token_task(16, 6, "masked"))
@@ -106,7 +104,7 @@ def assert_close(one, other, rtol: float, atol: float) -> None:
         ("mlp", None, 8),
         ("mlp", 4, 1),
         ("mlp", 4, 8),
-        ("next token", None, 2),
+        pytest.param("next token", None, 2, marks=pytest.mark.slow),
         pytest.param("masked", 4, 8, marks=pytest.mark.slow),
     ],
 )
@@ -169,7 +167,13 @@ def square(tree) -> float:
     return sum(float(jnp.sum(x.astype(jnp.float32) ** 2)) for x in jax.tree.leaves(tree))
 
 
-@pytest.mark.parametrize("execution", [DEFAULT, Execution(micro_batches=8)], ids=["parts", "groups of parts"])
+@pytest.mark.parametrize(
+    "execution",
+    [
+        pytest.param(DEFAULT, id="parts", marks=pytest.mark.slow),
+        pytest.param(Execution(micro_batches=8), id="groups of parts"),
+    ],
+)
 def test_noise_and_signal_are_mccandlishs_estimates(execution):
     batch, big, small = draw(NUMBERS), 16, 4
     params = start_of(NUMBERS)
@@ -185,6 +189,7 @@ def test_noise_and_signal_are_mccandlishs_estimates(execution):
     assert float(monitor.signal) == pytest.approx(signal, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_the_mean_of_the_estimates_is_the_truth():
     """Over batches drawn from a finite population, whose gradients' mean and covariance are known exactly."""
     pool = draw(NUMBERS, 64)
@@ -215,6 +220,7 @@ def test_noise_scale_terms_of_parts_that_agree_are_all_signal():
     assert (float(noise), float(signal)) == (0.0, 9.0)
 
 
+@pytest.mark.slow
 def test_estimates_are_averaged_over_steps():
     batches, training = many(NUMBERS, 3), make_spec(SGDSpec(peak_lr=1e-30), noise_scale_parts=2)
     states, _, _ = run(NUMBERS, training, batches)

@@ -194,7 +194,7 @@ def plain_adamw(training: TrainingSpec, size: int, seed: int):
 
 @pytest.mark.parametrize(
     ("size", "changes"),
-    [(40, {}), (5, {}), (13, {"clip_norm": 0.3})],
+    [*(pytest.param(size, {}, marks=pytest.mark.slow) for size in (40, 5)), (13, {"clip_norm": 0.3})],
     ids=["plain", "batches larger than m", "clipped"],
 )
 def test_a_run_equals_optax_adamw_in_a_plain_loop(size, changes):

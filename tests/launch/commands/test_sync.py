@@ -133,6 +133,7 @@ def test_a_summary_that_is_not_of_this_record_is_replaced(server, store, tmp_pat
     assert_exact(server, store, cell)
 
 
+@pytest.mark.slow
 def test_runs_that_somebody_sends_to_are_left_alone(server, store, tmp_path):
     cell = networks_of(store)[0]
     server.make_run(cell, "told", groupName="told")
@@ -170,6 +171,7 @@ def test_kept_checkpoints_are_referred_to(server, store, tmp_path):
     assert sync(server, tmp_path, "--project", "mine", "--entity", "team")["unchanged"]
 
 
+@pytest.mark.slow
 def test_the_report_is_a_run_of_its_own(server, tmp_path):
     store = make_store(tmp_path / "store", make_study(2, (50, 100, 200, 400)))
     complete(store)

@@ -40,10 +40,12 @@ def workers_of(launcher: subprocess.Popen) -> list[int]:
     return found
 
 
-@pytest.fixture
-def reference(scaling, study_file):
+@pytest.fixture(scope="module")
+def reference(command_in, toy_study, tmp_path_factory):
     """The toy study, run without disturbance."""
-    assert scaling("run", study_file, "--store", "reference", "--workers", 2, *ONE_BY_ONE).returncode == 0
+    scaling = command_in(tmp_path_factory.mktemp("reference"))
+    (scaling.folder / "toy.py").write_text(toy_study)
+    assert scaling("run", "toy.py", "--store", "reference", "--workers", 2, *ONE_BY_ONE).returncode == 0
     return rows(Store.open(scaling.folder / "reference"))
 
 
@@ -72,7 +74,7 @@ def check_equal_to_undisturbed(scaling, name, reference):
 
 
 def test_a_run_killed_a_few_times_ends_like_an_undisturbed_one(scaling, study_file, reference):
-    assert kill_and_continue(scaling, (study_file, "--store", "killed", *ONE_BY_ONE), (1.0, 3.5, 5.0)) >= 2
+    assert kill_and_continue(scaling, (study_file, "--store", "killed", *ONE_BY_ONE), (3.5, 5.0)) >= 1
     check_equal_to_undisturbed(scaling, "killed", reference)
 
 
@@ -113,22 +115,22 @@ def test_a_signal_stops_at_once_keeps_what_is_complete_and_says_how_to_go_on(sca
 
 
 def test_a_worker_that_dies_fails_its_cell_and_is_replaced(scaling, study_file):
-    words = ("--workers", 1, "--set", "num_steps=3000", *ONE_BY_ONE)
+    words = ("--workers", 1, "--set", "num_steps=3000", "--set", "num_seeds=1", *ONE_BY_ONE)
     launcher = scaling.start("run", study_file, "--store", "store", *words)
     store = Store(scaling.folder / "store")
     wait_until(lambda: num_records(store) >= 1 and any(is_training(store, [name]) for name in unfinished(store)))
     os.kill(workers_of(launcher)[0], signal.SIGKILL)
     _, errors = launcher.communicate(timeout=120)
     assert launcher.returncode == 1, errors
-    assert "11 of 12" not in errors
+    assert "5 of 6" not in errors
     found = scaling.json("status", "store")
     assert sum(one["failed"] for one in found["series"]) == 1
-    assert sum(one["done"] for one in found["series"]) == 11
+    assert sum(one["done"] for one in found["series"]) == 5
     logs = [path.read_text() for path in (scaling.folder / "store").rglob("attempts.jsonl")]
     assert any("ended with signal SIGKILL" in log for log in logs)
     again = scaling("run", study_file, "--store", "store", *words)
     assert again.returncode == 0, again.stderr
-    assert num_records(store) == 12
+    assert num_records(store) == 6
 
 
 # One linear model, and networks of some seeds that are one job.
@@ -217,6 +219,7 @@ def test_two_runs_on_one_store_share_the_work_and_train_no_cell_twice(scaling, s
     assert len({attempts[0].launch for attempts in tried.values()}) == 2, "one of them did everything"
 
 
+@pytest.mark.slow
 def test_a_worker_stopped_past_its_lease_is_taken_over_and_cannot_publish_when_it_continues(scaling, study_file):
     small = (*population(1, 40_000), "--checkpoint-steps", 4_000)
     words = ("run", study_file, "--store", "store", *small, "--lease-seconds", 2)

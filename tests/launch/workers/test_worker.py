@@ -221,6 +221,7 @@ def test_a_cell_that_hears_a_notice_is_saved_and_exits_with_75(scaling, number):
     assert len(list(store.path.glob("cells/*/checkpoints/*/*/manifest.json"))) == 1
 
 
+@pytest.mark.slow
 def test_a_cell_without_checkpoints_ends_at_once_and_is_interrupted(scaling):
     store = Store(scaling.folder / "store")
     process = start(scaling, "--store", "store", "--checkpoint_seconds", "0")

@@ -6,13 +6,22 @@ import random
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
+import jax
+import numpy as np
 import pytest
+from etils import epath
 
 from scaling.cell import AdamWSpec, Cell, CosineSchedule, SGDSpec, TrainingSpec, WSDSchedule
+from scaling.checkpoints.keeper import Keeping
 from scaling.data.specs import DataSpec, DigitsSource, MarkovSource
+from scaling.devices.processes import Preempted
+from scaling.execution import Execution
 from scaling.models.specs import ConvNetSpec, MLPSpec, TransformerSpec
+from scaling.record import Record
+from scaling.runner import load_state, train_cells
 from scaling.sharing import plant
 
 WORKER = Path(__file__).with_name("resume_worker.py")
@@ -97,8 +106,28 @@ def assert_same(found: dict, whole: dict) -> None:
     assert found["evaluations"] == whole["evaluations"]
 
 
-def test_a_run_killed_twice_equals_one_never_killed(tmp_path):
-    check_kills(tmp_path, "mlp", 1, 2)
+def train(cell: Cell, folder: Path, heard: Callable[[], bool] = lambda: False) -> Record:
+    keeping = Keeping(every_seconds=None, every_steps=4, after_completion=True)
+    (record,) = train_cells(
+        [cell], execution=Execution(chunk_steps=2), checkpoints=epath.Path(folder), keeping=keeping, heard=heard
+    )
+    return record
+
+
+def state_of(cell: Cell, folder: Path) -> dict[str, bytes]:
+    leaves = jax.tree_util.tree_leaves_with_path(load_state([cell], epath.Path(folder)))
+    return {jax.tree_util.keystr(path): np.asarray(leaf).tobytes() for path, leaf in leaves}
+
+
+def test_a_run_that_is_told_to_stop_goes_on_to_the_same_bits(tmp_path):
+    cell, calls = cell_of("mlp"), iter([False] * 7 + [True])
+    whole = train(cell, tmp_path / "whole")
+    with pytest.raises(Preempted):
+        train(cell, tmp_path / "stopped", lambda: next(calls))
+    again = train(cell, tmp_path / "stopped")
+    assert (whole.num_resumes, again.num_resumes) == (0, 1)
+    assert again.evaluations == whole.evaluations
+    assert state_of(cell, tmp_path / "stopped") == state_of(cell, tmp_path / "whole")
 
 
 @pytest.mark.slow

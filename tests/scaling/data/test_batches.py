@@ -67,13 +67,14 @@ def _worst_statistics(size: int) -> tuple[float, float]:
     return places, _chi_square(steps)
 
 
-@pytest.mark.parametrize("size", [5, 8, 24, pytest.param(100, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("size", [5, 8, *(pytest.param(size, marks=pytest.mark.slow) for size in (24, 100))])
 def test_permutations_look_random(size):
     places, steps = _worst_statistics(size)
     assert places < 2.0
     assert steps < 3.0
 
 
+@pytest.mark.slow
 def test_all_orders_of_four_are_about_equally_frequent():
     counts = collections.Counter(map(tuple, _draw(4, epochs=12_000).tolist()))
     assert len(counts) == 24

@@ -64,7 +64,7 @@ def test_pool_subset_or_stream_by_what_fits(monkeypatch, limit, kind, num_rows):
     [
         {},
         {"label_noise": 0.2, "duplication": 0.3},
-        {"augmentation": AugmentationSpec(crop=1, flip=True), "normalize": True},
+        pytest.param({"augmentation": AugmentationSpec(crop=1, flip=True), "normalize": True}, marks=pytest.mark.slow),
     ],
     ids=["plain", "changed", "augmented"],
 )

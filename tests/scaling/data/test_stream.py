@@ -61,7 +61,7 @@ def test_the_first_1000_batches_are_the_same_on_any_number_of_hosts(subset, refe
     assert hash_batches(subset, hosts=hosts, per_chunk=50) == reference
 
 
-@pytest.mark.parametrize("workers", [1, 3])
+@pytest.mark.parametrize("workers", [1, pytest.param(3, marks=pytest.mark.slow)])
 def test_the_first_1000_batches_are_the_same_with_any_number_of_workers(subset, reference, workers):
     assert hash_batches(subset, workers=workers) == reference
 

@@ -154,6 +154,7 @@ def check_same_as_one(tmp_path: Path, cells: Sequence[Cell] = (CELL,), **options
     return both, whole
 
 
+@pytest.mark.slow
 def test_two_processes_lose_at_every_step_what_one_does(tmp_path):
     check_same_as_one(tmp_path)
 

@@ -159,7 +159,7 @@ SMALL = TransformerSpec(width=24, depth=1, aspect="fixed_depth", head_size=6)
 @pytest.mark.parametrize(
     ("how", "change"),
     [
-        ("fused", {"num_kv_heads": 2}),
+        pytest.param("fused", {"num_kv_heads": 2}, marks=pytest.mark.slow),
         ("blocked", {"num_kv_heads": 2}),
         pytest.param("blocked", {"form": "encoder"}, marks=pytest.mark.slow),
         pytest.param("blocked", {"form": "encoder_decoder"}, marks=pytest.mark.slow),
@@ -171,6 +171,7 @@ def test_networks_say_the_same_however_they_attend(how, change):
     np.testing.assert_allclose(logits(how, spec), logits("plain", spec), atol=2e-5)
 
 
+@pytest.mark.slow
 def test_who_taps_sees_the_scores():
     taps: dict[str, jax.Array] = {}
     tapped = logits("blocked", SMALL, taps)

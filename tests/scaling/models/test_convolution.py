@@ -142,13 +142,14 @@ def test_a_shortcut_without_parameters_skips_places_and_puts_its_channels_in_the
     np.testing.assert_array_equal(subsample(x, 2, 9), expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "spec",
     [
         ConvNetSpec(form="lenet5_dense", width=84, activation="tanh"),
-        pytest.param(ConvNetSpec(width=32), marks=pytest.mark.slow),
-        pytest.param(ResNetSpec(width=16, depth=1), marks=pytest.mark.slow),
-        pytest.param(ResNetSpec(width=16, depth=1, shortcut="projection"), marks=pytest.mark.slow),
+        ConvNetSpec(width=32),
+        ResNetSpec(width=16, depth=1),
+        ResNetSpec(width=16, depth=1, shortcut="projection"),
     ],
     ids=["lenet", "vgg", "resnet", "projections"],
 )

@@ -150,7 +150,7 @@ def test_a_loop_over_blocks_leaves_initial_values_as_they_are():
     jax.tree.map(np.testing.assert_array_equal, looped, plain)
 
 
-@pytest.mark.parametrize("remat", ["none", "full"])
+@pytest.mark.parametrize("remat", [pytest.param("none", marks=pytest.mark.slow), "full"])
 def test_a_loop_compiles_its_body_once_whatever_the_depth(remat):
     def products(depth: int, is_scanned: bool) -> int:
         shape = make_shape(TransformerSpec(width=16, depth=depth), TEXT)
@@ -223,6 +223,7 @@ def test_a_readout_and_an_embedding_are_not_computed_again():
     assert not parts["head"]
 
 
+@pytest.mark.slow
 def test_computing_again_needs_less_memory():
     shape = make_shape(TransformerSpec(width=16, depth=6), token_task(16, 64))
     variables = abstract_variables(shape)
@@ -243,7 +244,7 @@ IN_FLOAT32 = ("head", "readout", "classifier", "scores", "router")
 
 @pytest.mark.parametrize(
     ("name", "scan_blocks"),
-    [(name, False) for name in EVERY_FAMILY]
+    [pytest.param(name, False, marks=pytest.mark.slow if "ception" in name else ()) for name in EVERY_FAMILY]
     + [(name, True) for name in ("mlp", "resnet", "lstm", "decoder", "decoder of experts", "vit")],
 )
 def test_bfloat16_stays_bfloat16_up_to_the_logits(name, scan_blocks):

@@ -153,6 +153,10 @@ LONG_TO_COUNT = (
     "_medium",
     "_b16",
     "_s16",
+    "101_v1",
+    "inception_v3",
+    "transformer_base",
+    "transformer_big",
     "50_v1",
     "34",
     "110",
@@ -177,7 +181,8 @@ def test_the_counted_arrays_of_published_networks_are_the_real_ones(name):
 QUICK_TO_COMPILE = {"xla_backend_optimization_level": 0}
 LONG_TO_COMPILE = (
     "alexnet", "inception", "inception 2014", "inception_v3", "xception", "resnet bottleneck", "resnet plain",
-    "convnet with batch norm", "encoder permuted", "encoder classifier", "decoder like llama", "lstm classifier",
+    "lenet5_dense", "mlp on tokens", "convnet with batch norm", "encoder", "encoder and decoder", "encoder permuted",
+    "encoder classifier", "decoder like llama", "decoder like gpt2", "decoder of experts", "lstm classifier",
 )  # fmt: skip
 
 
@@ -238,7 +243,7 @@ TOLERANCES = {
 @pytest.mark.parametrize(
     "name",
     [
-        pytest.param(name, marks=pytest.mark.slow if "inception" in name else ())
+        pytest.param(name, marks=pytest.mark.slow if "ception" in name else ())
         for name in NETWORKS
         if "lstm" not in name and "experts" not in name
     ],
@@ -266,7 +271,9 @@ def test_element_wise_work_vanishes_on_a_large_decoder():
     assert counted_flops(shape) / measured_flops(shape) == pytest.approx(1.0, abs=0.015)
 
 
-@pytest.mark.parametrize("name", ["mlp", "resnet", "vit", "decoder", "lstm"])
+@pytest.mark.parametrize(
+    "name", ["mlp", "resnet", "lstm", *(pytest.param(one, marks=pytest.mark.slow) for one in ("vit", "decoder"))]
+)
 def test_another_block_leaves_the_other_layers_initial_values_alone(name):
     spec, task = NETWORKS[name]
     shapes = [make_shape(spec.model_copy(update={"depth": depth}), task) for depth in (2, 3)]
@@ -277,7 +284,9 @@ def test_another_block_leaves_the_other_layers_initial_values_alone(name):
         np.testing.assert_array_equal(value, deep[path])
 
 
-@pytest.mark.parametrize("name", ["decoder", "decoder like llama", "decoder like gpt2", "lstm"])
+@pytest.mark.parametrize(
+    "name", [pytest.param("decoder", marks=pytest.mark.slow), "decoder like llama", "decoder like gpt2", "lstm"]
+)
 def test_a_language_model_sees_no_later_token(name):
     shape = network(name)
     model = build(shape)
@@ -292,6 +301,7 @@ def test_a_language_model_sees_no_later_token(name):
     assert changed[0, 9:].any(axis=-1).all()
 
 
+@pytest.mark.slow
 def test_a_permuted_prediction_sees_what_comes_earlier_in_the_order_and_never_itself():
     shape = network("encoder permuted")
     model = build(shape)
@@ -307,6 +317,7 @@ def test_a_permuted_prediction_sees_what_comes_earlier_in_the_order_and_never_it
     np.testing.assert_array_equal(moved, ranks[0] > ranks[0, at])
 
 
+@pytest.mark.slow
 def test_an_auxiliary_classifier_joins_the_loss_and_not_the_evaluation():
     shape = network("inception_v3")
     model, inputs = build(shape), examples(shape.task)

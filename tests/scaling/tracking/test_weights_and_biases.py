@@ -148,6 +148,7 @@ def test_refusals_and_errors_are_tried_again(server, store):
         assert_exact(server, store, cell)
 
 
+@pytest.mark.slow
 def test_a_server_that_comes_back_is_sent_everything(server, store):
     server.fail("RunResumeStatus", 503, times=30)  # more than the client tries
     tracker, mirror = follow(store)
@@ -188,6 +189,7 @@ def test_a_trainer_that_is_killed_is_mirrored_to_its_last_whole_step(server, sto
     assert steps_of(server.run(cell).rows) == list(range(1, last))
 
 
+@pytest.mark.slow
 def test_a_machine_that_dies_loses_rows_and_the_next_one_sends_them(server, store):
     cell = networks_of(store)[0]
     with trainer(store, cell) as (process, beside):
