@@ -108,11 +108,19 @@ def is_local(path: epath.Path) -> bool:
 
 @contextlib.contextmanager
 def one_line_errors(path: epath.Path, verb: str = "write") -> Iterator[None]:
-    """Turns what a file system refuses, while this is open, into an `InputError` that names the path."""
+    """Turns what a file system or an object store refuses, while this is open, into an `InputError` naming the path."""
     try:
         yield
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise InputError(
-            f"cannot {verb} {os.fspath(path)!r} ({reason}); choose a folder that can be read and written"
-        ) from None
+    except (InputError, ImportError):
+        raise
+    except Exception as error:
+        if is_local(path) and not isinstance(error, OSError):
+            raise
+        reason = getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
+        remedy = "choose a folder that can be read and written"
+        if not is_local(path):  # clients of object stores have exceptions of their own
+            remedy = (
+                "check the name, the network, and that your credentials may use this bucket "
+                "(for gs://, gcloud auth application-default login)"
+            )
+        raise InputError(f"cannot {verb} {os.fspath(path)!r} ({reason}); {remedy}") from None

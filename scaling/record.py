@@ -2,6 +2,7 @@
 
 import functools
 import json
+import logging
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
@@ -11,7 +12,7 @@ from pydantic import Field
 
 from scaling import attempts
 from scaling.data.specs import count_unique
-from scaling.files import is_local, write_atomically
+from scaling.files import is_local, one_line_errors, write_atomically
 from scaling.spec import InputError, Spec, canonical_json, fingerprint_text, parse
 
 CellStatus = Literal["ok", "diverged", "failed", "interrupted", "started", "missing"]
@@ -151,8 +152,10 @@ class Store:
         if not is_local(self.path):
             # Others write there: gcsfs would go on showing a folder, and a file's size, as it first saw them.
             fsspec.config.conf.setdefault("gcs", {})["use_listings_cache"] = False
+            logging.getLogger("gcsfs").addHandler(logging.NullHandler())  # it raises what it would also print
         try:
-            self.path.exists()
+            with one_line_errors(self.path, "reach"):
+                self.path.exists()
         except ImportError as error:
             raise InputError(
                 f"store {str(path)!r} needs a package that is not installed ({error}); for gs:// install scaling[gcs]"

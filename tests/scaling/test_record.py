@@ -239,3 +239,19 @@ def test_appending_after_a_torn_line_starts_a_new_one(tmp_path):
     path.write_text('{"a": 1}\n{"a"')
     append_line(path, '{"a": 2}')
     assert path.read_text() == '{"a": 1}\n{"a"\n{"a": 2}\n'
+
+
+@pytest.mark.parametrize(
+    "error",
+    [OSError("Cannot connect to host\nssl:default"), RuntimeError("Anonymous caller does not have access, 401")],
+    ids=["no network", "no credentials"],
+)
+def test_a_bucket_that_cannot_be_reached_is_one_line(monkeypatch, error):
+    def refuse(_):
+        raise error
+
+    monkeypatch.setattr(type(epath.Path("gs://bucket/store")), "exists", refuse)
+    with pytest.raises(InputError, match=r"cannot reach 'gs://bucket/store' .*check the name, the network") as caught:
+        Store("gs://bucket/store")
+    assert "\n" not in str(caught.value)
+    assert str(error).split()[0] in str(caught.value)
