@@ -7,7 +7,7 @@ named in `ENGINES`, with `Settings` (a `Spec`) and `connect(settings, store) →
 
 import dataclasses
 import importlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, Protocol
 
 from scaling.record import Store
@@ -87,6 +87,23 @@ class Engine(Protocol):
         Raises:
           EngineError: the engine cannot be asked now.
         """
+
+
+def ask_for(count: int, ask: Callable[[], str]) -> list[str]:
+    """Asks for allocations one by one, and returns their handles: fewer where some were given and the next refused.
+
+    Raises:
+      EngineError: the first is refused.
+    """
+    handles: list[str] = []
+    for _ in range(count):
+        try:
+            handles.append(ask())
+        except EngineError:
+            if not handles:
+                raise
+            break  # what was given is worth having; the next time asks for the rest
+    return handles
 
 
 def connect(name: str, assignments: Sequence[str], store: Store) -> tuple[Engine, Spec]:

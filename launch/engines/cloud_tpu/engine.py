@@ -12,7 +12,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from launch.coordination.provenance import user_name
-from launch.engines import EngineError, Order, Sighting
+from launch.engines import EngineError, Order, Sighting, ask_for
 from launch.engines.cloud_tpu.api import Api, labels_of
 from launch.engines.cloud_tpu.code import pack_checkout
 from launch.engines.cloud_tpu.costs import HOUR, MARGIN_HOURS, Allocation, Budget, Ledger
@@ -235,8 +235,8 @@ class CloudTpu:
         hours = self._hours(self._watch.look()[0], count)
         archive = pack_checkout()
         url = archive.upload(self._folder())
-        handles: list[str] = []
-        for _ in range(count):
+
+        def ask() -> str:
             handle = self._new_handle(order)
             entry = Allocation(
                 name=self._api.name(handle), launch=order.launch, accelerator=self._wanted.accelerator_type,
@@ -249,11 +249,10 @@ class CloudTpu:
                 self._ledger.write(
                     entry.model_copy(update={"ended": self._clock(), "state": "failed", "why": str(error)})
                 )
-                if not handles:
-                    raise
-                break  # what was given is worth having; the next time asks for the rest
-            handles.append(handle)
-        return handles
+                raise
+            return handle
+
+        return ask_for(count, ask)
 
     def observe(self, handles: Sequence[str]) -> Mapping[str, Sighting]:
         """Returns what has become of allocations; lets go of those that have ended, and of all over the budget.

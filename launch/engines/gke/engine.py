@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import Field
 
 from launch.coordination.provenance import user_name
-from launch.engines import EngineError, Order, Sighting
+from launch.engines import Order, Sighting, ask_for
 from launch.engines.gke.cluster import GROUP, VERSION, Cluster
 from launch.engines.google import (
     LAUNCH,
@@ -173,17 +173,13 @@ class Gke:
           EngineError: the cluster refuses.
         """
         environment = read_variables(self._settings.env)
-        names: list[str] = []
-        for _ in range(count):
+
+        def ask() -> str:
             name = self._new_name(order)
-            try:
-                self._cluster.create(self._job_set(order, name, environment))
-            except EngineError:
-                if not names:
-                    raise
-                break  # what was created is worth having; the next time asks for the rest
-            names.append(name)
-        return names
+            self._cluster.create(self._job_set(order, name, environment))
+            return name
+
+        return ask_for(count, ask)
 
     def observe(self, handles: Sequence[str]) -> Mapping[str, Sighting]:
         """Returns what has become of JobSets; those that are gone have `ended`.
