@@ -2,7 +2,9 @@
 
 import errno
 import io
+import os
 import re
+import stat
 import tarfile
 import zipfile
 
@@ -32,10 +34,10 @@ def left_in(cache) -> list[str]:
 
 
 def pack_tar(path, *members):
-    """Writes a tar of (name, content) or (name, kind, target of a link)."""
+    """Writes a tar of (name, content) or (name, kind, target of a link); a name may be a whole TarInfo."""
     with tarfile.open(path, "w:gz" if path.suffix in (".gz", ".tgz") else "w") as tar:
         for name, *rest in members:
-            info = tarfile.TarInfo(name)
+            info = name if isinstance(name, tarfile.TarInfo) else tarfile.TarInfo(name)
             if len(rest) == 2:
                 info.type, info.linkname = rest
                 tar.addfile(info)
@@ -104,9 +106,62 @@ def test_a_link_in_a_zip_is_refused(tmp_path):
     refuses("holds 'link', a link", archives.extract, pack_zip(tmp_path / "a.zip", (info, b"/etc/passwd")))
 
 
-def test_a_link_that_stays_inside_is_kept(tmp_path):
-    path = pack_tar(tmp_path / "a.tar", ("a/x", b"1"), ("y", tarfile.SYMTYPE, "a/x"))
-    assert (archives.extract(path) / "y").read_bytes() == b"1"
+@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE])
+def test_a_link_that_stays_inside_is_kept(tmp_path, kind):
+    path = pack_tar(tmp_path / "a.tar", ("a/x", b"1"), ("y", kind, "a/x"))
+    folder = archives.extract(path)
+    assert (folder / "y").read_bytes() == b"1"
+    (folder / "a" / "x").write_bytes(b"2")
+    assert (folder / "y").read_bytes() == b"2"
+
+
+@pytest.mark.parametrize("kind", [tarfile.REGTYPE, tarfile.DIRTYPE])
+def test_neither_owners_nor_modes_are_taken_over(tmp_path, kind):
+    info = tarfile.TarInfo("x")
+    info.type, info.mode, info.uid, info.gid, info.uname = kind, 0o6777, 54321, 54321, "nobody"
+    status = (archives.extract(pack_tar(tmp_path / "a.tar", (info, b""))) / "x").stat()
+    assert (status.st_uid, status.st_gid) == (os.getuid(), os.getgid())
+    usual = tmp_path / "usual"
+    usual.mkdir() if kind == tarfile.DIRTYPE else usual.touch()
+    assert status.st_mode == usual.stat().st_mode
+
+
+def test_a_hard_link_cannot_bring_a_mode_back(tmp_path):
+    # The second d/x, written through a link, makes the first one's place dangle: what `tarfile` does then is to unpack
+    # the first one anew under the name of the hard link, with all that it says of itself.
+    info = tarfile.TarInfo("d/x")
+    info.mode = 0o4755
+    members = (info, b"1"), ("s", tarfile.SYMTYPE, "d"), ("s/x", tarfile.SYMTYPE, "y"), ("h", tarfile.LNKTYPE, "d/x")
+    folder = archives.extract(pack_tar(tmp_path / "a.tar", *members))
+    assert all(not path.lstat().st_mode & stat.S_ISUID for path in folder.rglob("*"))
+
+
+def test_a_name_that_comes_twice_is_its_last_and_not_written_through_a_link(tmp_path):
+    members = ("x", b"1"), ("y", tarfile.SYMTYPE, "x"), ("y", b"3"), ("y", b"2")
+    folder = archives.extract(pack_tar(tmp_path / "a.tar", *members))
+    assert [(folder / name).read_bytes() for name in "xy"] == [b"1", b"2"]
+
+
+@pytest.mark.parametrize(
+    ("members", "message"),
+    [
+        ([("h", tarfile.LNKTYPE, "missing")], "No such file or directory: 'missing'"),
+        ([("a", b"1"), ("a/b", b"2")], "File exists: 'a'"),
+        ([("a/b", b"1"), ("a", b"2")], "Is a directory: 'a'"),
+        ([("s", tarfile.SYMTYPE, "s"), ("s/x", b"1")], "File exists: 's'"),
+        ([("n" * 300, b"1")], "File name too long: 'nnn"),
+    ],
+)
+def test_a_tar_whose_members_contradict_each_other_is_refused(tmp_path, cache, members, message):
+    path = pack_tar(tmp_path / "a.tar", *members)
+    refuses(f"is no whole archive ({message}", archives.extract, path)
+    assert left_in(cache) == []
+
+
+def test_a_name_that_no_file_can_have_is_refused(tmp_path):
+    info = tarfile.TarInfo("x")
+    info.pax_headers = {"path": "a\0b"}
+    refuses("is no whole archive (embedded null byte)", archives.extract, pack_tar(tmp_path / "a.tar", (info, b"")))
 
 
 @pytest.mark.parametrize("name", ["a.tar.gz", "a.tar", "a.zip"])
