@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from scaling.cell import ConstantSchedule, OptimizerSpec, TrainingSpec
+from scaling.devices.options import compile_lightly
 from scaling.models import Shape, TaskShape, make_layers, make_shape
 from scaling.models.image_layers import Conv
 from scaling.models.layers import Dense, Dims, Layer, Repeat, Residual
@@ -147,8 +148,7 @@ def _measure(
         sizes = {place: _mean_size(x) for place, x in outputs.items()}
         return sizes | {(label, "update"): _mean_size(x - x[:1]) for (label, _), x in outputs.items()}
 
-    options = FAST_COMPILATION if jax.default_backend() == "cpu" else None
-    return jax.jit(lambda seeds: jax.lax.map(run, seeds), compiler_options=options)(jnp.array(seeds, jnp.uint32))
+    return compile_lightly(lambda seeds: jax.lax.map(run, seeds), FAST_COMPILATION)(jnp.array(seeds, jnp.uint32))
 
 
 def _mean_size(x: jax.Array) -> jax.Array:

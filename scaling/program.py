@@ -22,6 +22,7 @@ from scaling.data.specs import AugmentationSpec
 from scaling.devices.ahead_of_time import abstract
 from scaling.devices.hardware import device_memory
 from scaling.devices.memory import check_memory
+from scaling.devices.options import compile_lightly
 from scaling.devices.sharding import (
     batch_sharding,
     check_batch,
@@ -32,7 +33,7 @@ from scaling.devices.sharding import (
 )
 from scaling.execution import DEFAULT, Execution, MeshSpec
 from scaling.models import Shape
-from scaling.models.network import Variables, build, compile_init
+from scaling.models.network import Variables, build
 from scaling.objectives import evaluation_sums, keep_real, make_batch
 from scaling.optim import to_dtype
 from scaling.pretraining import check_pretraining, pretrain_layers
@@ -255,7 +256,7 @@ def _make_program(
     return Program(
         layout=layout,
         state_shardings=states,
-        init=compile_init(init, **like_state),
+        init=compile_lightly(init, **like_state),
         pretrain=None if training.pretraining is None else jax.jit(pretrain, donate_argnums=0, **like_state),
         run=_repeat(resident_step, execution.loop, like_step),
         run_batches=_repeat(streamed_step, execution.loop, like_step),

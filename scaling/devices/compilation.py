@@ -8,6 +8,7 @@ import jax
 import jaxlib
 
 from scaling.data.cache import cache_folder
+from scaling.devices.options import configure
 from scaling.devices.processes import visible_cores
 from scaling.spec import canonical_json, fingerprint_text
 
@@ -34,10 +35,12 @@ def use_compilation_cache() -> Path | None:
         return None
     if not os.access(folder, os.W_OK):
         return None
-    jax.config.update("jax_compilation_cache_dir", str(folder))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", MIN_COMPILE_SECONDS)
-    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
-    return folder
+    known = configure(
+        jax_compilation_cache_dir=str(folder),
+        jax_persistent_cache_min_compile_time_secs=MIN_COMPILE_SECONDS,
+        jax_persistent_cache_min_entry_size_bytes=-1,
+    )
+    return folder if "jax_compilation_cache_dir" in known else None
 
 
 def machine_facts() -> dict[str, str]:

@@ -14,6 +14,9 @@ from scaling.spec import InputError
 # often told to send.
 NOTICES = (signal.SIGTERM, signal.SIGUSR1)
 
+# JAX's option, by default on, for a service that hears SIGTERM on one process and tells all.
+SERVICE = "jax_enable_preemption_service"
+
 
 def join(coordinator: str | None, num_processes: int | None, process_id: int | None) -> None:
     """Joins the processes of a job; must run before anything else asks JAX for its devices.
@@ -30,8 +33,6 @@ def join(coordinator: str | None, num_processes: int | None, process_id: int | N
     missing = [name for name, value in given.items() if value is None]
     if missing and len(missing) < len(given):
         raise InputError(f"--{missing[0]} is missing; give --coordinator, --num_processes and --process_id, or none")
-    # JAX's own service hears SIGTERM on one process and tells all; it must be on before they join.
-    jax.config.update("jax_enable_preemption_service", True)
     try:
         jax.distributed.initialize(coordinator, num_processes, process_id)
     except (RuntimeError, ValueError) as error:
@@ -72,18 +73,18 @@ class Preempted(Exception):  # noqa: N818  (no error: the job goes on elsewhere)
 class Notices:
     """Hears preemption notices while it is open.
 
-    With several processes JAX's service takes SIGTERM, and all of them hear of it at the same step.
+    With several processes JAX's service takes SIGTERM, where it is there, and all of them hear of it at the same step.
     """
 
     def __init__(self) -> None:
         self._heard = False
         self._asked = 0
         self._before: dict[int, Callable[..., Any] | int | None] = {}
+        self._has_service = jax.process_count() > 1 and bool(getattr(jax.config, SERVICE, False))
 
     def __enter__(self) -> "Notices":
-        several = jax.process_count() > 1
         for number in NOTICES:
-            if not (several and number == signal.SIGTERM):
+            if not (number == signal.SIGTERM and self._has_service):
                 self._before[number] = signal.signal(number, self._hear)
         return self
 
@@ -98,8 +99,8 @@ class Notices:
         from jax.experimental import multihost_utils
 
         self._asked += 1
-        synced = multihost_utils.reached_preemption_sync_point(self._asked)
-        return bool(synced) or bool(multihost_utils.process_allgather(np.int32(self._heard)).any())
+        told = self._has_service and multihost_utils.reached_preemption_sync_point(self._asked)
+        return bool(told) or bool(multihost_utils.process_allgather(np.int32(self._heard)).any())
 
     def _hear(self, *_: object) -> None:
         self._heard = True

@@ -74,16 +74,6 @@ def build(shape: Shape, execution: Execution = DEFAULT) -> Model:
     return Model(init, apply)
 
 
-def compile_init(init: Callable[..., Any], **options: Any) -> Callable[..., Any]:
-    """Returns a function that draws initial values as one compiled call.
-
-    It runs once, but optimising it is slow on CPUs: ten seconds for a network of twenty matrices, where running takes
-    milliseconds either way. The options are those of `jax.jit`.
-    """
-    is_cpu = jax.default_backend() == "cpu"
-    return jax.jit(init, compiler_options={"xla_backend_optimization_level": 0} if is_cpu else None, **options)
-
-
 def abstract_variables(shape: Shape) -> Variables:
     """Returns a network's variables as shapes and dtypes, without making an array."""
     return jax.eval_shape(build(shape).init, jax.random.key(0))

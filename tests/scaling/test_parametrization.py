@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from scaling.cell import AdamSpec, AdamWSpec, ConstantSchedule, MuonSpec, SGDSpec, TrainingSpec
-from scaling.coordinates import FAST_COMPILATION, synthetic_examples
+from scaling.coordinates import synthetic_examples
 from scaling.models import TaskShape, image_task, make_layers, make_shape, token_task
 from scaling.models.layers import Dense, Residual
 from scaling.models.network import build
@@ -47,7 +47,7 @@ def first_step(shape, optimizer):
         outputs, _ = build(shape).apply(state.variables, batch.inputs, train=True, key=jax.random.key(0))
         return state.variables, outputs.logits, learner.step(state, hyper, batch)[0].variables
 
-    return jax.jit(run, compiler_options=FAST_COMPILATION)()
+    return jax.jit(run)()
 
 
 def parts_of(layer, dims):

@@ -10,7 +10,7 @@ import optax
 import pytest
 
 from scaling.cell import AdamWSpec, ConstantSchedule, SGDSpec, TrainingSpec
-from scaling.coordinates import FAST_COMPILATION, synthetic_examples
+from scaling.coordinates import synthetic_examples
 from scaling.execution import DEFAULT, Execution
 from scaling.models import TaskShape, image_task, make_shape, token_task
 from scaling.models.network import build
@@ -61,7 +61,7 @@ def run(shape, training: TrainingSpec, batches: Batch, execution: Execution = DE
         start = learner.init(jnp.uint32(0))
         return (start, *jax.lax.scan(step, start, batches)[1])
 
-    start, states, losses = jax.jit(steps, compiler_options=FAST_COMPILATION)()
+    start, states, losses = jax.jit(steps)()
     return states, losses, start
 
 
@@ -74,7 +74,7 @@ def gradient_of(shape, training: TrainingSpec, batch: Batch, execution: Executio
         later, loss = learner.step(start, hyper, batch)
         return jax.tree.map(jnp.subtract, start.variables, later.variables)["params"], loss, later
 
-    return jax.jit(step, compiler_options=FAST_COMPILATION)(batch)
+    return jax.jit(step)(batch)
 
 
 @functools.cache
@@ -86,7 +86,7 @@ def whole_gradient(name: str):
 @functools.cache
 def start_of(shape):
     """Returns a network's initial parameters."""
-    init = jax.jit(make_learner(shape, make_spec()).init, compiler_options=FAST_COMPILATION)
+    init = jax.jit(make_learner(shape, make_spec()).init)
     return init(jnp.uint32(0)).variables["params"]
 
 
@@ -208,7 +208,7 @@ def test_the_mean_of_the_estimates_is_the_truth():
         monitor = learner.step(start, hyper, batch)[0].monitor
         return monitor.noise, monitor.signal
 
-    found = jax.jit(lambda: jax.lax.map(estimate, chosen), compiler_options=FAST_COMPILATION)()
+    found = jax.jit(lambda: jax.lax.map(estimate, chosen))()
     for values, truth in zip(map(np.asarray, found), (trace / 16, signal), strict=True):
         error = values.std() / np.sqrt(len(values))
         assert error < 0.03 * truth  # else the comparison would say little
@@ -254,7 +254,7 @@ def test_z_loss_adds_the_gradient_of_the_mean_square_of_log_z(name):
         weights = jnp.ones_like(squares) if batch.weights is None else batch.weights
         return 0.5 * (squares * weights).sum() / weights.sum()
 
-    both = jax.jit(jax.value_and_grad(by_hand), compiler_options=FAST_COMPILATION)
+    both = jax.jit(jax.value_and_grad(by_hand))
     added, expected = both(params)
     (plain, loss, _), (with_z, z_loss, _) = whole_gradient(name), gradient_of(shape, make_spec(z_loss=0.5), batch)
     assert float(z_loss - loss) == pytest.approx(float(added), rel=1e-4)

@@ -234,8 +234,12 @@ def assert_told(words: str, before: tuple, after: tuple) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("told", "notice"), [(0, signal.SIGTERM), (1, signal.SIGTERM), (1, signal.SIGUSR1)])
-def test_notice_to_one_process_makes_all_save_at_the_same_step(tmp_path, whole, told, notice):
+@pytest.mark.parametrize(
+    ("told", "notice", "service"),
+    [(0, signal.SIGTERM, "1"), (1, signal.SIGTERM, "1"), (1, signal.SIGUSR1, "1"), (1, signal.SIGTERM, "0")],
+)
+def test_notice_to_one_process_makes_all_save_at_the_same_step(tmp_path, whole, monkeypatch, told, notice, service):
+    monkeypatch.setenv("JAX_ENABLE_PREEMPTION_SERVICE", service)
     with job(tmp_path, 2, 2, execution={"chunk_steps": 1}, pause=0.2) as started:
         started.wait_for("step 4")
         started.workers[told].send_signal(notice)

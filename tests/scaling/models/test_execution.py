@@ -12,7 +12,7 @@ from flax import nnx
 from scaling.execution import Execution
 from scaling.models import Shape, TaskShape, image_task, layers, make_layers, make_shape, token_task
 from scaling.models.modules import Context, make_module
-from scaling.models.network import abstract_variables, build, compile_init
+from scaling.models.network import abstract_variables, build
 from scaling.models.repeat import is_block
 from scaling.models.sequence_layers import TiedReadout
 from scaling.models.specs import (
@@ -71,7 +71,6 @@ each_repeated = pytest.mark.parametrize(
 each_family = pytest.mark.parametrize("name", EVERY_FAMILY)
 
 COMPUTED_AGAIN = jax.make_jaxpr(jax.checkpoint(jnp.sin))(1.0).eqns[0].primitive.name
-QUICK_TO_COMPILE = {"xla_backend_optimization_level": 0}
 
 
 def inputs_of(task: TaskShape, dtype=jnp.float32):
@@ -134,12 +133,11 @@ def assert_close(found, expected):
 @each_repeated
 def test_loops_and_second_computations_change_no_output_gradient_or_statistic(name):
     shape = make_shape(*REPEATED[name])
-    variables = compile_init(build(shape).init)(jax.random.key(0))
+    variables = jax.jit(build(shape).init)(jax.random.key(0))
     expected = None
     for remat, is_scanned in (("none", False), ("dots", True), ("full", False)):
         step = jax.value_and_grad(loss_of(shape, Execution(scan_blocks=is_scanned, remat=remat)), has_aux=True)
-        compiled = jax.jit(step).lower(variables["params"], variables["state"]).compile(QUICK_TO_COMPILE)
-        found = compiled(variables["params"], variables["state"])
+        found = jax.jit(step)(variables["params"], variables["state"])
         expected = expected or found
         assert_close(found, expected)
 
@@ -230,7 +228,7 @@ def test_computing_again_needs_less_memory():
 
     def needed(remat: str) -> int:
         step = jax.grad(loss_of(shape, Execution(scan_blocks=True, remat=remat)), has_aux=True)
-        compiled = jax.jit(step).lower(variables["params"], variables["state"]).compile(QUICK_TO_COMPILE)
+        compiled = jax.jit(step).lower(variables["params"], variables["state"]).compile()
         return compiled.memory_analysis().temp_size_in_bytes
 
     assert needed("full") < needed("none") / 2

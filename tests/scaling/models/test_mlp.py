@@ -9,7 +9,7 @@ import pytest
 
 from scaling.flops import count_flops
 from scaling.models import Shape, TaskShape, find_preset, make_shape
-from scaling.models.network import build, compile_init
+from scaling.models.network import build
 from scaling.models.specs import MLPSpec
 from scaling.params import count_params
 from scaling.spec import InputError
@@ -23,7 +23,7 @@ def total(shape: Shape) -> int:
 
 
 def arrays(shape: Shape, seed: int = 0):
-    return compile_init(build(shape).init)(jax.random.key(seed))["params"]
+    return jax.jit(build(shape).init)(jax.random.key(seed))["params"]
 
 
 def sized(width: int, depth: int = 1, task: TaskShape = NUMBERS, **switches) -> Shape:
@@ -78,7 +78,7 @@ def spread(depth: int, **switches) -> float:
     shape = sized(256, depth, TaskShape(256, None, 10), **switches)
     model, taps = build(shape), {}
     inputs = jax.random.normal(jax.random.key(1), (512, 256))
-    model.apply(compile_init(model.init)(jax.random.key(0)), inputs, train=False, key=None, taps=taps)
+    model.apply(jax.jit(model.init)(jax.random.key(0)), inputs, train=False, key=None, taps=taps)
     return float(jnp.std(taps["/hidden"]))
 
 
@@ -99,7 +99,7 @@ def test_residual_layers_are_the_same_network_with_shortcuts():
     assert count_flops(shape) == count_flops(twin)
     inputs = jax.random.normal(jax.random.key(1), (4, 784))
     logits = [
-        build(s).apply(compile_init(build(s).init)(jax.random.key(0)), inputs, train=False, key=None)[0].logits
+        build(s).apply(jax.jit(build(s).init)(jax.random.key(0)), inputs, train=False, key=None)[0].logits
         for s in (shape, twin)
     ]
     assert not np.allclose(*logits)
