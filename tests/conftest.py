@@ -1,7 +1,10 @@
 """What every test runs under: two virtual CPU devices, strict promotion, and a cache folder of its own."""
 
+import gc
 import os
+import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,21 +17,54 @@ import pytest
 SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
 
 
-def _have_xla_read(flags: str) -> None:
-    """Sets flags of XLA for this process, and for none that it starts."""
-    import jax
-
-    before = os.environ.get("XLA_FLAGS")
-    os.environ["XLA_FLAGS"] = f"{before or ''} {flags}"
-    jax.jit(lambda x: x + 1)(1.0)  # it reads them once
-    if before is None:
-        del os.environ["XLA_FLAGS"]
-    else:
-        os.environ["XLA_FLAGS"] = before
+# XLA reads its flags when it first compiles, and ends a process that has given it one that it does not know.
+FIRST_COMPILATION = "import jax; jax.jit(lambda x: x + 1)(1.0)"
 
 
-if "QUICK_XLA_FLAGS" in os.environ:
-    _have_xla_read(os.environ["QUICK_XLA_FLAGS"])
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Adds `--every N`, for a look into every module of the tests in a fraction of the time."""
+    parser.addoption("--every", type=int, default=1, metavar="N", help="of each module, every Nth test that is chosen")
+
+
+@pytest.hookimpl(trylast=True)  # after -m and -k have chosen
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leaves every Nth test of each module, the first among them."""
+    kept, left, seen = [], [], Counter[Path]()
+    for item in items:
+        (left if seen[item.path] % config.getoption("every") else kept).append(item)
+        seen[item.path] += 1
+    config.hook.pytest_deselected(items=left)
+    items[:] = kept
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Makes the tests faster; has XLA read the flags of `QUICK_XLA_FLAGS` that it knows.
+
+    Raises:
+      UsageError: JAX does not start here.
+    """
+    gc.set_threshold(100_000, 20, 100)  # with what JAX keeps, looking for garbage as usual takes a tenth of all time
+    asked, own = (os.environ.get(name, "") for name in ("QUICK_XLA_FLAGS", "XLA_FLAGS"))
+    if not asked and not own:
+        return
+    if not hasattr(config, "workerinput"):  # what one process finds out, those that it starts need not
+        asked = " ".join(flag for flag in asked.split() if not _start_jax(own, flag).returncode)
+        os.environ["QUICK_XLA_FLAGS"] = asked
+        if not asked and (plain := _start_jax(own)).returncode:
+            raise pytest.UsageError(f"JAX ends with status {plain.returncode}, XLA_FLAGS={own!r}: {plain.stderr}")
+    os.environ["XLA_FLAGS"] = _joined(own, asked)
+    exec(FIRST_COMPILATION)  # noqa: S102
+    os.environ["XLA_FLAGS"] = own  # what tests start is compiled as users' programs are
+
+
+def _start_jax(*flags: str) -> subprocess.CompletedProcess[str]:
+    """Starts JAX with flags of XLA in a process of its own."""
+    command, environment = [sys.executable, "-c", FIRST_COMPILATION], {**os.environ, "XLA_FLAGS": _joined(*flags)}
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+
+def _joined(*flags: str) -> str:
+    return " ".join(flags).strip()  # XLA takes a lone space for the name of a file
 
 
 @pytest.fixture(scope="session")

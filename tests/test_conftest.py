@@ -1,0 +1,42 @@
+"""How the tests are run: flags that XLA knows, reasons that are told, and a part of every module."""
+
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+def collect(python: str, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    command = [python, "-m", "pytest", "-q", "--collect-only", "-p", "no:cacheprovider", *words]
+    environment = {**os.environ, "QUICK_XLA_FLAGS": "", "XLA_FLAGS": "", **variables}
+    environment.pop("PYTEST_XDIST_WORKER", None)
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+
+
+def test_flags_that_this_xla_does_not_know_are_left_out(python):
+    flags = "--xla_invented=1 --xla_backend_optimization_level=1"
+    done = collect(python, "tests/test_readme.py", QUICK_XLA_FLAGS=flags)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_where_jax_does_not_start_the_reason_is_told(python):
+    done = collect(python, "tests/test_readme.py", XLA_FLAGS="--xla_invented=1")
+    assert done.returncode == pytest.ExitCode.USAGE_ERROR
+    assert "Unknown flag in XLA_FLAGS: --xla_invented=1" in done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_a_part_has_every_nth_test_of_each_module(python):
+    modules = "tests/test_readme.py", "tests/test_arrows.py"
+    everything, part = (
+        [line for line in collect(python, *modules, *words).stdout.splitlines() if "::" in line]
+        for words in ((), ("--every", "3"))
+    )
+    assert part == [
+        line for module in modules for line in [one for one in everything if one.startswith(f"{module}::")][::3]
+    ]
+    assert re.fullmatch(r"tests/test_readme.py::.*", part[0])
