@@ -16,7 +16,6 @@ import pytest
 
 SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
 
-
 # XLA reads its flags when it first compiles, and ends a process that has given it one that it does not know.
 FIRST_COMPILATION = "import jax; jax.jit(lambda x: x + 1)(1.0)"
 
@@ -45,16 +44,17 @@ def pytest_configure(config: pytest.Config) -> None:
     """
     gc.set_threshold(100_000, 20, 100)  # with what JAX keeps, looking for garbage as usual takes a tenth of all time
     asked, own = (os.environ.get(name, "") for name in ("QUICK_XLA_FLAGS", "XLA_FLAGS"))
-    if not asked and not own:
-        return
-    if not hasattr(config, "workerinput"):  # what one process finds out, those that it starts need not
+    if (asked or own) and not hasattr(
+        config, "workerinput"
+    ):  # what one process finds out, those that it starts need not
         asked = " ".join(flag for flag in asked.split() if not _start_jax(own, flag).returncode)
-        os.environ["QUICK_XLA_FLAGS"] = asked
         if not asked and (plain := _start_jax(own)).returncode:
             raise pytest.UsageError(f"JAX ends with status {plain.returncode}, XLA_FLAGS={own!r}: {plain.stderr}")
-    os.environ["XLA_FLAGS"] = _joined(own, asked)
-    exec(FIRST_COMPILATION)  # noqa: S102
-    os.environ["XLA_FLAGS"] = own  # what tests start is compiled as users' programs are
+        os.environ["QUICK_XLA_FLAGS"] = asked
+    if asked:
+        os.environ["XLA_FLAGS"] = _joined(own, asked)
+        exec(FIRST_COMPILATION)  # noqa: S102
+        os.environ["XLA_FLAGS"] = own  # what tests start is compiled as users' programs are
 
 
 def _start_jax(*flags: str) -> subprocess.CompletedProcess[str]:

@@ -23,7 +23,6 @@ KEPT = [
     ("UV_PYTHON_INSTALL_DIR", ".local/share/uv/python", "*/bin"),
     ("ASDF_DATA_DIR", ".asdf", "installs/python/*/bin"),
     ("MISE_DATA_DIR", ".local/share/mise", "installs/python/*/bin"),
-    ("CONDA_PREFIX", "miniconda3", "envs/*/bin"),
     ("RUNNER_TOOL_CACHE", "hostedtoolcache", "Python/*/*/bin"),
 ]
 
@@ -49,9 +48,10 @@ def candidates() -> list[Path]:
     folders = os.get_exec_path()
     for variable, usual, below in KEPT:
         kept = os.environ.get(variable) or Path.home() / usual
-        folders += [f"{kept}/{name}" for name in sorted(glob(below, root_dir=kept))]  # noqa: PTH207  (it finds none where it may not read)
-    names = ["python3", *(f"python3.{minor}" for minor in MINORS)]
-    found = (shutil.which(name, path=folder) for folder in folders for name in names)
+        names = glob(below, root_dir=kept)  # noqa: PTH207  (that of Path raises where it may not read)
+        folders += [f"{kept}/{name}" for name in sorted(names)]
+    programs = ["python3", *(f"python3.{minor}" for minor in MINORS)]
+    found = (shutil.which(program, path=folder) for folder in folders for program in programs)
     return list(dict.fromkeys(Path(path).resolve() for path in found if path))
 
 
