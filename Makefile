@@ -27,7 +27,8 @@ test-newest:  ## that part on the newest other Python of this machine
 	if [ -n "$$version" ]; then $(MAKE) on-$$version DO=test-part; else echo "There is no other Python here to test on"; fi
 
 test-pythons:  ## the fast tests on every Python of this machine, each in an environment of its own
-	@failed=; for version in $$("$(PYTHON)" tests/pythons.py); do $(MAKE) on-$$version || failed="$$failed $$version"; done; \
+	@versions=$$("$(PYTHON)" tests/pythons.py) || exit 1; \
+	failed=; for version in $$versions; do $(MAKE) on-$$version || failed="$$failed $$version"; done; \
 	if [ -n "$$failed" ]; then echo "Tests failed on$$failed"; exit 1; fi
 
 on-%:  ## make on-3.13 DO=demo: a target, the fast tests without DO, on a Python of this machine
