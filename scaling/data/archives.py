@@ -109,10 +109,6 @@ def _unpack(path: Path, folder: Path, where: str) -> None:
         else:
             with zipfile.ZipFile(path) as archive:
                 _unpack_zip(archive, folder, where)
-    except InputError:
-        raise
-    except ValueError as error:  # a NUL in a name
-        raise tarfile.ReadError(str(error)) from None
     except OSError as error:
         if error.errno not in CONTRADICTIONS:
             raise
@@ -159,10 +155,12 @@ def _unpack_zip(archive: zipfile.ZipFile, folder: Path, where: str) -> None:
 
 
 def _check_name(name: str, role: str, where: str) -> None:
-    """Refuses the name of a member, or of a link's target, that could lead out of the folder.
+    """Refuses the name of a member, or of a link's target, that could lead out of the folder, or that no file can have.
 
     Any `..` does, even where it seems to stay inside: after a link downwards, the parent is another one than it reads.
     """
+    if "\0" in name:
+        raise tarfile.ReadError(f"no file can be called {name[:MOST_SHOWN]!r}")
     if name.startswith(("/", "\\")) or ".." in PurePosixPath(name.replace("\\", "/")).parts or name[1:2] == ":":
         raise InputError(
             f"{where} holds {name!r}{role} which may lead out of its folder; unpack it yourself if you trust it, and "

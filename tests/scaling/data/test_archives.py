@@ -158,10 +158,15 @@ def test_a_tar_whose_members_contradict_each_other_is_refused(tmp_path, cache, m
     assert left_in(cache) == []
 
 
-def test_a_name_that_no_file_can_have_is_refused(tmp_path):
+@pytest.mark.parametrize("field", ["path", "linkpath"])
+def test_a_name_that_no_file_can_have_is_refused(tmp_path, field):
     info = tarfile.TarInfo("x")
-    info.pax_headers = {"path": "a\0b"}
-    refuses("is no whole archive (embedded null byte)", archives.extract, pack_tar(tmp_path / "a.tar", (info, b"")))
+    info.type, info.pax_headers = tarfile.SYMTYPE, {field: "a\0b"}
+    refuses(
+        r"is no whole archive (no file can be called 'a\x00b')",
+        archives.extract,
+        pack_tar(tmp_path / "a.tar", (info, b"")),
+    )
 
 
 @pytest.mark.parametrize("name", ["a.tar.gz", "a.tar", "a.zip"])
