@@ -1,4 +1,4 @@
-"""What every test runs under: two virtual CPU devices, strict promotion, and a cache folder of its own."""
+"""What every test runs under: two virtual CPU devices and strict promotion; which tests run, and how fast."""
 
 import gc
 import os
