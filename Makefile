@@ -10,7 +10,9 @@ STAMP := $(VENV)/.installed
 FAST_TESTS := QUICK_XLA_FLAGS=--xla_cpu_use_fusion_emitters=false \
   $(BIN)/python -m pytest -q -n 2 --dist loadscope --no-loadscope-reorder -m "not slow"
 
-.PHONY: demo test test-part test-newest test-pythons test-slow lint bench
+.PHONY: install demo test test-part test-pythons test-slow lint bench
+
+install: $(STAMP)  ## the environment
 
 demo: $(STAMP)  ## train the demo study, fit its laws and write the report
 	$(BIN)/scaling run performance_vs_data --store runs/performance_vs_data
@@ -19,21 +21,18 @@ demo: $(STAMP)  ## train the demo study, fit its laws and write the report
 test: $(STAMP)  ## the fast tests
 	$(FAST_TESTS)
 
-test-part: $(STAMP)  ## every 20th of the fast tests, some of every module
+test-part: $(STAMP)  ## every 20th of the fast tests, at least one of every module
 	$(FAST_TESTS) --every 20
-
-test-newest:  ## that part on the newest other Python of this machine
-	@version=$$("$(PYTHON)" tests/pythons.py --newest) || exit 1; \
-	if [ -n "$$version" ]; then $(MAKE) on-$$version DO=test-part; else echo "There is no other Python here to test on"; fi
 
 test-pythons:  ## the fast tests on every Python of this machine, each in an environment of its own
 	@versions=$$("$(PYTHON)" tests/pythons.py) || exit 1; \
 	failed=; for version in $$versions; do $(MAKE) on-$$version || failed="$$failed $$version"; done; \
 	if [ -n "$$failed" ]; then echo "Tests failed on$$failed"; exit 1; fi
 
-on-%:  ## make on-3.13 DO=demo: a target, the fast tests without DO, on a Python of this machine
+on-%:  ## make on-3.13 DO=demo: a target, the fast tests without DO, on a Python of this machine; on-newest: on another
 	@path=$$("$(PYTHON)" tests/pythons.py $*) || exit 1; \
-	echo "Python $* is $$path"; \
+	if [ -z "$$path" ]; then echo "There is no other Python on this machine"; exit 0; fi; \
+	echo "make $(or $(DO),test) on $$path"; \
 	$(MAKE) $(or $(DO),test) PYTHON="$$path" VENV=.venv-$*
 
 test-slow: $(STAMP)  ## the tests that take minutes

@@ -81,8 +81,8 @@ def main(words: list[str], own: tuple[int, ...] = sys.version_info[:2]) -> None:
     found = find()
     if not words:
         print(*found, sep="\n")
-    elif words == ["--newest"]:
-        print(*[version for version in found if parts(version)[:2] != own][:1])
+    elif words == ["newest"]:
+        print(*[path for version, path in found.items() if parts(version)[:2] != own][:1])
     else:
         matching = [path for version, path in found.items() if f"{version}.".startswith(f"{words[0]}.")]
         if not matching:

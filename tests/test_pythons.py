@@ -70,8 +70,8 @@ def test_one_that_is_real_says_what_it_is(machine):
     ("words", "own", "expected"),
     [
         ([], (3, 12), ["3.14.0", "3.13.1", "3.13.0", "3.12.4"]),
-        (["--newest"], (3, 12), ["3.14.0"]),
-        (["--newest"], (3, 14), ["3.13.1"]),
+        (["newest"], (3, 12), ["python3.14"]),
+        (["newest"], (3, 14), ["python3.13"]),
         (["3.13"], (3, 12), ["python3.13"]),
         (["3.13.0"], (3, 12), ["python3"]),
     ],
@@ -87,7 +87,7 @@ def test_what_is_asked_for_is_printed(machine, capsys, words, own, expected):
 
 def test_without_another_version_nothing_is_the_newest(machine, capsys):
     put(machine / "bin", "python3.12", "3.12.4")
-    pythons.main(["--newest"], (3, 12))
+    pythons.main(["newest"], (3, 12))
     assert capsys.readouterr().out.strip() == ""
 
 
