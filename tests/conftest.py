@@ -46,9 +46,8 @@ def pytest_configure(config: pytest.Config) -> None:
     """
     gc.set_threshold(100_000, 20, 100)  # with what JAX keeps, looking for garbage as usual takes a tenth of all time
     asked, own = (os.environ.get(name, "") for name in ("QUICK_XLA_FLAGS", "XLA_FLAGS"))
-    if (asked or own) and not hasattr(
-        config, "workerinput"
-    ):  # what one process finds out, those that it starts need not
+    is_worker = hasattr(config, "workerinput")  # which need not find out again what the first process has found
+    if (asked or own) and not is_worker:
         asked = " ".join(flag for flag in asked.split() if not _start_jax(own, flag).returncode)
         if not asked and (plain := _start_jax(own)).returncode:
             raise pytest.UsageError(f"JAX ends with status {plain.returncode}, XLA_FLAGS={own!r}: {plain.stderr}")
