@@ -77,11 +77,11 @@ def ours(net: Net) -> Sized:
     import jax
     import jax.numpy as jnp
 
-    from scaling.cell import AdamWSpec, ConstantSchedule, TrainingSpec
     from scaling.data.placement import DeviceData, Standard
     from scaling.models import TaskShape, make_shape
-    from scaling.models.specs import ConvNetSpec, NetworkSpec, ResNetSpec
     from scaling.program import get_program
+    from scaling.specs.models import ConvNetSpec, NetworkSpec, ResNetSpec
+    from scaling.specs.training import AdamWSpec, ConstantSchedule, TrainingSpec
     from scaling.step import make_hyper
 
     specs: dict[str, NetworkSpec] = {

@@ -17,15 +17,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from scaling.cell import AdamWSpec, TrainingSpec
 from scaling.data.placement import DeviceData, Standard
 from scaling.devices.hardware import chip_of, mfu
-from scaling.execution import Execution
 from scaling.flops import Convention, count_flops
 from scaling.models import make_shape, token_task
-from scaling.models.specs import TransformerSpec
 from scaling.params import count_params
 from scaling.program import get_program
+from scaling.specs.execution import Execution
+from scaling.specs.models import TransformerSpec
+from scaling.specs.training import AdamWSpec, TrainingSpec
 from scaling.step import make_hyper
 
 VOCAB, LENGTH, POOL = 32_768, 2_048, 512

@@ -50,12 +50,13 @@ def run_ours(case: Case, members: list[tuple[float, int]]) -> float:
     import numpy as np
 
     from scaling.calibration import candidates, measure
-    from scaling.cell import AdamWSpec, Cell, TrainingSpec
     from scaling.data.arrays import keep_arrays
     from scaling.data.sources import load_source
-    from scaling.data.specs import DataSpec
-    from scaling.models.specs import MLPSpec
     from scaling.runner import make_shape, task_shape, train_cells
+    from scaling.specs.cell import Cell
+    from scaling.specs.data import DataSpec
+    from scaling.specs.models import MLPSpec
+    from scaling.specs.training import AdamWSpec, TrainingSpec
 
     images, classes = make_images(case.side)
     source = keep_arrays(images, classes)

@@ -55,11 +55,11 @@ def ours(size: Size) -> Trainer:
     import jax
     import jax.numpy as jnp
 
-    from scaling.cell import AdamWSpec, ConstantSchedule, TrainingSpec
     from scaling.data.placement import DeviceData, Standard
     from scaling.models import make_shape, token_task
-    from scaling.models.specs import TransformerSpec
     from scaling.program import get_program
+    from scaling.specs.models import TransformerSpec
+    from scaling.specs.training import AdamWSpec, ConstantSchedule, TrainingSpec
     from scaling.step import make_hyper
 
     spec = TransformerSpec(

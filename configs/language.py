@@ -32,10 +32,11 @@ no model is trained until it stops improving: the exponents belong to this recip
 
 from typing import Literal, NamedTuple
 
-from scaling.cell import AdamWSpec, Cell, TrainingSpec
-from scaling.data.specs import DataSpec, DocumentsSpec, StdlibDocuments, TextSource, TfdsDocuments
-from scaling.models.specs import TransformerSpec
-from scaling.study import FitSpec, Series, Study, ladder
+from scaling.specs.cell import Cell
+from scaling.specs.data import DataSpec, DocumentsSpec, StdlibDocuments, TextSource, TfdsDocuments
+from scaling.specs.models import TransformerSpec
+from scaling.specs.study import FitSpec, Series, Study, ladder
+from scaling.specs.training import AdamWSpec, TrainingSpec
 
 
 class Setting(NamedTuple):

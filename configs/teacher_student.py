@@ -22,10 +22,11 @@ loss. Adam would scale every feature alike and so lose the spectrum: its error a
 learning rate was chosen by hand on one seed at three m.
 """
 
-from scaling.cell import Cell, SGDSpec, TrainingSpec
-from scaling.data.specs import DataSpec, TeacherSource
-from scaling.models.specs import MLPSpec, ModelSpec, RidgeSpec
-from scaling.study import FitSpec, Series, Study, ladder
+from scaling.specs.cell import Cell
+from scaling.specs.data import DataSpec, TeacherSource
+from scaling.specs.models import MLPSpec, ModelSpec, RidgeSpec
+from scaling.specs.study import FitSpec, Series, Study, ladder
+from scaling.specs.training import SGDSpec, TrainingSpec
 
 SOURCE = TeacherSource(num_features=4_000, spectrum_exponent=1.5, target_exponent=2.0, num_examples=6_000)
 STUDENTS: dict[str, tuple[ModelSpec, TrainingSpec | None]] = {

@@ -17,10 +17,10 @@ from launch.commands.text import render_table
 
 from analysis.plots import save_figure
 from analysis.transfer import find_optima, plot_transfer
-from scaling.cell import AdamSpec, CosineSchedule
 from scaling.coordinates import Axis
 from scaling.models import TaskShape
-from scaling.models.specs import MLPSpec
+from scaling.specs.models import MLPSpec
+from scaling.specs.training import AdamSpec, CosineSchedule
 from scaling.transfer import sweep_learning_rates
 
 NUM_FEATURES, NUM_CLASSES, TEACHER_WIDTH = 32, 10, 64

@@ -14,10 +14,10 @@ from launch.imports import command as imports
 from launch.options import add_options
 from launch.text import print_json
 from scaling.record import CorruptStoreError, Store
-from scaling.spec import InputError
+from scaling.specs.base import InputError
 
 if TYPE_CHECKING:
-    from scaling.study import Study
+    from scaling.specs.study import Study
 
 DONE, WORK_FAILED, WRONG_CALL, PREEMPTED = 0, 1, 2, 75
 
@@ -55,7 +55,7 @@ def plan(options: argparse.Namespace) -> int:
     from launch.commands.plan import plan_cells, summarise_plan
     from launch.progress import format_seconds
     from launch.text import render_table
-    from scaling.study import resolve_study
+    from scaling.specs.study import resolve_study
 
     study = resolve_study(options.study, options.assignments)
     if options.topology:
@@ -84,7 +84,7 @@ def _plan_on_topology(options: argparse.Namespace, study: "Study") -> int:
     from launch.commands.described import describe_on, render_described
     from launch.jobs import parse_execution
     from launch.text import render_table
-    from scaling.execution import Execution
+    from scaling.specs.execution import Execution
 
     rows = describe_on(study, options.topology, parse_execution(options.execution) or Execution())
     if options.json:

@@ -11,8 +11,8 @@ from launch.jobs import divide_seconds, estimate_job
 from launch.options import Outcome
 from launch.progress import Progress
 from scaling.attempts import count_outcomes, last_status
-from scaling.cell import Cell
 from scaling.record import Store
+from scaling.specs.cell import Cell
 
 POLL_SECONDS = 5.0
 

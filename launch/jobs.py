@@ -6,14 +6,15 @@ from typing import Any, NamedTuple
 
 from etils import epath
 
-from scaling.cell import Cell, WSDSchedule
-from scaling.execution import DEFAULT, Execution
 from scaling.files import write_atomically
-from scaling.models.specs import NetworkSpec
 from scaling.record import Store
-from scaling.sharing import bundle, gather_members, program_key, trunk_of
-from scaling.spec import InputError, Spec, canonical_json, override, parse
-from scaling.study import Study
+from scaling.specs.base import InputError, Spec, canonical_json, override, parse
+from scaling.specs.cell import Cell
+from scaling.specs.execution import DEFAULT, Execution
+from scaling.specs.models import NetworkSpec
+from scaling.specs.sharing import bundle, gather_members, program_key, trunk_of
+from scaling.specs.study import Study
+from scaling.specs.training import WSDSchedule
 
 # In the folder of a job's checkpoints: which cells it has.
 BEGUN = "job.json"
@@ -206,7 +207,7 @@ class Job(NamedTuple):
 
     Attributes:
       program: its name.
-      cells: in the order of `scaling.sharing.bundle`.
+      cells: in the order of `scaling.specs.sharing.bundle`.
       execution: how.
       seconds: what they take, roughly, on one core.
     """

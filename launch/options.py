@@ -6,8 +6,8 @@ import dataclasses
 from launch.coordination.claims import ONCE, Budget
 from launch.coordination.presence import PATIENCE_SECONDS
 from launch.jobs import parse_execution
-from scaling.execution import Execution
-from scaling.spec import InputError
+from scaling.specs.base import InputError
+from scaling.specs.execution import Execution
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,7 +6,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from scaling.cell import Cell
+from scaling.specs.cell import Cell
 
 # Between two plain lines at least so long, so that a log of a long sweep stays short.
 PLAIN_INTERVAL_SECONDS = 10.0

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from etils import epath
 
 from scaling.files import append_line
-from scaling.spec import InputError, Spec, parse
+from scaling.specs.base import InputError, Spec, parse
 
 FILE = "attempts.jsonl"
 

@@ -9,20 +9,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from scaling.cell import Cell
 from scaling.data.cache import cache_folder
 from scaling.data.placement import DeviceData, Standard
 from scaling.data.sources import load_source
 from scaling.devices.processes import visible_cores
-from scaling.execution import Execution
 from scaling.files import publish_text
 from scaling.models import Shape, TaskShape, make_shape
-from scaling.models.specs import NetworkSpec
 from scaling.params import count_params
 from scaling.program import Stacked, get_program
 from scaling.runner import task_shape
-from scaling.sharing import program_key
-from scaling.spec import InputError, canonical_json, fingerprint_text, parse
+from scaling.specs.base import InputError, canonical_json, fingerprint_text, parse
+from scaling.specs.cell import Cell
+from scaling.specs.execution import Execution
+from scaling.specs.models import NetworkSpec
+from scaling.specs.sharing import program_key
 from scaling.step import Hyper, make_hyper
 
 # Raise when what is compared changes meaning; choices of other versions are measured anew.

@@ -12,15 +12,15 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from scaling.cell import ConstantSchedule, OptimizerSpec, TrainingSpec
 from scaling.devices.options import compile_lightly
 from scaling.models import Shape, TaskShape, make_layers, make_shape
 from scaling.models.image_layers import Conv
 from scaling.models.layers import Dense, Dims, Layer, Repeat, Residual
 from scaling.models.network import Model, Variables, build
 from scaling.models.sequence_layers import LSTM, Attention, Embed, Experts
-from scaling.models.specs import NetworkSpec
 from scaling.objectives import Batch, make_batch
+from scaling.specs.models import NetworkSpec
+from scaling.specs.training import ConstantSchedule, OptimizerSpec, TrainingSpec
 from scaling.step import TrainState, make_hyper, make_learner
 
 Axis = Literal["width", "depth"]

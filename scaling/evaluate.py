@@ -9,9 +9,9 @@ import numpy as np
 from scaling.data.placement import Standard, evaluation_batches
 from scaling.data.source import Source
 from scaling.devices.processes import fetch
-from scaling.execution import MeshSpec
 from scaling.models.network import Variables
 from scaling.program import Program
+from scaling.specs.execution import MeshSpec
 
 
 class Verdict(NamedTuple):

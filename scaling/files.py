@@ -10,7 +10,7 @@ from pathlib import Path
 from etils import epath
 from etils.epath import backend
 
-from scaling.spec import InputError
+from scaling.specs.base import InputError
 
 # What a file system without hard links answers.
 NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)

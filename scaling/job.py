@@ -11,14 +11,12 @@ from typing import Any
 import jax
 import numpy as np
 
-from scaling.cell import Cell
 from scaling.checkpoints.keeper import Keeper
 from scaling.data.placement import DeviceData, StreamedData
 from scaling.data.subsets import Subset
 from scaling.devices.hardware import mfu
 from scaling.devices.processes import fetch, platform_facts
 from scaling.evaluate import Verdict, evaluate_members
-from scaling.execution import Execution
 from scaling.flops import count_flops
 from scaling.leaf import Leaf, Measured
 from scaling.models import Shape
@@ -26,7 +24,9 @@ from scaling.population import make_hypers, place_members
 from scaling.pretraining import count_pretraining_flops
 from scaling.program import Program, get_program
 from scaling.record import Evaluation
-from scaling.sharing import Tree, trunk_of
+from scaling.specs.cell import Cell
+from scaling.specs.execution import Execution
+from scaling.specs.sharing import Tree, trunk_of
 from scaling.tracking import Tracker
 from scaling.train import Leg, Pace, Place, Watcher, check_streamed, plan_legs, run_job
 

@@ -2,8 +2,8 @@
 
 from typing import Any, NamedTuple
 
-from scaling.cell import Cell
 from scaling.record import Evaluation
+from scaling.specs.cell import Cell
 from scaling.train import evaluation_steps
 
 

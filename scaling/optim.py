@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from scaling.cell import (
+from scaling.specs.training import (
     AdamSpec,
     AdamWSpec,
     ConstantSchedule,

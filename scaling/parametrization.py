@@ -19,7 +19,7 @@ from scaling.models import Shape, make_layers
 from scaling.models.image_layers import Conv, RadialReadout
 from scaling.models.layers import Dense, Dims, Initializer, Layer, Residual, Visit, Weight, walk
 from scaling.models.sequence_layers import Attention, SinusoidalPositions, TiedReadout
-from scaling.spec import InputError
+from scaling.specs.base import InputError
 
 # How an optimiser's update answers the gradient's size: `gradient` descent follows it, `sign`-like ones (Adam, RMSProp,
 # Lion) divide it out entry by entry, `spectral` ones (Muon) make a matrix's update orthogonal.

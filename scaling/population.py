@@ -9,14 +9,14 @@ from typing import Any
 import jax
 import numpy as np
 
-from scaling.cell import Cell
 from scaling.data.placement import DeviceData, Standard, StreamedData, place_subset, resident_limit
 from scaling.data.standard import standard_of
 from scaling.data.subsets import Subset
 from scaling.devices.sharding import batch_sharding, host_share
-from scaling.execution import Execution
 from scaling.program import Layout, Stacked, make_layout
-from scaling.sharing import Tree
+from scaling.specs.cell import Cell
+from scaling.specs.execution import Execution
+from scaling.specs.sharing import Tree
 from scaling.step import Hyper, make_hyper
 
 

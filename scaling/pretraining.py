@@ -12,11 +12,11 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from scaling.cell import LayerwiseSpec
 from scaling.models import Shape
 from scaling.models.mlp import hidden_paths, widths
 from scaling.models.modules import ACTIVATIONS
-from scaling.spec import InputError
+from scaling.specs.base import InputError
+from scaling.specs.training import LayerwiseSpec
 
 
 def check_pretraining(shape: Shape) -> None:

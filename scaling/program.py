@@ -14,11 +14,9 @@ import numpy as np
 from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from scaling.cell import TrainingSpec
 from scaling.data.augment import augment
 from scaling.data.batches import batch_indices, batch_positions
 from scaling.data.placement import DeviceData, Standard
-from scaling.data.specs import AugmentationSpec
 from scaling.devices.ahead_of_time import abstract
 from scaling.devices.hardware import device_memory
 from scaling.devices.memory import check_memory
@@ -31,13 +29,15 @@ from scaling.devices.sharding import (
     make_mesh,
     state_shardings,
 )
-from scaling.execution import DEFAULT, Execution, MeshSpec
 from scaling.models import Shape
 from scaling.models.network import Variables, build
 from scaling.objectives import evaluation_sums, keep_real, make_batch
 from scaling.optim import to_dtype
 from scaling.pretraining import check_pretraining, pretrain_layers
-from scaling.sharing import program_training
+from scaling.specs.data import AugmentationSpec
+from scaling.specs.execution import DEFAULT, Execution, MeshSpec
+from scaling.specs.sharing import program_training
+from scaling.specs.training import TrainingSpec
 from scaling.step import Hyper, TrainState, make_learner
 
 # The most steps in one call of `run`: as many losses have room in what it returns.

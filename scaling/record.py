@@ -11,9 +11,9 @@ from etils import epath
 from pydantic import Field
 
 from scaling import attempts
-from scaling.data.specs import count_unique
 from scaling.files import is_local, one_line_errors, write_atomically
-from scaling.spec import InputError, Spec, canonical_json, fingerprint_text, parse
+from scaling.specs.base import InputError, Spec, canonical_json, fingerprint_text, parse
+from scaling.specs.data import count_unique
 
 CellStatus = Literal["ok", "diverged", "failed", "interrupted", "started", "missing"]
 

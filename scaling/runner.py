@@ -13,29 +13,30 @@ import jax
 import numpy as np
 from etils import epath
 
-from scaling.cell import Cell, TrainingSpec
 from scaling.checkpoints.keeper import Keeper, Keeping
 from scaling.data.placement import read_all
 from scaling.data.source import Source
 from scaling.data.sources import check_data, load_source
-from scaling.data.specs import count_unique
 from scaling.data.standard import standard_of, undo_labels
 from scaling.data.subsets import Subset, digest_prefixes, draw_subset
 from scaling.devices.processes import visible_cores
 from scaling.evaluate import log_loss, task_metrics
-from scaling.execution import DEFAULT, Execution
 from scaling.flops import EVERY_TERM, FLOPS_VERSION, count_flops
 from scaling.job import train_together
 from scaling.leaf import Measured
 from scaling.models import Shape, TaskShape, classical, make_shape
-from scaling.models.specs import NetworkSpec
 from scaling.params import count_params
 from scaling.population import NotTogether
 from scaling.pretraining import check_pretraining, count_pretraining_flops
 from scaling.program import Stacked, get_program
 from scaling.record import Evaluation, Record, SubsetManifest
-from scaling.sharing import plant
-from scaling.spec import InputError
+from scaling.specs.base import InputError
+from scaling.specs.cell import Cell
+from scaling.specs.data import count_unique
+from scaling.specs.execution import DEFAULT, Execution
+from scaling.specs.models import NetworkSpec
+from scaling.specs.sharing import plant
+from scaling.specs.training import TrainingSpec
 from scaling.step import TrainState, check_learner
 from scaling.tracking import Ended, Tracker
 

@@ -12,9 +12,7 @@ import optax
 from jax import lax
 from jax.sharding import Mesh
 
-from scaling.cell import TrainingSpec
 from scaling.devices.sharding import gather_params
-from scaling.execution import DEFAULT, Execution
 from scaling.models import Shape, make_layers
 from scaling.models.layers import walk
 from scaling.models.network import Variables, abstract_variables, build
@@ -22,7 +20,9 @@ from scaling.models.sequence_layers import Experts
 from scaling.objectives import Batch, training_loss
 from scaling.optim import Horizon, apply_update, horizon_of, make_direction, make_schedule, to_dtype
 from scaling.parametrization import epsilon_factor, update_trees
-from scaling.spec import InputError
+from scaling.specs.base import InputError
+from scaling.specs.execution import DEFAULT, Execution
+from scaling.specs.training import TrainingSpec
 
 # Raise when a step computes something else than before: checkpoints of other versions are not continued.
 TRAINING_VERSION = 1

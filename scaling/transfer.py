@@ -9,11 +9,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from scaling.cell import ConstantSchedule, OptimizerSpec, ScheduleSpec, TrainingSpec
 from scaling.coordinates import Axis, resized
 from scaling.models import Shape, TaskShape, make_shape
-from scaling.models.specs import NetworkSpec
 from scaling.objectives import make_batch
+from scaling.specs.models import NetworkSpec
+from scaling.specs.training import ConstantSchedule, OptimizerSpec, ScheduleSpec, TrainingSpec
 from scaling.step import TrainState, make_hyper, make_learner
 
 # The last share of the steps whose batches the final loss is a mean of: one batch alone is noisy.

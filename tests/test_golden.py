@@ -15,12 +15,12 @@ from analysis.table import fingerprint_table, read_table
 from launch.cli import main
 from launch.coordination.launches import read_launches
 from scaling.attempts import read_attempts
-from scaling.cell import Cell
-from scaling.data.specs import SourceSpec
-from scaling.models.specs import ModelSpec
 from scaling.record import Store
-from scaling.spec import parse
-from scaling.study import Study, resolve_study
+from scaling.specs.base import parse
+from scaling.specs.cell import Cell
+from scaling.specs.data import SourceSpec
+from scaling.specs.models import ModelSpec
+from scaling.specs.study import Study, resolve_study
 from scaling.tracking.curve_file import CurveFile, read_curve
 from tests.golden.cells import MODELS, OPTIMIZERS, SCHEDULES, SOURCES, vary
 from tests.golden.compute import COMPUTED, GOLDEN, TABLE_JSON, run_command, save_again

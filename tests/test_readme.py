@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from launch.cli import _parser
-from scaling.study import resolve_study
+from scaling.specs.study import resolve_study
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()

@@ -14,12 +14,13 @@ from pathlib import Path
 
 from etils import epath
 
-from scaling.cell import AdamWSpec, Cell, TrainingSpec
-from scaling.data.specs import DataSpec, DigitsSource
-from scaling.models.specs import LogisticRegressionSpec, MLPSpec
 from scaling.record import Evaluation, Record, Store, SubsetManifest, cell_labels
-from scaling.spec import parse
-from scaling.study import Series, Study
+from scaling.specs.base import parse
+from scaling.specs.cell import Cell
+from scaling.specs.data import DataSpec, DigitsSource
+from scaling.specs.models import LogisticRegressionSpec, MLPSpec
+from scaling.specs.study import Series, Study
+from scaling.specs.training import AdamWSpec, TrainingSpec
 from scaling.tracking import CurveFile, Together, Tracker
 from scaling.tracking.weights_and_biases import WeightsAndBiases
 

@@ -20,7 +20,7 @@ from launch.commands.tables import (
 )
 from launch.text import print_json, render_table
 from scaling.files import write_atomically
-from scaling.spec import InputError
+from scaling.specs.base import InputError
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -15,10 +15,10 @@ from analysis.coordinates import (
 from analysis.plots import save_figure
 from launch.commands.models import settle_task
 from launch.text import render_table
-from scaling.cell import AdamSpec, OptimizerSpec
 from scaling.coordinates import Axis, measure_coordinates
 from scaling.models import FAMILIES, TaskShape, image_task, token_task
-from scaling.models.specs import (
+from scaling.specs.base import InputError, Spec, override, suggest
+from scaling.specs.models import (
     ConvNetSpec,
     InceptionSpec,
     LSTMSpec,
@@ -30,7 +30,7 @@ from scaling.models.specs import (
     ViTSpec,
     XceptionSpec,
 )
-from scaling.spec import InputError, Spec, override, suggest
+from scaling.specs.training import AdamSpec, OptimizerSpec
 
 
 class CoordinateCheck(Spec):

@@ -16,7 +16,7 @@ from launch.commands.tables import (
     show_interval,
 )
 from launch.text import print_json, render_table
-from scaling.spec import InputError
+from scaling.specs.base import InputError
 
 if TYPE_CHECKING:
     import pandas as pd

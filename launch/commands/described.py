@@ -4,15 +4,15 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from scaling.cell import Cell
 from scaling.data.sources import load_source
 from scaling.devices.hardware import GIB
 from scaling.devices.topology import Topology, compile_training, parse_topology
-from scaling.execution import Execution
-from scaling.models.specs import NetworkSpec
 from scaling.runner import describe_cell, task_shape
-from scaling.spec import InputError
-from scaling.study import Study
+from scaling.specs.base import InputError
+from scaling.specs.cell import Cell
+from scaling.specs.execution import Execution
+from scaling.specs.models import NetworkSpec
+from scaling.specs.study import Study
 
 # What `auto` stands for on the devices described; the process that compiles has CPUs alone, and would choose for them.
 ACCELERATOR = {"attention": "plain", "convolution": "native", "cross_entropy": "plain"}

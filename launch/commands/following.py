@@ -12,7 +12,7 @@ from launch.engines import ENGINES, LIVE, EngineError, find_anywhere, reconnect
 from launch.text import print_json, render_table
 from scaling.attempts import read_attempts
 from scaling.record import Store, cell_labels
-from scaling.spec import InputError
+from scaling.specs.base import InputError
 
 DONE, WORK_FAILED = 0, 1
 

@@ -21,9 +21,9 @@ from scaling.models import (
 )
 from scaling.models.classical import REGRESSES_ONLY
 from scaling.models.classical import count_params as count_classical_params
-from scaling.models.specs import ModelSpec, NetworkSpec
 from scaling.params import count_active, count_by_convention, count_params
-from scaling.spec import InputError, Spec, override, suggest
+from scaling.specs.base import InputError, Spec, override, suggest
+from scaling.specs.models import ModelSpec, NetworkSpec
 
 SUFFIXES = {"": 1, "k": 10**3, "M": 10**6, "B": 10**9, "T": 10**12}
 

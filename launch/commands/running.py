@@ -10,12 +10,12 @@ from launch.engines import ENGINES, Order
 from launch.options import Options, Outcome, add_sweep_options, read_options
 from launch.text import print_json
 from scaling.record import Store
-from scaling.spec import InputError
+from scaling.specs.base import InputError
 
 if TYPE_CHECKING:
     from launch.workers.slots import Slot
-    from scaling.cell import Cell
-    from scaling.study import Study
+    from scaling.specs.cell import Cell
+    from scaling.specs.study import Study
 
 DONE, WORK_FAILED, PREEMPTED = 0, 1, 75
 
@@ -23,7 +23,7 @@ DONE, WORK_FAILED, PREEMPTED = 0, 1, 75
 def run(options: argparse.Namespace) -> int:
     """Trains what is missing; safe to repeat, and to run from several places at once."""
     from launch.jobs import missing_cells
-    from scaling.study import resolve_study
+    from scaling.specs.study import resolve_study
 
     study = resolve_study(options.study, options.assignments)
     store = Store(options.store or f"runs/{study.name}")

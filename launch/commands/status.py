@@ -9,10 +9,10 @@ from launch.jobs import estimate_seconds
 from launch.progress import format_seconds
 from launch.text import render_table
 from scaling.attempts import read_attempts
-from scaling.cell import Cell
 from scaling.devices.hardware import chip_of
 from scaling.record import Record, Store, cell_labels
-from scaling.spec import canonical_json, fingerprint_text, parse
+from scaling.specs.base import canonical_json, fingerprint_text, parse
+from scaling.specs.cell import Cell
 
 STATES = ("done", "running", "failed", "diverged", "left")
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from scaling.record import Store
-from scaling.spec import InputError
+from scaling.specs.base import InputError
 
 if TYPE_CHECKING:
     import pandas as pd

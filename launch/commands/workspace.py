@@ -8,7 +8,7 @@ import hashlib
 from typing import Any
 
 from scaling.record import Store
-from scaling.spec import InputError
+from scaling.specs.base import InputError
 
 # Panels fit an axis to what they show; more lines than this in one are no longer told apart.
 MOST_LINES = 100

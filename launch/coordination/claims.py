@@ -7,7 +7,7 @@ from launch.coordination.leases import Complete, Held, Lease, LeaseLostError, Le
 from launch.coordination.presence import Observer, Presence, monotonic_seconds
 from scaling.attempts import count_outcomes, end_attempt, open_attempt
 from scaling.record import Record, Store
-from scaling.spec import Spec
+from scaling.specs.base import Spec
 
 # An older last beat than this share of one's patience is a reason to look whether one was taken for lost.
 DOUBT = 0.5

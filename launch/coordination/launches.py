@@ -13,7 +13,7 @@ from pydantic import Field
 from launch.coordination.provenance import Checkout, Code, user_name
 from scaling.files import append_line, write_atomically
 from scaling.record import CorruptStoreError, Store
-from scaling.spec import InputError, Spec, parse
+from scaling.specs.base import InputError, Spec, parse
 
 FILE, HANDLES, CANCELLED = "launch.json", "allocations.jsonl", "cancelled"
 

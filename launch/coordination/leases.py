@@ -17,7 +17,7 @@ from etils import epath
 from launch.coordination.presence import Observer
 from scaling.files import create_once, is_local, one_line_errors
 from scaling.record import Record, Store
-from scaling.spec import InputError, Spec, parse
+from scaling.specs.base import InputError, Spec, parse
 
 FOLDER = "leases"
 

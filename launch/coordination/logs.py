@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from etils import epath
 
 from scaling.record import Store
-from scaling.spec import InputError
+from scaling.specs.base import InputError
 
 # How lines of a log begin that say which cells the following ones are of.
 JOB_MARK = "=== scaling job"

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from scaling.spec import Spec
+from scaling.specs.base import Spec
 
 
 class Code(Spec):

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, Protocol
 
 from scaling.record import Store
-from scaling.spec import InputError, Spec, override
+from scaling.specs.base import InputError, Spec, override
 
 ENGINES = ("local", "slurm", "ray", "cloud_tpu", "gke")
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from launch.coordination.provenance import user_name
 from scaling.record import Store
-from scaling.spec import InputError, fingerprint_text
+from scaling.specs.base import InputError, fingerprint_text
 
 LAUNCH, STUDY, USER, STORE = "scaling-launch", "scaling-study", "scaling-user", "scaling-store"  # labels
 

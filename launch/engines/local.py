@@ -12,7 +12,7 @@ from launch.coordination.presence import Identity, identify, is_gone
 from launch.engines import Order, Sighting
 from scaling.files import is_local
 from scaling.record import Store
-from scaling.spec import Spec
+from scaling.specs.base import Spec
 
 # How long an agent may take to let its workers save, before it is killed.
 GRACE_SECONDS = 30.0

@@ -5,7 +5,7 @@ import math
 import re
 
 from scaling.devices.hardware import PRICES_DATED, Chip, find_chip
-from scaling.spec import InputError, suggest
+from scaling.specs.base import InputError, suggest
 
 FLAT = {1: "1x1", 4: "2x2", 8: "2x4", 16: "4x4", 32: "4x8", 64: "8x8", 128: "8x16", 256: "16x16"}
 SMALL_CUBES = {4: "2x2x1", 8: "2x2x2", 16: "2x2x4", 32: "2x4x4"}

@@ -5,7 +5,7 @@ from collections.abc import Collection
 from typing import Literal
 
 from launch.imports.raw import SECTIONS
-from scaling.spec import InputError, Spec, suggest
+from scaling.specs.base import InputError, Spec, suggest
 
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 CALL = re.compile(r"(last|count)\((.*)\)", re.DOTALL)

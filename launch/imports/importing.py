@@ -12,7 +12,7 @@ from launch.imports.fetching import Fetched, Source, SourceError, choose_runs, f
 from launch.imports.mapping import Report, TableMapping, build_table
 from launch.imports.raw import MAPPING_FILE, PROPOSAL_FILE, REPORT_FILE, TABLE_FILE, RawFolder, RawRun
 from launch.text import print_json, render_table
-from scaling.spec import InputError, parse
+from scaling.specs.base import InputError, parse
 
 if TYPE_CHECKING:
     import pandas as pd

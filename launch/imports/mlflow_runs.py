@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from launch.imports.fetching import Listed, LocalSource, RunError, SourceError
 from launch.imports.histories import Pivot
 from launch.imports.raw import Origin, RawRun, make_run
-from scaling.spec import InputError, canonical_json, fingerprint_text, suggest
+from scaling.specs.base import InputError, canonical_json, fingerprint_text, suggest
 
 if TYPE_CHECKING:
     import pyarrow as pa

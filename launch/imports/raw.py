@@ -14,7 +14,7 @@ from pydantic import Field
 from launch.imports.histories import Values, count_values, encode, flatten, read_history
 from scaling.files import write_atomically
 from scaling.record import CorruptStoreError
-from scaling.spec import InputError, Spec, fingerprint_text, parse
+from scaling.specs.base import InputError, Spec, fingerprint_text, parse
 
 if TYPE_CHECKING:
     import pyarrow as pa

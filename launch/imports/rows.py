@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from launch.imports.expressions import Expression, Factor
 from launch.imports.histories import NOT_FINITE, Values
 from launch.imports.raw import RawFolder, RawRun
-from scaling.spec import InputError, suggest
+from scaling.specs.base import InputError, suggest
 
 TEXTS = frozenset({"study", "cell", "family", "label", "status", "trunk", "data_unit", "device_kind"})
 SCALES = {"k": 1e3, "m": 1e6, "b": 1e9, "g": 1e9, "t": 1e12}

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from launch.imports.fetching import Listed, LocalSource
 from launch.imports.histories import build_history, encode
 from launch.imports.raw import Origin, RawRun, make_run
-from scaling.spec import InputError, fingerprint_text, suggest
+from scaling.specs.base import InputError, fingerprint_text, suggest
 
 if TYPE_CHECKING:
     import pandas as pd

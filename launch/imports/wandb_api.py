@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from launch.imports.fetching import Listed, RunError, SourceError
 from launch.imports.histories import HistoryBuilder, encode
 from launch.imports.raw import Origin, RawRun, make_run
-from scaling.spec import InputError, canonical_json, fingerprint_text
+from scaling.specs.base import InputError, canonical_json, fingerprint_text
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from launch.imports.fetching import Listed, LocalSource, RunError
 from launch.imports.histories import HistoryBuilder
 from launch.imports.raw import Origin, RawRun, make_run
-from scaling.spec import InputError
+from scaling.specs.base import InputError
 
 if TYPE_CHECKING:
     import pyarrow as pa

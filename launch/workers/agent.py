@@ -23,12 +23,12 @@ from launch.progress import Progress
 from launch.workers.slots import Slot
 from launch.workers.worker_process import WorkerProcess
 from scaling import attempts
-from scaling.cell import Cell
-from scaling.execution import Execution
-from scaling.models.specs import NetworkSpec
 from scaling.record import Store
-from scaling.sharing import gather_members
-from scaling.spec import InputError, parse
+from scaling.specs.base import InputError, parse
+from scaling.specs.cell import Cell
+from scaling.specs.execution import Execution
+from scaling.specs.models import NetworkSpec
+from scaling.specs.sharing import gather_members
 
 TRIES = 3  # workers that may die, one after another, before they reach a cell
 

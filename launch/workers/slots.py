@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from scaling.spec import InputError
+from scaling.specs.base import InputError
 
 # What is left to a process that shares a GPU: XLA takes three quarters of its memory unless it is told otherwise.
 SHARED_MEMORY = 0.9

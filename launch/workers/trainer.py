@@ -17,11 +17,11 @@ from launch.coordination.presence import Observer, Presence
 from launch.jobs import estimate_job, note_begun, read_cell
 from launch.workers.notices import StopNotices
 from scaling.attempts import Outcome, end_attempt, start_attempt
-from scaling.cell import Cell
 from scaling.devices.processes import Preempted
-from scaling.execution import Execution
 from scaling.record import Record, Store
-from scaling.sharing import gather_members, plant
+from scaling.specs.cell import Cell
+from scaling.specs.execution import Execution
+from scaling.specs.sharing import gather_members, plant
 
 if TYPE_CHECKING:
     from scaling.checkpoints.keeper import Keeping

@@ -19,11 +19,11 @@ from launch.jobs import parse_execution, read_cell
 from launch.workers.notices import StopNotices
 from launch.workers.trainer import PREEMPTED, Rules, Trainer
 from scaling.attempts import read_attempts
-from scaling.cell import Cell
 from scaling.devices.processes import Preempted, agree, is_writer, join
-from scaling.execution import DEFAULT, Execution
 from scaling.record import CorruptStoreError, Store
-from scaling.spec import InputError, parse
+from scaling.specs.base import InputError, parse
+from scaling.specs.cell import Cell
+from scaling.specs.execution import DEFAULT, Execution
 
 FLAGS = flags.FLAGS
 

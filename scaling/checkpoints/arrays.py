@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from scaling.spec import InputError
+from scaling.specs.base import InputError
 
 
 class StoredLeaf(NamedTuple):

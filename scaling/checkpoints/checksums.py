@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from etils import epath
 
 from scaling.files import is_local
-from scaling.spec import canonical_json
+from scaling.specs.base import canonical_json
 
 # Bytes read at once: large enough that the hash, which runs outside Python's lock, takes nearly all of the time.
 READ_BYTES = 4 * 2**20

@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, cast
 
 from scaling.data.cache import cache_folder, lock_folder
-from scaling.spec import InputError
+from scaling.specs.base import InputError
 
 TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz")
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT)

@@ -6,7 +6,7 @@ Dims: B images, H rows, W columns, C channels.
 from types import ModuleType
 
 from scaling.data.permutation import Array, mix
-from scaling.data.specs import AugmentationSpec
+from scaling.specs.data import AugmentationSpec
 
 # What a draw is used for: each is a hash of its own.
 ROW, COLUMN, MIRROR = 0xA0, 0xA1, 0xA2

@@ -6,7 +6,7 @@ import numpy as np
 
 from scaling.data import stdlib
 from scaling.data.source import SPLIT_SEED, Source, split_examples
-from scaling.data.specs import BreastCancerSource, DiabetesSource, DigitsSource, StdlibSource, WineSource
+from scaling.specs.data import BreastCancerSource, DiabetesSource, DigitsSource, StdlibSource, WineSource
 
 
 def load_stdlib(spec: StdlibSource, evaluation_size: int) -> Source:

@@ -7,8 +7,8 @@ import numpy as np
 
 from scaling.data.archives import extract, is_archive
 from scaling.data.source import Source, draw_evaluation
-from scaling.data.specs import CifarSource
-from scaling.spec import InputError
+from scaling.specs.base import InputError
+from scaling.specs.data import CifarSource
 
 CIFAR_IMAGE = (32, 32, 3)  # H, W, C
 CIFAR_FOLDERS = ("cifar-10-batches-bin", "cifar-100-binary")

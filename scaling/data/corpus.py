@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from scaling.files import publish_text
-from scaling.spec import InputError, Spec, canonical_json, parse
+from scaling.specs.base import InputError, Spec, canonical_json, parse
 
 FORMAT_VERSION = 1
 MANIFEST, CHECKED = "manifest.json", "checked.json"

@@ -12,9 +12,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-from scaling.data.specs import DocumentsSpec, FileDocuments, StdlibDocuments
 from scaling.data.stdlib import read_sources
-from scaling.spec import InputError
+from scaling.specs.base import InputError
+from scaling.specs.data import DocumentsSpec, FileDocuments, StdlibDocuments
 
 FIELD = "data.source.documents"
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"

@@ -8,8 +8,8 @@ import numpy as np
 
 from scaling.data.archives import read_bytes
 from scaling.data.source import Source, draw_evaluation
-from scaling.data.specs import IdxSource
-from scaling.spec import InputError
+from scaling.specs.base import InputError
+from scaling.specs.data import IdxSource
 
 IDX_TYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 IDX_FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")

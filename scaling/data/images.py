@@ -12,8 +12,8 @@ from PIL import Image
 
 from scaling.data.archives import extract, is_archive
 from scaling.data.source import Rows, Source, draw_evaluation, hash_examples, hold_out
-from scaling.data.specs import ImageFolderSource
-from scaling.spec import InputError
+from scaling.specs.base import InputError
+from scaling.specs.data import ImageFolderSource
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from scaling.data.permutation import mix, permute
-from scaling.spec import InputError
+from scaling.specs.base import InputError
 
 # Keeps the order of documents apart from those of batches, which are keyed by (seed, epoch).
 ORDER_SALT = np.uint32(0xD0C5)

@@ -13,8 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from scaling.data.source import Source
-from scaling.data.specs import AugmentationSpec
 from scaling.data.subsets import Subset
+from scaling.specs.data import AugmentationSpec
 
 # The most that examples may take on the device: a share of its memory, or so much where it does not tell (CPUs).
 RESIDENT_SHARE, RESIDENT_BYTES = 0.25, 2 << 30

@@ -27,7 +27,7 @@ from scaling.data.corpus import (
 )
 from scaling.data.tokenizers import Tokenizer
 from scaling.files import publish_text
-from scaling.spec import InputError, Spec, parse
+from scaling.specs.base import InputError, Spec, parse
 
 PROGRESS, SEEN = "progress.json", "seen"
 SEEN_BYTES = 16  # of a document's sha256, by which equal ones are known; about 100 bytes of memory each

@@ -10,7 +10,7 @@ import numpy as np
 
 from scaling.data.permutation import shuffled
 from scaling.models import Objective
-from scaling.spec import InputError
+from scaling.specs.base import InputError
 
 # The split of a source into pool and evaluation set is part of the data, not of a cell: one seed for everyone.
 SPLIT_SEED = 0x5EED

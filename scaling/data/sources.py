@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from scaling.data.source import Source
-from scaling.data.specs import DataSpec
-from scaling.spec import InputError
+from scaling.specs.base import InputError
+from scaling.specs.data import DataSpec
 
 # Where each kind of source is read: `load_<kind>(spec, evaluation_size) → Source`. Imported when one is asked for.
 MODULES = {

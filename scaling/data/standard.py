@@ -3,8 +3,8 @@
 import numpy as np
 
 from scaling.data.placement import Standard
-from scaling.data.specs import DataSpec
 from scaling.data.subsets import Subset
+from scaling.specs.data import DataSpec
 
 # Examples that the mean and the deviation of inputs are taken over, at most.
 STATISTICS_EXAMPLES = 100_000

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from scaling.data.cache import load_or_make
-from scaling.spec import InputError
+from scaling.specs.base import InputError
 
 CLASSES = ("code", "comment", "string")
 COMMENT, STRING = 1, 2

@@ -12,10 +12,10 @@ from absl import flags
 
 from scaling.data.batches import indices_at
 from scaling.data.source import Rows
-from scaling.data.specs import AugmentationSpec
 from scaling.data.subsets import Order, Subset, read_examples
 from scaling.data.transforms import Crop, Flip
-from scaling.spec import InputError
+from scaling.specs.base import InputError
+from scaling.specs.data import AugmentationSpec
 
 # Chunks that wait, read, for their turn; and threads that read them. Both bound memory: a chunk is at most CHUNK_BYTES.
 CHUNKS_AHEAD, NUM_THREADS = 4, 4

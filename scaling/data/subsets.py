@@ -10,7 +10,7 @@ import numpy as np
 
 from scaling.data.permutation import mix, permute, shuffled
 from scaling.data.source import Rows, Source
-from scaling.data.specs import DataSpec, count_unique
+from scaling.specs.data import DataSpec, count_unique
 
 # What a seed is used for: each draws from a hash of its own.
 ORDER, NOISE, NEW_CLASS, REPEATED = 0x0BD3, 0x4015, 0x4016, 0xD0B2

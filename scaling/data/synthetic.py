@@ -15,8 +15,8 @@ import scipy.optimize
 
 from scaling.data.permutation import mix, permute
 from scaling.data.source import Source
-from scaling.data.specs import MarkovSource, TeacherSource
-from scaling.spec import InputError
+from scaling.specs.base import InputError
+from scaling.specs.data import MarkovSource, TeacherSource
 
 # Independent streams of one seed. None is 0, which orders subsets (`permutation.shuffled`).
 TEACHER, POOL, POOL_NOISE, EVALUATION, EVALUATION_NOISE = 1, 2, 3, 4, 5

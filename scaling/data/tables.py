@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from scaling.data.source import Source, draw_evaluation, hold_out
-from scaling.data.specs import Column, TableSource
 from scaling.data.table_files import Table, read_table
-from scaling.spec import InputError, suggest
+from scaling.specs.base import InputError, suggest
+from scaling.specs.data import Column, TableSource
 
 # --- from a table to a source ---------------------------------------------------------------------------------------
 

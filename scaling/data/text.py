@@ -15,9 +15,9 @@ from scaling.data.documents import Document, MissingDocumentsError, document_fil
 from scaling.data.packing import MappedArray, PackedSequences
 from scaling.data.preparation import Preparation, complete, locked
 from scaling.data.source import SPLIT_SEED, Source
-from scaling.data.specs import DocumentsSpec, FileDocuments, StdlibDocuments, TextSource, TfdsDocuments
 from scaling.data.tokenizers import hash_tokenizer, open_tokenizer
-from scaling.spec import InputError, canonical_json
+from scaling.specs.base import InputError, canonical_json
+from scaling.specs.data import DocumentsSpec, FileDocuments, StdlibDocuments, TextSource, TfdsDocuments
 
 
 class Prepared(NamedTuple):

@@ -14,7 +14,6 @@ import numpy as np
 
 from scaling.data.cache import load_or_make
 from scaling.data.source import Rows, Source, draw_evaluation, hold_out
-from scaling.data.specs import TfdsDocuments, TfdsSource
 from scaling.data.tfds_folders import (
     check_disjoint,
     count_examples,
@@ -24,7 +23,8 @@ from scaling.data.tfds_folders import (
     open_dataset,
 )
 from scaling.models import Objective
-from scaling.spec import InputError, canonical_json, fingerprint_text
+from scaling.specs.base import InputError, canonical_json, fingerprint_text
+from scaling.specs.data import TfdsDocuments, TfdsSource
 
 # Decoded inputs up to so many bytes are read at once, and kept in the cache folder; others are read when asked for.
 IN_MEMORY_BYTES = 256 * 2**20

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from etils import epath
 
-from scaling.data.specs import TfdsDocuments, TfdsSource
-from scaling.spec import InputError, suggest
+from scaling.specs.base import InputError, suggest
+from scaling.specs.data import TfdsDocuments, TfdsSource
 
 NAME = re.compile(r"(?P<base>\w+)(/(?P<config>[^/:]+))?(:(?P<version>[\d*]+\.[\d*]+\.[\d*]+))?")
 

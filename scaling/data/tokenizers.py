@@ -7,8 +7,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from scaling.data.specs import BytesTokenizer, SentencePieceTokenizer, TokenizerSpec
-from scaling.spec import InputError
+from scaling.specs.base import InputError
+from scaling.specs.data import BytesTokenizer, SentencePieceTokenizer, TokenizerSpec
 
 
 class Tokenizer(Protocol):

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from scaling.spec import InputError
+from scaling.specs.base import InputError
 
 COLLECTIVES = ("all-gather", "reduce-scatter", "all-reduce", "collective-permute", "all-to-all")
 

@@ -10,7 +10,7 @@ import jaxlib
 from scaling.data.cache import cache_folder
 from scaling.devices.options import configure
 from scaling.devices.processes import visible_cores
-from scaling.spec import canonical_json, fingerprint_text
+from scaling.specs.base import canonical_json, fingerprint_text
 
 # Below this a program compiles about as fast as it is read and checked.
 MIN_COMPILE_SECONDS = 0.5

@@ -9,7 +9,7 @@ import os
 from typing import Any
 
 from scaling.flops import model_flops_utilization
-from scaling.spec import InputError, suggest
+from scaling.specs.base import InputError, suggest
 
 GIB = 2**30
 

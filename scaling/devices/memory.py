@@ -10,14 +10,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from scaling.cell import TrainingSpec
 from scaling.devices.hardware import GIB
 from scaling.devices.sharding import abstract_mesh, abstract_params, divide, state_shardings
-from scaling.execution import DEFAULT, Execution, MeshSpec
 from scaling.models import Shape
 from scaling.optim import make_direction
 from scaling.parametrization import update_trees
-from scaling.spec import InputError
+from scaling.specs.base import InputError
+from scaling.specs.execution import DEFAULT, Execution, MeshSpec
+from scaling.specs.training import TrainingSpec
 
 # The most devices along `fsdp` that a remedy names.
 MAX_FSDP = 2**16

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from scaling.spec import InputError
+from scaling.specs.base import InputError
 
 # What a preemption notice arrives as: Slurm, Kubernetes and Cloud TPU send TERM; USR1 is what `sbatch --signal` is
 # often told to send.

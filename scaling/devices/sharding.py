@@ -14,12 +14,12 @@ import numpy as np
 from jax import lax
 from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 
-from scaling.execution import MeshSpec
 from scaling.models import Shape, make_layers
 from scaling.models.image_layers import Conv
 from scaling.models.layers import Dense, Dims, Visit, Weight, walk
 from scaling.models.sequence_layers import Attention, Embed, Experts, LearnedPositions, Segments
-from scaling.spec import InputError
+from scaling.specs.base import InputError
+from scaling.specs.execution import MeshSpec
 
 AXES = ("population", "data", "fsdp", "tensor")
 BATCH_AXES = ("data", "fsdp")

@@ -21,12 +21,12 @@ from typing import Any, NamedTuple
 
 from pydantic import TypeAdapter
 
-from scaling.cell import TrainingSpec
 from scaling.devices.hardware import Chip, find_chip
-from scaling.execution import Execution
 from scaling.models import TaskShape
-from scaling.models.specs import ModelSpec, NetworkSpec
-from scaling.spec import InputError, parse
+from scaling.specs.base import InputError, parse
+from scaling.specs.execution import Execution
+from scaling.specs.models import ModelSpec, NetworkSpec
+from scaling.specs.training import TrainingSpec
 
 # Chips whose slices are named by cores, two a chip (cloud.google.com/tpu/docs, "TPU configurations").
 NAMED_BY_CORES = ("v2", "v3", "v4", "v5p")

@@ -7,8 +7,8 @@ from types import ModuleType
 from typing import Any, Literal, NamedTuple
 
 from scaling.models.layers import Dims, Layer
-from scaling.models.specs import NetworkSpec
-from scaling.spec import InputError, suggest
+from scaling.specs.base import InputError, suggest
+from scaling.specs.models import NetworkSpec
 
 # Families trained by gradient descent: a module each, with TASK, PRESETS, `shape` and `layers`, and no JAX in it.
 # Families with a solver of their own live in `classical`. To add one: its specification joins `ModelSpec` in specs.py,

@@ -11,7 +11,8 @@ import scipy.linalg
 import scipy.sparse
 
 from scaling.models import TaskShape
-from scaling.models.specs import (
+from scaling.specs.base import InputError
+from scaling.specs.models import (
     GradientBoostingSpec,
     LinearSVMSpec,
     LogisticRegressionSpec,
@@ -21,7 +22,6 @@ from scaling.models.specs import (
     RBFSVMSpec,
     RidgeSpec,
 )
-from scaling.spec import InputError
 
 # Learners that take a token as its integer code; the others need one-hot rows.
 TAKES_CODES = (RandomForestSpec, GradientBoostingSpec, NaiveBayesSpec)

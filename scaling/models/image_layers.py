@@ -8,7 +8,7 @@ import math
 from typing import Literal
 
 from scaling.models.layers import Dims, Initializer, Layer, Role, Weight
-from scaling.spec import InputError
+from scaling.specs.base import InputError
 
 Padding = str | int  # "SAME", "VALID", zeros on each side, or for pools "CEIL": the last window may stick out
 

@@ -27,8 +27,8 @@ from scaling.models.layers import (
 )
 from scaling.models.parts import hidden_initializer, normalize, require_image
 from scaling.models.sizing import find_shape
-from scaling.models.specs import InceptionSpec
-from scaling.spec import InputError
+from scaling.specs.base import InputError
+from scaling.specs.models import InceptionSpec
 
 TASK = image_task(32, 10)
 

@@ -8,8 +8,8 @@ from scaling.models.layers import Dense, Dropout, GlobalPool, Initializer, Layer
 from scaling.models.parts import normalize, require_tokens
 from scaling.models.sequence_layers import LSTM, Embed
 from scaling.models.sizing import find_shape
-from scaling.models.specs import LSTMSpec
-from scaling.spec import InputError
+from scaling.specs.base import InputError
+from scaling.specs.models import LSTMSpec
 
 TASK = token_task(256, 256)  # bytes
 

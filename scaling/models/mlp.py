@@ -8,8 +8,8 @@ from scaling.models.layers import Activation, Dense, Dropout, Flatten, Initializ
 from scaling.models.parts import hidden_initializer, normalize
 from scaling.models.sequence_layers import Embed
 from scaling.models.sizing import find_shape
-from scaling.models.specs import MLPSpec
-from scaling.spec import InputError
+from scaling.specs.base import InputError
+from scaling.specs.models import MLPSpec
 
 TASK = image_task(28, 10, channels=1)
 

@@ -15,10 +15,10 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import lax
 
-from scaling.execution import DEFAULT, Execution
 from scaling.models import layers, products
 from scaling.models.layers import Dims, Initializer, Layer
 from scaling.models.repeat import is_block, run_block, scan_blocks
+from scaling.specs.execution import DEFAULT, Execution
 
 ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "relu": nnx.relu,

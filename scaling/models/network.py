@@ -7,11 +7,11 @@ from typing import Any, NamedTuple
 import jax
 from flax import nnx
 
-from scaling.execution import DEFAULT, Execution
 from scaling.models import Shape
 from scaling.models.modules import Context, make_module
 from scaling.models.repeat import split_module
 from scaling.parametrization import parametrized_layers
+from scaling.specs.execution import DEFAULT, Execution
 
 Variables = dict[str, Any]
 

@@ -4,7 +4,7 @@ from typing import Any
 
 from scaling.models import TaskShape
 from scaling.models.layers import Initializer, Layer, Norm
-from scaling.spec import InputError
+from scaling.specs.base import InputError
 
 # Rectifiers halve the variance that passes, which `he` makes up for (He et al. 2015).
 RECTIFIERS = ("relu", "gelu", "silu", "elu", "leaky_relu")

@@ -21,8 +21,8 @@ from scaling.models.layers import (
 )
 from scaling.models.parts import hidden_initializer, normalize, require_image
 from scaling.models.sizing import find_shape
-from scaling.models.specs import ResNetSpec
-from scaling.spec import InputError
+from scaling.specs.base import InputError
+from scaling.specs.models import ResNetSpec
 
 TASK = image_task(32, 10)
 

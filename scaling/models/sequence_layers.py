@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Literal, Self
 
 from scaling.models.layers import Dense, Dims, Initializer, Layer, Part, Role, Weight, walk
-from scaling.spec import InputError
+from scaling.specs.base import InputError
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,9 +6,9 @@ import sys
 from collections.abc import Callable
 
 from scaling.models import Shape, TaskShape
-from scaling.models.specs import NetworkSpec
 from scaling.params import count_by_convention
-from scaling.spec import InputError
+from scaling.specs.base import InputError
+from scaling.specs.models import NetworkSpec
 
 # A request that no shape meets within this factor is refused, not rounded.
 MAX_MISS = 1.5

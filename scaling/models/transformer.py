@@ -38,9 +38,9 @@ from scaling.models.sequence_layers import (
     TiedReadout,
 )
 from scaling.models.sizing import find_shape
-from scaling.models.specs import TransformerSpec, ViTSpec
 from scaling.models.transformer_presets import PRESETS as PRESETS
-from scaling.spec import InputError
+from scaling.specs.base import InputError
+from scaling.specs.models import TransformerSpec, ViTSpec
 
 TASK = token_task(256, 256)  # bytes
 

@@ -1,7 +1,7 @@
 """Published transformers over tokens: their specifications, and the lengths and vocabularies they were built for."""
 
 from scaling.models import Preset, token_task
-from scaling.models.specs import TransformerSpec
+from scaling.specs.models import TransformerSpec
 
 
 def _gpt(depth: int, width: int, num_tokens: int, head_size: int = 64) -> Preset:

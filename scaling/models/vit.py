@@ -12,7 +12,6 @@ from scaling.models.layers import Dense, GlobalPool, Initializer, Layer, sequent
 from scaling.models.parts import require_image
 from scaling.models.sequence_layers import ImageTokens, LearnedPositions, LearnedVector
 from scaling.models.sizing import find_shape
-from scaling.models.specs import ViTSpec
 from scaling.models.transformer import (
     Block,
     can_split,
@@ -22,7 +21,8 @@ from scaling.models.transformer import (
     settle_depth,
     split_heads,
 )
-from scaling.spec import InputError
+from scaling.specs.base import InputError
+from scaling.specs.models import ViTSpec
 
 TASK = image_task(32, 10)
 

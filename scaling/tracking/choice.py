@@ -6,7 +6,7 @@ from typing import Any
 
 from scaling.files import is_local
 from scaling.record import Store
-from scaling.spec import InputError, suggest
+from scaling.specs.base import InputError, suggest
 from scaling.tracking.curve_file import CurveFile
 from scaling.tracking.tracker import Together, Tracker
 

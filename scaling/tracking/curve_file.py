@@ -7,7 +7,7 @@ from typing import Any
 from etils import epath
 
 from scaling.files import append_line, write_atomically
-from scaling.spec import canonical_json
+from scaling.specs.base import canonical_json
 from scaling.tracking.tracker import Point, Tracker
 
 FILE = "curve.jsonl"

@@ -16,7 +16,7 @@ import time
 from typing import Any
 
 from scaling.record import CorruptStoreError, Store
-from scaling.spec import InputError, parse
+from scaling.specs.base import InputError, parse
 from scaling.tracking.tracker import warn
 from scaling.tracking.wandb_runs import Mirror, MirroredRun, has_account, is_offline
 from scaling.tracking.weights_and_biases import Following

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from scaling.record import Record, Store
-from scaling.spec import canonical_json
+from scaling.specs.base import canonical_json
 from scaling.tracking.tracker import Point, Tracker, is_evaluation
 
 FILE = "events.jsonl"

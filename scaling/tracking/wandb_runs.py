@@ -21,7 +21,7 @@ from typing import Any
 
 from scaling.files import is_local
 from scaling.record import Record, Store, cell_labels
-from scaling.spec import InputError, canonical_json, fingerprint_text, parse_value
+from scaling.specs.base import InputError, canonical_json, fingerprint_text, parse_value
 from scaling.tracking.curve_file import read_curve
 from scaling.tracking.rows import AXES, Row, make_rows
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from typing import IO, Any
 
 from scaling.record import Record, Store
-from scaling.spec import Spec
+from scaling.specs.base import Spec
 from scaling.tracking.tracker import Tracker, warn
 from scaling.tracking.wandb_runs import is_disabled
 

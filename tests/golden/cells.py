@@ -3,25 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
-from scaling.cell import (
-    AdamSpec,
-    AdamWSpec,
-    Cell,
-    ConstantSchedule,
-    CosineSchedule,
-    InverseSqrtSchedule,
-    LayerwiseSpec,
-    LinearSchedule,
-    LionSpec,
-    MuonSpec,
-    OptimizerSpec,
-    RMSPropSpec,
-    ScheduleSpec,
-    SGDSpec,
-    TrainingSpec,
-    WSDSchedule,
-)
-from scaling.data.specs import (
+from scaling.specs.cell import Cell
+from scaling.specs.data import (
     ArraysSource,
     AugmentationSpec,
     BreastCancerSource,
@@ -47,7 +30,7 @@ from scaling.data.specs import (
     TfdsSource,
     WineSource,
 )
-from scaling.models.specs import (
+from scaling.specs.models import (
     ConvNetSpec,
     GradientBoostingSpec,
     InceptionSpec,
@@ -66,7 +49,24 @@ from scaling.models.specs import (
     ViTSpec,
     XceptionSpec,
 )
-from scaling.study import at_horizons
+from scaling.specs.study import at_horizons
+from scaling.specs.training import (
+    AdamSpec,
+    AdamWSpec,
+    ConstantSchedule,
+    CosineSchedule,
+    InverseSqrtSchedule,
+    LayerwiseSpec,
+    LinearSchedule,
+    LionSpec,
+    MuonSpec,
+    OptimizerSpec,
+    RMSPropSpec,
+    ScheduleSpec,
+    SGDSpec,
+    TrainingSpec,
+    WSDSchedule,
+)
 
 MODELS: Sequence[ModelSpec] = (
     MLPSpec(num_params=10_000),

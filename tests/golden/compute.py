@@ -13,7 +13,7 @@ import numpy as np
 
 from analysis.curves import CurveLaw, predict_curve
 from analysis.fits import Fit, document_fits, load_fits
-from analysis.laws import LAWS, get_law
+from analysis.laws.law import LAWS, get_law
 from analysis.predictions import predict_interval
 from analysis.schedules import Curve, make_rates, summarise_schedules
 from launch.cli import main
@@ -32,11 +32,11 @@ from scaling.models import (
     token_task,
 )
 from scaling.models.layers import walk
-from scaling.models.specs import NetworkSpec
 from scaling.optim import horizon_of, make_schedule
 from scaling.params import count_params
-from scaling.spec import InputError
-from scaling.study import resolve_study
+from scaling.specs.base import InputError
+from scaling.specs.models import NetworkSpec
+from scaling.specs.study import resolve_study
 from tests.golden.cells import MODELS, SCHEDULES
 
 GOLDEN = Path(__file__).parent

@@ -20,7 +20,7 @@ import pandas as pd
 from analysis.curves import fit_curves, multi_power, tissue
 from analysis.fits import Fit, document_fits, load_fits
 from analysis.frozen import freeze
-from analysis.laws import get_law
+from analysis.laws.law import get_law
 from analysis.schedules import Curve, make_rates
 from analysis.table import read_table
 from launch.cli import main

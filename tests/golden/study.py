@@ -1,17 +1,8 @@
 """The study of the golden store: networks, estimators, a branch tree, a cell that diverges and one that fails."""
 
-from scaling.cell import (
-    AdamWSpec,
-    Cell,
-    LinearSchedule,
-    LionSpec,
-    MuonSpec,
-    SGDSpec,
-    TrainingSpec,
-    WSDSchedule,
-)
-from scaling.data.specs import DataSpec, DiabetesSource, DigitsSource, MarkovSource
-from scaling.models.specs import (
+from scaling.specs.cell import Cell
+from scaling.specs.data import DataSpec, DiabetesSource, DigitsSource, MarkovSource
+from scaling.specs.models import (
     ConvNetSpec,
     LogisticRegressionSpec,
     MLPSpec,
@@ -19,7 +10,8 @@ from scaling.models.specs import (
     RidgeSpec,
     TransformerSpec,
 )
-from scaling.study import FitSpec, Series, Study, at_horizons
+from scaling.specs.study import FitSpec, Series, Study, at_horizons
+from scaling.specs.training import AdamWSpec, LinearSchedule, LionSpec, MuonSpec, SGDSpec, TrainingSpec, WSDSchedule
 
 
 def study() -> Study:

@@ -13,10 +13,10 @@ from launch.cli import main
 from scaling.record import Evaluation, Record, Store, SubsetManifest
 
 STUDY = """
-from scaling.cell import *
-from scaling.data.specs import *
-from scaling.models.specs import *
-from scaling.study import *
+from scaling.specs.cell import *
+from scaling.specs.data import *
+from scaling.specs.models import *
+from scaling.specs.study import *
 
 def study(num_seeds: int = 2, num_steps: int = 50) -> Study:
     def data(m):

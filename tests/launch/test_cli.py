@@ -7,7 +7,7 @@ import shutil
 import pytest
 
 from scaling.record import Store
-from scaling.study import resolve_study
+from scaling.specs.study import resolve_study
 
 COMMANDS = {
     "plan",

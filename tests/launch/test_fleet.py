@@ -8,9 +8,9 @@ from launch.coordination.presence import Presence
 from launch.engines import EngineError, Order, Sighting
 from launch.fleet import MOST_TRIES, Fleet
 from scaling import attempts
-from scaling.cell import Cell
-from scaling.data.specs import DataSpec, DigitsSource
-from scaling.models.specs import LogisticRegressionSpec
+from scaling.specs.cell import Cell
+from scaling.specs.data import DataSpec, DigitsSource
+from scaling.specs.models import LogisticRegressionSpec
 
 CELLS = {
     cell.fingerprint(): cell

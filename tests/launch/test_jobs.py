@@ -16,13 +16,14 @@ from launch.jobs import (
     note_begun,
     parse_execution,
 )
-from scaling.cell import AdamWSpec, Cell, TrainingSpec
-from scaling.data.specs import DataSpec, DigitsSource
-from scaling.execution import Execution, MeshSpec
-from scaling.models.specs import GradientBoostingSpec, MLPSpec, ModelSpec, NetworkSpec, RandomForestSpec
 from scaling.record import Store
-from scaling.sharing import plant, program_key
-from scaling.spec import InputError, override
+from scaling.specs.base import InputError, override
+from scaling.specs.cell import Cell
+from scaling.specs.data import DataSpec, DigitsSource
+from scaling.specs.execution import Execution, MeshSpec
+from scaling.specs.models import GradientBoostingSpec, MLPSpec, ModelSpec, NetworkSpec, RandomForestSpec
+from scaling.specs.sharing import plant, program_key
+from scaling.specs.training import AdamWSpec, TrainingSpec
 
 MLP = Cell(
     model=MLPSpec(num_params=3000),

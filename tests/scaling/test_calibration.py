@@ -4,13 +4,14 @@ import pytest
 
 from scaling import calibration
 from scaling.calibration import candidates, choose_execution, measure
-from scaling.cell import AdamWSpec, Cell, TrainingSpec
 from scaling.data.sources import load_source
-from scaling.data.specs import DataSpec, DigitsSource, MarkovSource
-from scaling.execution import Execution
 from scaling.models import make_shape
-from scaling.models.specs import ConvNetSpec, LogisticRegressionSpec, MLPSpec, TransformerSpec
 from scaling.runner import task_shape
+from scaling.specs.cell import Cell
+from scaling.specs.data import DataSpec, DigitsSource, MarkovSource
+from scaling.specs.execution import Execution
+from scaling.specs.models import ConvNetSpec, LogisticRegressionSpec, MLPSpec, TransformerSpec
+from scaling.specs.training import AdamWSpec, TrainingSpec
 
 TRAINING = TrainingSpec(optimizer=AdamWSpec(peak_lr=1e-2), batch_size=8, num_steps=100)
 DIGITS = DataSpec(source=DigitsSource(), size=100, evaluation_size=100)

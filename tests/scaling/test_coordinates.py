@@ -8,10 +8,10 @@ import pytest
 
 from analysis.coordinates import fit_slopes, judge
 from analysis.transfer import find_optima
-from scaling.cell import AdamSpec, SGDSpec
 from scaling.coordinates import measure_coordinates, watched_places
 from scaling.models import TaskShape, image_task, make_layers, make_shape, token_task
-from scaling.models.specs import LSTMSpec, MLPSpec, ResNetSpec, TransformerSpec, ViTSpec
+from scaling.specs.models import LSTMSpec, MLPSpec, ResNetSpec, TransformerSpec, ViTSpec
+from scaling.specs.training import AdamSpec, SGDSpec
 
 NUMBERS, IMAGES, TEXT = TaskShape(64, None, 10), image_task(8, 10), token_task(32, 16)
 ADAM, SGD = AdamSpec(peak_lr=0.01), SGDSpec(peak_lr=0.1, momentum=0.0)

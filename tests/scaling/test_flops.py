@@ -4,8 +4,8 @@ import pytest
 
 from scaling.flops import Convention, count_flops, model_flops_utilization, palm_flops_per_token
 from scaling.models import TaskShape, make_shape, token_task
-from scaling.models.specs import TransformerSpec
 from scaling.params import count_active, count_by_convention, count_params
+from scaling.specs.models import TransformerSpec
 
 
 def decoder(width, depth, num_tokens, vocab_size, **fields):

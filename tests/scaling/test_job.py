@@ -9,14 +9,15 @@ import pytest
 from etils import epath
 
 from scaling import job
-from scaling.cell import AdamWSpec, Cell, TrainingSpec, WSDSchedule
 from scaling.data import placement
-from scaling.data.specs import DataSpec, DigitsSource, MarkovSource
 from scaling.evaluate import Verdict
-from scaling.execution import Execution
-from scaling.models.specs import MLPSpec, TransformerSpec
 from scaling.record import Evaluation
 from scaling.runner import train_cell, train_cells
+from scaling.specs.cell import Cell
+from scaling.specs.data import DataSpec, DigitsSource, MarkovSource
+from scaling.specs.execution import Execution
+from scaling.specs.models import MLPSpec, TransformerSpec
+from scaling.specs.training import AdamWSpec, TrainingSpec, WSDSchedule
 from scaling.tracking import CurveFile, Tracker, is_evaluation
 
 DIGITS = DataSpec(source=DigitsSource(), size=300, evaluation_size=100)

@@ -9,9 +9,9 @@ import pytest
 
 from scaling.models import TaskShape, image_task, make_shape
 from scaling.models.network import Outputs, build
-from scaling.models.specs import ConvNetSpec, LSTMSpec, MLPSpec, ResNetSpec, TransformerSpec, ViTSpec
 from scaling.objectives import Batch, evaluation_sums, is_regression, make_batch, training_loss
 from scaling.params import count_params
+from scaling.specs.models import ConvNetSpec, LSTMSpec, MLPSpec, ResNetSpec, TransformerSpec, ViTSpec
 
 NUMBERS = TaskShape(num_features=4, vocab_size=None, num_classes=1, objective="regress")
 IMAGES = dataclasses.replace(image_task(16, 1), objective="regress")

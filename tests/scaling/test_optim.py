@@ -6,8 +6,8 @@ import numpy as np
 import optax
 import pytest
 
-from scaling.cell import AdamSpec, AdamWSpec, LionSpec, MuonSpec, OptimizerSpec, RMSPropSpec, SGDSpec
 from scaling.optim import apply_update, make_direction
+from scaling.specs.training import AdamSpec, AdamWSpec, LionSpec, MuonSpec, OptimizerSpec, RMSPropSpec, SGDSpec
 
 LR, DECAY = 0.01, 0.3
 

@@ -5,13 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from scaling.cell import AdamSpec, AdamWSpec, ConstantSchedule, MuonSpec, SGDSpec, TrainingSpec
 from scaling.coordinates import synthetic_examples
 from scaling.models import TaskShape, image_task, make_layers, make_shape, token_task
 from scaling.models.layers import Dense, Residual
 from scaling.models.network import build
 from scaling.models.sequence_layers import Attention, Experts, SinusoidalPositions, TiedReadout
-from scaling.models.specs import LSTMSpec, MLPSpec, ResNetSpec, TransformerSpec, XceptionSpec
 from scaling.objectives import make_batch
 from scaling.optim import horizon_of
 from scaling.parametrization import (
@@ -22,7 +20,9 @@ from scaling.parametrization import (
     parametrized_layers,
     update_trees,
 )
-from scaling.spec import InputError
+from scaling.specs.base import InputError
+from scaling.specs.models import LSTMSpec, MLPSpec, ResNetSpec, TransformerSpec, XceptionSpec
+from scaling.specs.training import AdamSpec, AdamWSpec, ConstantSchedule, MuonSpec, SGDSpec, TrainingSpec
 from scaling.step import Hyper, make_learner
 
 NUMBERS = TaskShape(num_features=16, vocab_size=None, num_classes=4)

@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 
 from scaling import population, runner
-from scaling.cell import AdamWSpec, Cell, TrainingSpec
 from scaling.data import placement
-from scaling.data.specs import DataSpec, DiabetesSource, DigitsSource, MarkovSource, TextSource
-from scaling.execution import Execution
-from scaling.models.specs import ConvNetSpec, MLPSpec, ResNetSpec, TransformerSpec
 from scaling.runner import train_cell, train_cells
+from scaling.specs.cell import Cell
+from scaling.specs.data import DataSpec, DiabetesSource, DigitsSource, MarkovSource, TextSource
+from scaling.specs.execution import Execution
+from scaling.specs.models import ConvNetSpec, MLPSpec, ResNetSpec, TransformerSpec
+from scaling.specs.training import AdamWSpec, TrainingSpec
 from scaling.tracking import Tracker, is_evaluation
 
 TOGETHER = Execution(population=8)

@@ -5,14 +5,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from scaling.cell import AdamSpec, AdamWSpec, TrainingSpec
 from scaling.data.placement import DeviceData, Standard
 from scaling.devices.ahead_of_time import report
-from scaling.execution import Execution, MeshSpec
 from scaling.models import TaskShape, make_shape
-from scaling.models.specs import MLPSpec, TransformerSpec
 from scaling.optim import horizon_of
 from scaling.program import MAX_CHUNK, Stacked, get_program, prepare_inputs, prepare_labels
+from scaling.specs.execution import Execution, MeshSpec
+from scaling.specs.models import MLPSpec, TransformerSpec
+from scaling.specs.training import AdamSpec, AdamWSpec, TrainingSpec
 from scaling.step import Hyper
 
 SHAPE = make_shape(MLPSpec(num_params=200), TaskShape(num_features=5, vocab_size=None, num_classes=3))

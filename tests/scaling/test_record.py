@@ -13,13 +13,13 @@ from etils.epath import backend
 from fsspec.implementations.memory import MemoryFileSystem
 
 from scaling import attempts
-from scaling.cell import Cell
-from scaling.data.specs import DataSpec, DigitsSource, TextSource
 from scaling.files import append_line, write_atomically
-from scaling.models.specs import LogisticRegressionSpec
 from scaling.record import CorruptStoreError, Evaluation, Record, Store, SubsetManifest
-from scaling.spec import InputError
-from scaling.study import Series, Study
+from scaling.specs.base import InputError
+from scaling.specs.cell import Cell
+from scaling.specs.data import DataSpec, DigitsSource, TextSource
+from scaling.specs.models import LogisticRegressionSpec
+from scaling.specs.study import Series, Study
 
 CELLS = tuple(
     Cell(model=LogisticRegressionSpec(), data=DataSpec(source=DigitsSource(), size=size), seed=seed)

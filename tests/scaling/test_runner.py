@@ -3,9 +3,16 @@
 import numpy as np
 import pytest
 
-from scaling.cell import AdamWSpec, Cell, TrainingSpec
 from scaling.data.sources import load_source
-from scaling.data.specs import (
+from scaling.data.standard import standard_of, undo_labels
+from scaling.data.subsets import draw_subset
+from scaling.data.synthetic import expected_error
+from scaling.evaluate import log_loss
+from scaling.record import Evaluation, Record
+from scaling.runner import describe_cell, train_cell, train_cells
+from scaling.specs.base import InputError, parse
+from scaling.specs.cell import Cell
+from scaling.specs.data import (
     AugmentationSpec,
     DataSpec,
     DiabetesSource,
@@ -16,11 +23,7 @@ from scaling.data.specs import (
     TeacherSource,
     TextSource,
 )
-from scaling.data.standard import standard_of, undo_labels
-from scaling.data.subsets import draw_subset
-from scaling.data.synthetic import expected_error
-from scaling.evaluate import log_loss
-from scaling.models.specs import (
+from scaling.specs.models import (
     GradientBoostingSpec,
     LinearSVMSpec,
     LogisticRegressionSpec,
@@ -31,9 +34,7 @@ from scaling.models.specs import (
     RidgeSpec,
     TransformerSpec,
 )
-from scaling.record import Evaluation, Record
-from scaling.runner import describe_cell, train_cell, train_cells
-from scaling.spec import InputError, parse
+from scaling.specs.training import AdamWSpec, TrainingSpec
 from scaling.tracking import Tracker, is_evaluation
 
 CLASSICAL = [

@@ -4,11 +4,12 @@ import random
 
 import pytest
 
-from scaling.cell import AdamWSpec, Cell, TrainingSpec, WSDSchedule
-from scaling.data.specs import DataSpec, DigitsSource
-from scaling.models.specs import MLPSpec, RandomForestSpec
-from scaling.sharing import bundle, gather_members, plant, program_key
-from scaling.spec import override
+from scaling.specs.base import override
+from scaling.specs.cell import Cell
+from scaling.specs.data import DataSpec, DigitsSource
+from scaling.specs.models import MLPSpec, RandomForestSpec
+from scaling.specs.sharing import bundle, gather_members, plant, program_key
+from scaling.specs.training import AdamWSpec, TrainingSpec, WSDSchedule
 
 COSINE = Cell(
     model=MLPSpec(num_params=3000),

@@ -7,10 +7,11 @@ import subprocess
 
 import pytest
 
-from scaling.cell import AdamWSpec, Cell, CosineSchedule, SGDSpec, TrainingSpec
-from scaling.data.specs import DataSpec, DigitsSource, StdlibSource
-from scaling.models.specs import MLPSpec, RandomForestSpec, ResNetSpec, TransformerSpec
-from scaling.spec import InputError, canonical_json, fingerprint_text, override, parse
+from scaling.specs.base import InputError, canonical_json, fingerprint_text, override, parse
+from scaling.specs.cell import Cell
+from scaling.specs.data import DataSpec, DigitsSource, StdlibSource
+from scaling.specs.models import MLPSpec, RandomForestSpec, ResNetSpec, TransformerSpec
+from scaling.specs.training import AdamWSpec, CosineSchedule, SGDSpec, TrainingSpec
 
 MLP = Cell(
     model=MLPSpec(num_params=1_000),
@@ -30,7 +31,7 @@ def test_fingerprints_never_change():
 
 def test_fingerprints_agree_in_processes_with_other_hash_seeds(python):
     code = (
-        "from scaling.cell import Cell; from scaling.spec import parse; "
+        "from scaling.specs.cell import Cell; from scaling.specs.base import parse; "
         f"print(parse(Cell, {MLP.canonical_json()!r}, 'here').fingerprint())"
     )
     for seed in ("0", "1"):

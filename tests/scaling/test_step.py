@@ -9,15 +9,15 @@ import numpy as np
 import optax
 import pytest
 
-from scaling.cell import AdamWSpec, ConstantSchedule, SGDSpec, TrainingSpec
 from scaling.coordinates import synthetic_examples
-from scaling.execution import DEFAULT, Execution
 from scaling.models import TaskShape, image_task, make_shape, token_task
 from scaling.models.network import build
-from scaling.models.specs import ConvNetSpec, MLPSpec, TransformerSpec
 from scaling.objectives import Batch, make_batch, training_loss
 from scaling.optim import horizon_of
-from scaling.spec import InputError
+from scaling.specs.base import InputError
+from scaling.specs.execution import DEFAULT, Execution
+from scaling.specs.models import ConvNetSpec, MLPSpec, TransformerSpec
+from scaling.specs.training import AdamWSpec, ConstantSchedule, SGDSpec, TrainingSpec
 from scaling.step import Hyper, Learner, TrainState, make_learner, noise_scale_terms, split_batch
 
 NUMBERS = make_shape(MLPSpec(num_params=200), TaskShape(num_features=5, vocab_size=None, num_classes=3))

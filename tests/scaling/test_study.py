@@ -2,18 +2,19 @@
 
 import pytest
 
-from scaling.cell import AdamWSpec, Cell, CosineSchedule, TrainingSpec, WSDSchedule
-from scaling.data.specs import DataSpec, DigitsSource
-from scaling.models.specs import LogisticRegressionSpec, MLPSpec
-from scaling.sharing import trunk_of
-from scaling.spec import InputError
-from scaling.study import Series, Study, at_horizons, ladder, resolve_study
+from scaling.specs.base import InputError
+from scaling.specs.cell import Cell
+from scaling.specs.data import DataSpec, DigitsSource
+from scaling.specs.models import LogisticRegressionSpec, MLPSpec
+from scaling.specs.sharing import trunk_of
+from scaling.specs.study import Series, Study, at_horizons, ladder, resolve_study
+from scaling.specs.training import AdamWSpec, CosineSchedule, TrainingSpec, WSDSchedule
 
 SOURCE = """
-from scaling.cell import *
-from scaling.data.specs import *
-from scaling.models.specs import *
-from scaling.study import *
+from scaling.specs.cell import *
+from scaling.specs.data import *
+from scaling.specs.models import *
+from scaling.specs.study import *
 
 def study(largest: int = 400) -> Study:
     cells = tuple(
@@ -90,7 +91,7 @@ def test_what_cannot_be_resolved_is_one_line(reference, assignments, message):
 @pytest.mark.parametrize("text", ["def study(): return 3", "x = 1", "def study(): return Study(name='a b')"])
 def test_a_file_without_a_study_says_so(text, tmp_path):
     file = tmp_path / "odd.py"
-    file.write_text("from scaling.study import Study\n" + text)
+    file.write_text("from scaling.specs.study import Study\n" + text)
     with pytest.raises(InputError, match=r"odd\.py"):
         resolve_study(str(file))
 

@@ -6,7 +6,15 @@ import numpy as np
 import optax
 import pytest
 
-from scaling.cell import (
+from scaling.data.batches import batch_indices
+from scaling.data.placement import DeviceData, Standard, StreamedData
+from scaling.models import TaskShape, make_shape
+from scaling.models.network import build
+from scaling.optim import horizon_of, make_schedule
+from scaling.program import get_program
+from scaling.specs.execution import DEFAULT, Execution
+from scaling.specs.models import MLPSpec
+from scaling.specs.training import (
     AdamWSpec,
     ConstantSchedule,
     CosineSchedule,
@@ -18,14 +26,6 @@ from scaling.cell import (
     TrainingSpec,
     WSDSchedule,
 )
-from scaling.data.batches import batch_indices
-from scaling.data.placement import DeviceData, Standard, StreamedData
-from scaling.execution import DEFAULT, Execution
-from scaling.models import TaskShape, make_shape
-from scaling.models.network import build
-from scaling.models.specs import MLPSpec
-from scaling.optim import horizon_of, make_schedule
-from scaling.program import get_program
 from scaling.step import Hyper, TrainState
 from scaling.train import Leg, Pace, Place, Watcher, copy_state, evaluation_steps, plan_legs, run_job
 

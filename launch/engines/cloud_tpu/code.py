@@ -12,7 +12,7 @@ from pathlib import Path
 from etils import epath
 
 from launch.engines import EngineError
-from scaling.spec import InputError
+from scaling.specs.base import InputError
 
 MOST_BYTES = 200_000_000
 

@@ -12,7 +12,7 @@ from etils import epath
 from launch.engines import EngineError
 from scaling.files import write_atomically
 from scaling.record import CorruptStoreError, Store
-from scaling.spec import InputError, Spec, parse
+from scaling.specs.base import InputError, Spec, parse
 
 FOLDER, FILE = "cloud_tpu", "allocation.json"
 

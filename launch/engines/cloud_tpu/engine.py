@@ -30,7 +30,7 @@ from launch.engines.google import (
 )
 from launch.engines.tpu_slices import Slice, find_slice, price_of
 from scaling.record import Store
-from scaling.spec import InputError, Spec
+from scaling.specs.base import InputError, Spec
 
 HOST = Path(__file__).with_name("host.py")  # what machines run when they start
 

@@ -7,7 +7,7 @@ from typing import Any
 from launch.engines import Sighting, State
 from launch.engines.cloud_tpu.api import Api, labels_of, nodes_of
 from launch.engines.cloud_tpu.costs import HOUR, Allocation, Budget, Ledger
-from scaling.spec import Spec
+from scaling.specs.base import Spec
 
 # Of what ended a host's agent, after which the host's fate is its own: nothing, or its deadline. After the others the
 # machine is taken away, or starts once more.

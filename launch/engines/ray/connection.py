@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from launch.engines import EngineError
-from scaling.spec import InputError
+from scaling.specs.base import InputError
 
 NAMESPACE = "scaling"  # of actors' names, and of the key-value table
 LOCAL = "local"  # Ray's word for a new cluster of this machine

@@ -19,7 +19,7 @@ from launch.engines.ray.connection import (
 )
 from launch.engines.ray.settings import Settings
 from scaling.record import Store
-from scaling.spec import canonical_json
+from scaling.specs.base import canonical_json
 
 ANSWER_SECONDS = 30.0  # that a cluster may take to answer
 BEGIN_SECONDS = 600.0  # that it may take to make the environment of a keeper: `pip` installs packages there

@@ -4,7 +4,7 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
-from scaling.spec import Spec
+from scaling.specs.base import Spec
 
 
 class Settings(Spec):

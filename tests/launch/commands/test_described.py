@@ -6,17 +6,17 @@ import pytest
 
 from launch.cli import main
 from launch.commands.described import largest_cells
-from scaling.study import resolve_study
+from scaling.specs.study import resolve_study
 
 
 def study(tmp_path):
     file = tmp_path / "two.py"
     file.write_text(
         """
-from scaling.cell import *
-from scaling.data.specs import *
-from scaling.models.specs import *
-from scaling.study import *
+from scaling.specs.cell import *
+from scaling.specs.data import *
+from scaling.specs.models import *
+from scaling.specs.study import *
 
 def study() -> Study:
     data = DataSpec(source=DigitsSource(), size=100, evaluation_size=100)

@@ -8,7 +8,7 @@ import pytest
 from launch.cli import main
 from launch.commands.models import describe_family, describe_preset, list_networks, parse_count, render_description
 from scaling.models import FAMILIES, all_presets
-from scaling.spec import InputError
+from scaling.specs.base import InputError
 
 
 def printed(capsys, *arguments: str) -> str:

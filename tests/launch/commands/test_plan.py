@@ -3,10 +3,11 @@
 import pytest
 
 from launch.commands.plan import plan_cells, summarise_plan
-from scaling.cell import AdamWSpec, Cell, TrainingSpec, WSDSchedule
-from scaling.data.specs import DataSpec, DigitsSource
-from scaling.models.specs import MLPSpec
-from scaling.study import Series, Study, at_horizons
+from scaling.specs.cell import Cell
+from scaling.specs.data import DataSpec, DigitsSource
+from scaling.specs.models import MLPSpec
+from scaling.specs.study import Series, Study, at_horizons
+from scaling.specs.training import AdamWSpec, TrainingSpec, WSDSchedule
 
 
 def leaves() -> Study:

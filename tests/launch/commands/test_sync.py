@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from launch.commands.sync import add_commands
-from scaling.spec import InputError, canonical_json
+from scaling.specs.base import InputError, canonical_json
 from scaling.tracking import CurveFile
 from scaling.tracking.curve_file import read_curve
 from scaling.tracking.rows import make_rows

@@ -18,7 +18,7 @@ from launch.jobs import missing_cells
 from launch.options import Options
 from scaling.attempts import read_attempts
 from scaling.record import Store
-from scaling.study import Study, resolve_study
+from scaling.specs.study import Study, resolve_study
 from tests.launch.waiting import wait_until
 
 # Two networks, long enough to be disturbed, and two linear models.

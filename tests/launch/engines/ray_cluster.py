@@ -16,16 +16,16 @@ import pytest
 from launch.engines import LIVE, Order, Sighting, reconnect
 from launch.engines.ray.engine import RayEngine
 from scaling.record import Store
-from scaling.study import resolve_study
+from scaling.specs.study import resolve_study
 from tests.launch.waiting import wait_until
 
 ENVIRONMENT = {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
 
 ONE_CELL = """
-from scaling.cell import *
-from scaling.data.specs import *
-from scaling.models.specs import *
-from scaling.study import *
+from scaling.specs.cell import *
+from scaling.specs.data import *
+from scaling.specs.models import *
+from scaling.specs.study import *
 
 def study(num_steps: int = 200) -> Study:
     training = TrainingSpec(optimizer=AdamWSpec(peak_lr=1e-2), batch_size=32, num_steps=num_steps)

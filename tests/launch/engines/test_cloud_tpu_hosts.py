@@ -13,7 +13,7 @@ pytest.importorskip("google.cloud.tpu_v2")
 from launch.engines import EngineError, Order, connect
 from launch.engines.cloud_tpu.costs import Ledger
 from scaling.record import Store
-from scaling.study import resolve_study
+from scaling.specs.study import resolve_study
 from tests.launch.engines.contract import BucketContract
 from tests.launch.engines.tpu_server import TpuServer
 from tests.launch.waiting import wait_until

@@ -16,7 +16,7 @@ from launch.engines.ray.actors import Place, sort_hosts
 from launch.engines.ray.engine import RayEngine, Settings
 from scaling.attempts import read_attempts
 from scaling.record import Store
-from scaling.spec import InputError
+from scaling.specs.base import InputError
 from tests.launch.engines.contract import EngineContract, rows_of
 from tests.launch.engines.ray_cluster import (
     ENVIRONMENT,

@@ -12,7 +12,7 @@ import pytest
 from launch.imports.command import add_commands
 from launch.imports.histories import build_history
 from launch.imports.raw import Origin, RawFolder, make_run
-from scaling.spec import InputError
+from scaling.specs.base import InputError
 
 
 @dataclasses.dataclass

@@ -3,7 +3,7 @@
 import pytest
 
 from launch.imports.expressions import read_expression
-from scaling.spec import InputError
+from scaling.specs.base import InputError
 
 NAMES = (
     "config.a*b",

@@ -7,7 +7,7 @@ import pytest
 from launch.imports.fetching import Listed, RunError, SourceError, choose_runs, fetch_runs
 from launch.imports.histories import build_history
 from launch.imports.raw import Origin, RawFolder, make_run
-from scaling.spec import InputError
+from scaling.specs.base import InputError
 
 
 class Source:

@@ -6,7 +6,7 @@ import pytest
 from analysis.table import read_table, select_rows
 from launch.imports.mapping import TableMapping, build_table, order_columns, resolve
 from scaling.record import TABLE_HEAD, CorruptStoreError
-from scaling.spec import InputError
+from scaling.specs.base import InputError
 
 
 def build(folder, columns, **parts):

@@ -11,7 +11,7 @@ import pytest
 
 from launch.imports.fetching import RunError
 from launch.imports.mlflow_runs import open_mlflow
-from scaling.spec import InputError
+from scaling.specs.base import InputError
 
 STATES = {"RUNNING": 1, "FINISHED": 3, "FAILED": 4}
 # (id, state, params, points of metrics: name, step, milliseconds, value)

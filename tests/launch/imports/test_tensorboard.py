@@ -6,7 +6,7 @@ import struct
 import pytest
 
 from launch.imports.tensorboard import TensorBoardRuns
-from scaling.spec import InputError
+from scaling.specs.base import InputError
 
 pytest.importorskip("tensorboardX")
 

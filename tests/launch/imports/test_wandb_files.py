@@ -11,7 +11,7 @@ import pytest
 from launch.imports.fetching import RunError
 from launch.imports.raw import RawFolder
 from launch.imports.wandb_files import BLOCK_BYTES, WandbFiles, read_log
-from scaling.spec import InputError
+from scaling.specs.base import InputError
 
 pytest.importorskip("wandb")
 

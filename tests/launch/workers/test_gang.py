@@ -10,7 +10,7 @@ from launch.workers.gang import work_together
 from launch.workers.notices import StopNotices
 from launch.workers.trainer import Rules, Trainer
 from scaling.record import Store, cell_labels
-from scaling.study import resolve_study
+from scaling.specs.study import resolve_study
 
 
 @pytest.fixture

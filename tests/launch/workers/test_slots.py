@@ -3,7 +3,7 @@
 import pytest
 
 from launch.workers.slots import Machine, divide, find_machine
-from scaling.spec import InputError
+from scaling.specs.base import InputError
 
 CORES = tuple(range(8))
 

@@ -18,13 +18,14 @@ from launch.workers import worker
 from launch.workers.notices import StopNotices
 from launch.workers.trainer import Rules, Trainer
 from scaling.attempts import read_attempts
-from scaling.cell import AdamWSpec, Cell, TrainingSpec
-from scaling.data.specs import DataSpec, DigitsSource
 from scaling.devices.processes import Preempted
-from scaling.execution import Execution
-from scaling.models.specs import MLPSpec
 from scaling.record import Store
-from scaling.spec import override
+from scaling.specs.base import override
+from scaling.specs.cell import Cell
+from scaling.specs.data import DataSpec, DigitsSource
+from scaling.specs.execution import Execution
+from scaling.specs.models import MLPSpec
+from scaling.specs.training import AdamWSpec, TrainingSpec
 from tests.launch.waiting import wait_until
 
 CELL = Cell(

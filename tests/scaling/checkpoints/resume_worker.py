@@ -15,11 +15,11 @@ import numpy as np
 from etils import epath
 
 import scaling.job
-from scaling.cell import Cell
 from scaling.checkpoints.keeper import Keeper, Keeping
-from scaling.execution import Execution
 from scaling.runner import load_state, train_cells
-from scaling.spec import parse
+from scaling.specs.base import parse
+from scaling.specs.cell import Cell
+from scaling.specs.execution import Execution
 from scaling.tracking import CurveFile, is_evaluation
 
 

@@ -26,7 +26,7 @@ from jax.sharding import PartitionSpec as P
 import scaling.checkpoints.checkpoint
 from scaling.checkpoints.checkpoint import Checkpoints, CheckpointWriteError, CorruptCheckpointError
 from scaling.checkpoints.checksums import DamageError, seal, unseal
-from scaling.spec import InputError
+from scaling.specs.base import InputError
 
 IDENTITY = {"job": "a1b2", "code": "7"}
 WORKER = Path(__file__).with_name("checkpoint_worker.py")

@@ -14,15 +14,16 @@ import numpy as np
 import pytest
 from etils import epath
 
-from scaling.cell import AdamWSpec, Cell, CosineSchedule, SGDSpec, TrainingSpec, WSDSchedule
 from scaling.checkpoints.keeper import Keeping
-from scaling.data.specs import DataSpec, DigitsSource, MarkovSource
 from scaling.devices.processes import Preempted
-from scaling.execution import Execution
-from scaling.models.specs import ConvNetSpec, MLPSpec, TransformerSpec
 from scaling.record import Record
 from scaling.runner import load_state, train_cells
-from scaling.sharing import plant
+from scaling.specs.cell import Cell
+from scaling.specs.data import DataSpec, DigitsSource, MarkovSource
+from scaling.specs.execution import Execution
+from scaling.specs.models import ConvNetSpec, MLPSpec, TransformerSpec
+from scaling.specs.sharing import plant
+from scaling.specs.training import AdamWSpec, CosineSchedule, SGDSpec, TrainingSpec, WSDSchedule
 
 WORKER = Path(__file__).with_name("resume_worker.py")
 NUM_STEPS = 60

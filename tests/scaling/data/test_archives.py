@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from scaling.data import archives
-from scaling.spec import InputError
+from scaling.specs.base import InputError
 
 
 @pytest.fixture(autouse=True)

@@ -13,8 +13,8 @@ from scaling.data.cifar import load_cifar
 from scaling.data.idx import load_idx
 from scaling.data.permutation import shuffled
 from scaling.data.source import SPLIT_SEED, SelectedRows
-from scaling.data.specs import ArraysSource, CifarSource, DataSpec, IdxSource, NpzSource
-from scaling.spec import InputError
+from scaling.specs.base import InputError
+from scaling.specs.data import ArraysSource, CifarSource, DataSpec, IdxSource, NpzSource
 
 
 @pytest.fixture(autouse=True)

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from scaling.data.augment import augment, crop, flip
-from scaling.data.specs import AugmentationSpec
 from scaling.data.transforms import Crop, Flip, Normalize
+from scaling.specs.data import AugmentationSpec
 
 IMAGES = np.random.default_rng(0).integers(1, 256, (200, 6, 5, 3)).astype(np.uint8)
 POSITIONS = np.arange(200, dtype=np.uint32) + np.uint32(7)

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from scaling.data.documents import MissingDocumentsError, document_files, read_documents
-from scaling.data.specs import DocumentsSpec, FileDocuments, StdlibDocuments, TfdsDocuments
-from scaling.spec import InputError
+from scaling.specs.base import InputError
+from scaling.specs.data import DocumentsSpec, FileDocuments, StdlibDocuments, TfdsDocuments
 
 
 def texts(spec: DocumentsSpec) -> list[bytes]:

@@ -12,8 +12,8 @@ from scaling.data import images
 from scaling.data.images import ImageFiles, fit_square, load_image_folder
 from scaling.data.permutation import shuffled
 from scaling.data.source import SPLIT_SEED
-from scaling.data.specs import ImageFolderSource
-from scaling.spec import InputError
+from scaling.specs.base import InputError
+from scaling.specs.data import ImageFolderSource
 
 
 @pytest.fixture(autouse=True)

@@ -11,7 +11,7 @@ import pytest
 
 from scaling.data import packing
 from scaling.data.packing import MappedArray, PackedSequences
-from scaling.spec import InputError
+from scaling.specs.base import InputError
 
 GENERATOR = np.random.default_rng(0)
 LENGTHS = np.concatenate([GENERATOR.integers(1, 40, 400), GENERATOR.integers(100, 400, 20), [1, 1, 1]])

@@ -4,19 +4,20 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from scaling.cell import AdamWSpec, Cell, LayerwiseSpec, TrainingSpec
 from scaling.data import placement
 from scaling.data.batches import batch_indices
 from scaling.data.placement import DeviceData, Standard, StreamedData, evaluation_batches, place_subset
 from scaling.data.source import Source
 from scaling.data.sources import load_source
-from scaling.data.specs import AugmentationSpec, DataSpec, DigitsSource, TextSource
 from scaling.data.subsets import draw_subset
 from scaling.models import make_shape
-from scaling.models.specs import MLPSpec
 from scaling.program import get_program
 from scaling.runner import task_shape, train_cell
-from scaling.spec import InputError
+from scaling.specs.base import InputError
+from scaling.specs.cell import Cell
+from scaling.specs.data import AugmentationSpec, DataSpec, DigitsSource, TextSource
+from scaling.specs.models import MLPSpec
+from scaling.specs.training import AdamWSpec, LayerwiseSpec, TrainingSpec
 
 DATA = DataSpec(source=DigitsSource(), size=900, evaluation_size=333)
 DIGITS_BYTES = 1464 * 64 * 4

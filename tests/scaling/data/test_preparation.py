@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 
 from scaling.data import preparation, text
-from scaling.data.specs import FileDocuments, TextSource
 from scaling.data.text import load_text, prepare
-from scaling.spec import InputError
+from scaling.specs.base import InputError
+from scaling.specs.data import FileDocuments, TextSource
 
 LINES = [f"line {index}: " + "the quick brown fox jumps over the lazy dog " * (index % 5) for index in range(3000)]
 
@@ -107,7 +107,7 @@ def test_an_interrupted_preparation_goes_on_and_ends_with_the_same_files(tmp_pat
 KILLED = """
 import sys, time
 from scaling.data import preparation, text
-from scaling.data.specs import TextSource
+from scaling.specs.data import TextSource
 preparation.CHECKPOINT_BYTES, preparation.CHECKPOINT_DOCUMENTS, preparation.BATCH_DOCUMENTS = 3000, 70, 8
 original = text.open_tokenizer
 def slowly(spec):

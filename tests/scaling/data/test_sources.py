@@ -9,9 +9,9 @@ import pytest
 from scaling.data import stdlib
 from scaling.data.cache import load_or_make
 from scaling.data.sources import check_data, load_source
-from scaling.data.specs import DataSpec, DigitsSource, IdxSource, StdlibSource, TableSource
 from scaling.data.stdlib import CLASSES, encode, label_characters, read_sources
-from scaling.spec import InputError
+from scaling.specs.base import InputError
+from scaling.specs.data import DataSpec, DigitsSource, IdxSource, StdlibSource, TableSource
 
 
 def rows(inputs: np.ndarray) -> set[bytes]:

@@ -7,10 +7,10 @@ import pytest
 
 from scaling.data.batches import batch_indices
 from scaling.data.source import Source
-from scaling.data.specs import AugmentationSpec, DataSpec, DigitsSource
 from scaling.data.stream import plan_chunks, steps_per_chunk, stream_chunks
 from scaling.data.subsets import draw_subset
-from scaling.spec import InputError
+from scaling.specs.base import InputError
+from scaling.specs.data import AugmentationSpec, DataSpec, DigitsSource
 
 STEPS, BATCH, SEED = 1000, 64, 3
 

@@ -5,7 +5,6 @@ import pytest
 
 from scaling.data.permutation import shuffled
 from scaling.data.source import Source
-from scaling.data.specs import DataSpec, DigitsSource
 from scaling.data.subsets import (
     KeyedOrder,
     change_labels,
@@ -15,6 +14,7 @@ from scaling.data.subsets import (
     repeat_places,
 )
 from scaling.record import SubsetManifest
+from scaling.specs.data import DataSpec, DigitsSource
 
 LABELS = np.random.default_rng(0).choice(7, size=3000, p=[0.4, 0.3, 0.15, 0.1, 0.03, 0.015, 0.005])
 GROUPS = np.random.default_rng(1).integers(0, 200, size=3000)

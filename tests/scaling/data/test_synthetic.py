@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from scaling.data.permutation import shuffled
-from scaling.data.specs import MarkovSource, TeacherSource
 from scaling.data.synthetic import (
     POOL,
     _stream,
@@ -19,7 +18,8 @@ from scaling.data.synthetic import (
     load_teacher,
     next_tokens,
 )
-from scaling.spec import InputError
+from scaling.specs.base import InputError
+from scaling.specs.data import MarkovSource, TeacherSource
 
 TEACHER = TeacherSource(num_features=30, noise=0.5, num_examples=4_000, seed=3)
 MARKOV = MarkovSource(vocab_size=6, zipf_exponent=1.2, order=2, sequence_length=5, num_sequences=4_000, seed=3)

@@ -10,9 +10,9 @@ from pyarrow import parquet
 
 from scaling.data.permutation import shuffled
 from scaling.data.source import SPLIT_SEED
-from scaling.data.specs import TableSource
 from scaling.data.tables import load_table
-from scaling.spec import InputError
+from scaling.specs.base import InputError
+from scaling.specs.data import TableSource
 
 
 def load(path, evaluation_size=10, **fields):

@@ -12,9 +12,9 @@ import tokenizers
 
 from scaling.data import text
 from scaling.data.source import Source
-from scaling.data.specs import DataSpec, FileDocuments, HuggingFaceTokenizer, TextSource
 from scaling.data.text import load_text, prepare
-from scaling.spec import InputError
+from scaling.specs.base import InputError
+from scaling.specs.data import DataSpec, FileDocuments, HuggingFaceTokenizer, TextSource
 
 LINES = [f"line {index}: " + "the quick brown fox jumps over the lazy dog " * (index % 5) for index in range(3000)]
 BOUNDARY = 256

@@ -14,9 +14,9 @@ import pytest
 from scaling.data import tfds as tfds_source
 from scaling.data.source import Source
 from scaling.data.sources import load_source
-from scaling.data.specs import DataSpec, TfdsDocuments, TfdsSource
 from scaling.data.tfds import iterate_documents, load_tfds
-from scaling.spec import InputError
+from scaling.specs.base import InputError
+from scaling.specs.data import DataSpec, TfdsDocuments, TfdsSource
 
 HELPERS = importlib.util.spec_from_file_location("tfds_datasets", Path(__file__).with_name("tfds_datasets.py"))
 helpers = importlib.util.module_from_spec(HELPERS)
@@ -298,7 +298,7 @@ def test_a_named_corpus_is_read_as_documents(name, tmp_path):
 def test_reading_imports_no_tensorflow(folder):
     script = f"""
 import sys
-from scaling.data.specs import TfdsDocuments, TfdsSource
+from scaling.specs.data import TfdsDocuments, TfdsSource
 from scaling.data.tfds import iterate_documents, load_tfds
 assert "tensorflow_datasets" not in sys.modules
 assert load_tfds(TfdsSource(name="digits", data_dir={str(folder)!r}), 10).size == 1500

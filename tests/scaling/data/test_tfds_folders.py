@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from scaling.data.specs import TfdsDocuments, TfdsSource
 from scaling.data.tfds import iterate_documents, load_tfds
-from scaling.spec import InputError
+from scaling.specs.base import InputError
+from scaling.specs.data import TfdsDocuments, TfdsSource
 
 HELPERS = importlib.util.spec_from_file_location("tfds_datasets", Path(__file__).with_name("tfds_datasets.py"))
 helpers = importlib.util.module_from_spec(HELPERS)

@@ -10,9 +10,9 @@ import pytest
 import sentencepiece
 import tokenizers
 
-from scaling.data.specs import BytesTokenizer, HuggingFaceTokenizer, SentencePieceTokenizer, TokenizerSpec
 from scaling.data.tokenizers import hash_tokenizer, open_tokenizer
-from scaling.spec import InputError
+from scaling.specs.base import InputError
+from scaling.specs.data import BytesTokenizer, HuggingFaceTokenizer, SentencePieceTokenizer, TokenizerSpec
 
 TEXT = [
     "the cat sat on the mat",

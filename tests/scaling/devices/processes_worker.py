@@ -25,12 +25,12 @@ import scaling.data.placement
 import scaling.data.stream
 import scaling.job
 import scaling.train
-from scaling.cell import Cell
 from scaling.checkpoints.keeper import Keeper, Keeping
 from scaling.devices.processes import Notices, Preempted, is_writer, join
-from scaling.execution import Execution
 from scaling.runner import train_cells
-from scaling.spec import parse
+from scaling.specs.base import parse
+from scaling.specs.cell import Cell
+from scaling.specs.execution import Execution
 from scaling.tracking import CurveFile, Tracker, is_evaluation
 
 PREEMPTED = 75

@@ -25,11 +25,11 @@ from scaling.devices.sharding import (
     make_mesh,
     state_shardings,
 )
-from scaling.execution import MeshSpec
 from scaling.models import Shape, make_shape, token_task
 from scaling.models.network import build
-from scaling.models.specs import TransformerSpec
 from scaling.objectives import make_batch, training_loss
+from scaling.specs.execution import MeshSpec
+from scaling.specs.models import TransformerSpec
 
 BATCH, MEMBERS = 16, 2
 MESHES = {

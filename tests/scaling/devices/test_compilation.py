@@ -11,9 +11,9 @@ from scaling.devices import compilation
 SCRIPT = """
 import jax
 from scaling.devices import compilation
-from scaling.cell import AdamWSpec, Cell, TrainingSpec
-from scaling.data.specs import DataSpec, DigitsSource
-from scaling.models.specs import MLPSpec
+from scaling.specs.cell import AdamWSpec, Cell, TrainingSpec
+from scaling.specs.data import DataSpec, DigitsSource
+from scaling.specs.models import MLPSpec
 from scaling.runner import train_cell
 
 compilation.MIN_COMPILE_SECONDS = 0.0

@@ -7,7 +7,7 @@ import jax
 import pytest
 
 from scaling.devices.hardware import ALIASES, CHIPS, GIB, chip_of, device_memory, find_chip, mfu, peak_flops
-from scaling.spec import InputError
+from scaling.specs.base import InputError
 
 
 def test_an_unknown_device_or_dtype_has_no_peak_and_no_mfu() -> None:

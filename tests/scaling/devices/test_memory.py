@@ -7,17 +7,17 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from scaling.cell import AdamWSpec, MuonSpec, TrainingSpec
 from scaling.devices.hardware import GIB
 from scaling.devices.memory import check_memory, state_bytes
 from scaling.devices.sharding import make_mesh, state_shardings
-from scaling.execution import Execution, MeshSpec
 from scaling.models import Shape, make_shape, token_task
 from scaling.models.network import build
-from scaling.models.specs import TransformerSpec
 from scaling.optim import make_direction
 from scaling.parametrization import update_trees
-from scaling.spec import InputError
+from scaling.specs.base import InputError
+from scaling.specs.execution import Execution, MeshSpec
+from scaling.specs.models import TransformerSpec
+from scaling.specs.training import AdamWSpec, MuonSpec, TrainingSpec
 
 TASK = token_task(256, 32)
 DECODER = make_shape(TransformerSpec(width=64, depth=2, head_size=16), TASK)

@@ -14,9 +14,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from scaling.cell import AdamWSpec, Cell, CosineSchedule, TrainingSpec
-from scaling.data.specs import DataSpec, DigitsSource
-from scaling.models.specs import MLPSpec
+from scaling.specs.cell import Cell
+from scaling.specs.data import DataSpec, DigitsSource
+from scaling.specs.models import MLPSpec
+from scaling.specs.training import AdamWSpec, CosineSchedule, TrainingSpec
 
 WORKER = Path(__file__).with_name("processes_worker.py")
 NUM_STEPS = 40

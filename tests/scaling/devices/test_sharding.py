@@ -12,7 +12,6 @@ import optax
 import pytest
 from jax.sharding import PartitionSpec as P
 
-from scaling.cell import AdamWSpec, LionSpec, MuonSpec, RMSPropSpec, SGDSpec
 from scaling.devices.sharding import (
     AXES,
     HostShare,
@@ -31,13 +30,14 @@ from scaling.devices.sharding import (
     placements,
     state_shardings,
 )
-from scaling.execution import MeshSpec
 from scaling.models import image_task, make_shape, token_task
 from scaling.models.network import abstract_variables
-from scaling.models.specs import LSTMSpec, MLPSpec, ResNetSpec, TransformerSpec, ViTSpec
 from scaling.optim import make_direction
 from scaling.parametrization import update_trees
-from scaling.spec import InputError
+from scaling.specs.base import InputError
+from scaling.specs.execution import MeshSpec
+from scaling.specs.models import LSTMSpec, MLPSpec, ResNetSpec, TransformerSpec, ViTSpec
+from scaling.specs.training import AdamWSpec, LionSpec, MuonSpec, RMSPropSpec, SGDSpec
 
 TOKENS = token_task(256, 16)
 DECODER = make_shape(TransformerSpec(width=64, depth=2, head_size=16), TOKENS)

@@ -6,12 +6,12 @@ from typing import Any
 import jax
 import pytest
 
-from scaling.cell import AdamWSpec, TrainingSpec
 from scaling.devices.topology import compile_training, has_libtpu, parse_topology, run_described
-from scaling.execution import Execution, MeshSpec
 from scaling.models import image_task, token_task
-from scaling.models.specs import MLPSpec, TransformerSpec
-from scaling.spec import InputError
+from scaling.specs.base import InputError
+from scaling.specs.execution import Execution, MeshSpec
+from scaling.specs.models import MLPSpec, TransformerSpec
+from scaling.specs.training import AdamWSpec, TrainingSpec
 
 TRAINING = TrainingSpec(optimizer=AdamWSpec(peak_lr=0.1), batch_size=16, num_steps=10)
 MLP, IMAGES = MLPSpec(width=64, depth=2), image_task(8, 10)

@@ -8,10 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from scaling.execution import Execution
 from scaling.models import attention, make_shape, token_task
 from scaling.models.network import build
-from scaling.models.specs import TransformerSpec
+from scaling.specs.execution import Execution
+from scaling.specs.models import TransformerSpec
 
 Arrays = tuple[jax.Array, jax.Array, jax.Array]
 

@@ -9,7 +9,8 @@ import scipy.sparse
 from sklearn.datasets import load_diabetes, load_digits
 
 from scaling.models import TaskShape, classical, token_task
-from scaling.models.specs import (
+from scaling.specs.base import InputError
+from scaling.specs.models import (
     GradientBoostingSpec,
     LinearSVMSpec,
     LogisticRegressionSpec,
@@ -19,7 +20,6 @@ from scaling.models.specs import (
     RBFSVMSpec,
     RidgeSpec,
 )
-from scaling.spec import InputError
 
 NUMBERS = TaskShape(num_features=64, vocab_size=None, num_classes=10)
 TOKENS = TaskShape(num_features=64, vocab_size=6, num_classes=10)  # four grey levels are in use

@@ -12,9 +12,9 @@ from scaling.flops import count_flops
 from scaling.models import Shape, TaskShape, convnet, image_task, make_layers
 from scaling.models.image_layers import Affine, Conv, Pool
 from scaling.models.layers import Dense, Dropout, Layer, Norm, walk
-from scaling.models.specs import ConvNetSpec
 from scaling.params import count_params
-from scaling.spec import InputError
+from scaling.specs.base import InputError
+from scaling.specs.models import ConvNetSpec
 
 # Trainable parameters and multiply-adds of one example, each recomputed from the papers' tables; the nets of
 # torchvision agree with its own metadata.

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from scaling.execution import Execution
 from scaling.models import TaskShape, make_shape
 from scaling.models.convolution import batch_norm, convolve, max_pool, mean_pool, relu, subsample
 from scaling.models.network import build
-from scaling.models.specs import ConvNetSpec, ResNetSpec
+from scaling.specs.execution import Execution
+from scaling.specs.models import ConvNetSpec, ResNetSpec
 
 CASES = {
     "same": ((2, 7, 6, 4), (3, 3, 4, 5), 1, "SAME", 1),

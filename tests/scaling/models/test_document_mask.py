@@ -5,11 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from scaling.execution import Execution
 from scaling.models import TaskShape, make_shape, token_task
 from scaling.models.network import build
-from scaling.models.specs import TransformerSpec
-from scaling.spec import InputError
+from scaling.specs.base import InputError
+from scaling.specs.execution import Execution
+from scaling.specs.models import TransformerSpec
 
 PACKED = TaskShape(12, 9, 9, None, "next_token", boundary=8)
 

@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from scaling.execution import Execution
 from scaling.models import Shape, TaskShape, image_task, layers, make_layers, make_shape, token_task
 from scaling.models.modules import Context, make_module
 from scaling.models.network import abstract_variables, build
 from scaling.models.repeat import is_block
 from scaling.models.sequence_layers import TiedReadout
-from scaling.models.specs import (
+from scaling.objectives import make_batch, training_loss
+from scaling.specs.execution import Execution
+from scaling.specs.models import (
     ConvNetSpec,
     InceptionSpec,
     LSTMSpec,
@@ -25,7 +26,6 @@ from scaling.models.specs import (
     ViTSpec,
     XceptionSpec,
 )
-from scaling.objectives import make_batch, training_loss
 
 IMAGES, SMALL_IMAGES = image_task(32, 10), image_task(8, 10)
 NUMBERS = TaskShape(num_features=16, vocab_size=None, num_classes=10)

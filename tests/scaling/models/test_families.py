@@ -11,7 +11,9 @@ from scaling.flops import Convention, count_flops
 from scaling.models import Shape, TaskShape, all_presets, image_modules, image_task, make_layers, make_shape, token_task
 from scaling.models.layers import walk
 from scaling.models.network import abstract_variables, build
-from scaling.models.specs import (
+from scaling.objectives import make_batch, training_loss
+from scaling.parametrization import update_trees
+from scaling.specs.models import (
     ConvNetSpec,
     InceptionSpec,
     LSTMSpec,
@@ -21,8 +23,6 @@ from scaling.models.specs import (
     ViTSpec,
     XceptionSpec,
 )
-from scaling.objectives import make_batch, training_loss
-from scaling.parametrization import update_trees
 
 IMAGES = image_task(32, 10)
 NUMBERS = TaskShape(num_features=64, vocab_size=None, num_classes=10)

@@ -9,9 +9,9 @@ from scaling.flops import count_flops
 from scaling.models import Shape, image_task, inception, make_layers, token_task
 from scaling.models.image_layers import Conv, LocalResponseNorm
 from scaling.models.layers import Auxiliary, Branches, Norm, Repeat, walk
-from scaling.models.specs import InceptionSpec
 from scaling.params import count_params
-from scaling.spec import InputError
+from scaling.specs.base import InputError
+from scaling.specs.models import InceptionSpec
 
 FORMS = ("googlenet", "googlenet_torchvision", "inception_v3")
 TASKS = {"googlenet": inception.TASK, "googlenet_torchvision": inception.TASK, "inception_v3": image_task(96, 10)}

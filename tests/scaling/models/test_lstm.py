@@ -8,9 +8,9 @@ import pytest
 from scaling.flops import count_flops
 from scaling.models import TaskShape, find_preset, image_task, lstm, make_layers, make_shape, token_task
 from scaling.models.layers import Dropout, Repeat, Residual, walk
-from scaling.models.specs import LSTMSpec
 from scaling.params import count_by_convention, count_params
-from scaling.spec import InputError
+from scaling.specs.base import InputError
+from scaling.specs.models import LSTMSpec
 
 REQUESTS = np.geomspace(1e4, 1e11, 29).astype(int).tolist()
 

@@ -10,9 +10,9 @@ import pytest
 from scaling.flops import count_flops
 from scaling.models import Shape, TaskShape, find_preset, make_shape
 from scaling.models.network import build
-from scaling.models.specs import MLPSpec
 from scaling.params import count_params
-from scaling.spec import InputError
+from scaling.specs.base import InputError
+from scaling.specs.models import MLPSpec
 
 TOKENS = TaskShape(num_features=16, vocab_size=62, num_classes=3)
 NUMBERS = TaskShape(num_features=784, vocab_size=None, num_classes=10)

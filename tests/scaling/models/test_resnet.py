@@ -9,9 +9,9 @@ from scaling.flops import count_flops
 from scaling.models import Shape, TaskShape, image_task, make_layers, resnet
 from scaling.models.image_layers import Conv
 from scaling.models.layers import Activation, Layer, Norm, Residual, Sequential, walk
-from scaling.models.specs import ResNetSpec
 from scaling.params import count_params
-from scaling.spec import InputError
+from scaling.specs.base import InputError
+from scaling.specs.models import ResNetSpec
 
 # Trainable parameters and multiply-adds of one example; the nets of torchvision agree with its own metadata.
 PUBLISHED = {

@@ -8,9 +8,9 @@ import pytest
 from scaling.models import TaskShape, find_preset, make_layers, make_shape, token_task, transformer
 from scaling.models.layers import GlobalPool, Norm, Residual, Sequential, walk
 from scaling.models.sequence_layers import Attention, EncoderDecoder, LearnedVector, QueryStream
-from scaling.models.specs import TransformerSpec
 from scaling.params import count_active, count_by_convention, count_params
-from scaling.spec import InputError
+from scaling.specs.base import InputError
+from scaling.specs.models import TransformerSpec
 
 REQUESTS = np.geomspace(1e4, 1e11, 29).astype(int).tolist()
 BYTES = transformer.TASK

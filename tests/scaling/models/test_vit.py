@@ -7,9 +7,9 @@ import pytest
 
 from scaling.flops import Convention, count_flops
 from scaling.models import TaskShape, find_preset, make_layers, make_shape, token_task, vit
-from scaling.models.specs import ViTSpec
 from scaling.params import count_by_convention, count_params
-from scaling.spec import InputError
+from scaling.specs.base import InputError
+from scaling.specs.models import ViTSpec
 
 REQUESTS = np.geomspace(1e4, 1e11, 29).astype(int).tolist()
 

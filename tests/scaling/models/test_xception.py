@@ -9,9 +9,9 @@ from scaling.flops import count_flops
 from scaling.models import Shape, image_task, make_layers, token_task, xception
 from scaling.models.image_layers import Conv, Pool
 from scaling.models.layers import Norm, Residual, Sequential, walk
-from scaling.models.specs import XceptionSpec
 from scaling.params import count_params
-from scaling.spec import InputError
+from scaling.specs.base import InputError
+from scaling.specs.models import XceptionSpec
 
 
 def num_params(shape: Shape) -> int:

@@ -4,9 +4,10 @@ import json
 
 import pytest
 
-from scaling.cell import AdamWSpec, Cell, LayerwiseSpec, TrainingSpec
-from scaling.data.specs import DataSpec, DigitsSource
-from scaling.models.specs import LogisticRegressionSpec, MLPSpec
+from scaling.specs.cell import Cell
+from scaling.specs.data import DataSpec, DigitsSource
+from scaling.specs.models import LogisticRegressionSpec, MLPSpec
+from scaling.specs.training import AdamWSpec, LayerwiseSpec, TrainingSpec
 from scaling.tracking.rows import AXES, make_rows
 from tests.told_runs import BATCH_SIZE, END, EXAMPLE_FLOPS, NUM_STEPS, make_points
 

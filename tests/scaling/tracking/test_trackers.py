@@ -6,7 +6,7 @@ import pytest
 from etils import epath
 
 from scaling.record import Store
-from scaling.spec import InputError
+from scaling.specs.base import InputError
 from scaling.tracking import CurveFile, Ended, Together, Tracker, check_mirror, make_tracker
 from scaling.tracking.curve_file import read_curve
 from tests.told_runs import NUM_STEPS, estimators_of, make_points, make_store, networks_of, tell
@@ -74,8 +74,8 @@ def test_curves_are_read_without_their_torn_end(store):
 
 
 def make_points_of(store, name, end):
-    from scaling.cell import Cell
-    from scaling.spec import parse
+    from scaling.specs.base import parse
+    from scaling.specs.cell import Cell
 
     return make_points(parse(Cell, (store.cell_path(name) / "cell.json").read_text(), name), 0, end)
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from scaling.cell import Cell
-from scaling.spec import parse
+from scaling.specs.base import parse
+from scaling.specs.cell import Cell
 from scaling.tracking import CurveFile, Together
 from scaling.tracking.curve_file import read_curve
 from scaling.tracking.rows import AXES, make_rows

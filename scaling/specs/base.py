@@ -5,12 +5,15 @@ import difflib
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails
 
 FINGERPRINT_LENGTH = 12
+
+Rate = Annotated[float, Field(ge=0.0, lt=1.0)]
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
 class InputError(ValueError):
@@ -37,6 +40,11 @@ class Spec(BaseModel):
     def fingerprint(self) -> str:
         """Returns the identity of this value: the first 12 hex digits of the sha256 of its canonical JSON."""
         return fingerprint_text(self.canonical_json())
+
+
+def since(default: Any, **constraints: Any) -> Any:
+    """Returns a field added after the first release: left out of the JSON at its default, so old fingerprints stay."""
+    return Field(default, exclude_if=lambda value: value == default, **constraints)
 
 
 SpecT = TypeVar("SpecT", bound=BaseModel)

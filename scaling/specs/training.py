@@ -1,17 +1,12 @@
-"""The full specification of one training run: model, data, training and seed."""
+"""How a cell is trained: optimiser, schedule, batches and steps, evaluations, pre-training."""
 
 from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
-from scaling.data.specs import DataSpec, Fraction
-from scaling.models.specs import ModelSpec, NetworkSpec, Rate, since
-from scaling.spec import InputError, Spec
+from scaling.specs.base import Fraction, InputError, Rate, Spec, since
 
 NonNegative = Annotated[float, Field(ge=0.0)]
-Seed = Annotated[int, Field(ge=0, lt=2**32)]
-
-# --- training -------------------------------------------------------------------------------------------------------
 
 
 class SGDSpec(Spec):
@@ -243,29 +238,4 @@ class TrainingSpec(Spec):
             raise InputError(
                 f"training.noise_scale_parts={parts} does not divide batch_size={self.batch_size}; choose a divisor"
             )
-        return self
-
-
-class Cell(Spec):
-    """One training run; equal cells have equal fingerprints on every machine and Python.
-
-    Attributes:
-      model: what is trained.
-      data: on which examples.
-      training: how; required for models trained by gradient descent, absent (None) for scikit-learn's.
-      seed: draws the data permutation, the initial values and the batch order.
-    """
-
-    model: ModelSpec
-    data: DataSpec
-    training: TrainingSpec | None = None
-    seed: Seed = 0
-
-    @model_validator(mode="after")
-    def _training_fits_model(self) -> Self:
-        by_gradient = isinstance(self.model, NetworkSpec)
-        if by_gradient and self.training is None:
-            raise InputError(f"training is missing, but {self.model.kind} is trained by gradient descent; set training")
-        if not by_gradient and self.training is not None:
-            raise InputError(f"training is set, but {self.model.kind} has its own solver; leave training out")
         return self

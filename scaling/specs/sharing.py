@@ -3,8 +3,9 @@
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from scaling.cell import Cell, TrainingSpec, WSDSchedule
-from scaling.spec import canonical_json, fingerprint_text
+from scaling.specs.base import canonical_json, fingerprint_text
+from scaling.specs.cell import Cell
+from scaling.specs.training import TrainingSpec, WSDSchedule
 
 # Fields of a cell's data that are values of arrays, or change nothing but these.
 DATA_VALUES = {"size", "order", "label_noise", "duplication", "normalize"}

@@ -5,11 +5,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
-from scaling.models.specs import since
-from scaling.spec import InputError, Spec
+from scaling.specs.base import Fraction, InputError, Rate, Spec, since
 
-Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
-Share = Annotated[float, Field(ge=0.0, lt=1.0)]
 Task = Literal["classify", "regress"]
 TokenObjective = Literal["next_token", "masked", "permuted"]
 Column = int | str
@@ -405,7 +402,7 @@ class DataSpec(Spec):
     order: Literal["independent", "stratified", "balanced", "grouped"] = "independent"
     evaluation_size: PositiveInt = 5_000
     label_noise: Fraction = since(0.0)
-    duplication: Share = since(0.0)
+    duplication: Rate = since(0.0)
     augmentation: AugmentationSpec | None = since(None)
     normalize: bool = since(False)
 

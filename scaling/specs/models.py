@@ -4,17 +4,11 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
-from scaling.spec import InputError, Spec
+from scaling.specs.base import InputError, Rate, Spec, since
 
-Rate = Annotated[float, Field(ge=0.0, lt=1.0)]
 Activation = Literal["relu", "tanh", "sigmoid", "gelu", "silu", "elu", "leaky_relu", "scaled_tanh"]
 Normalization = Literal["none", "batch", "layer", "group", "rms"]
 Aspect = Literal["fixed_depth", "fixed_width", "kaplan", "levine", "compound"]
-
-
-def since(default: Any, **constraints: Any) -> Any:
-    """Returns a field added after the first release: left out of the JSON at its default, so old fingerprints stay."""
-    return Field(default, exclude_if=lambda value: value == default, **constraints)
 
 
 class NetworkSpec(Spec):

@@ -13,8 +13,9 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, PositiveFloat, PositiveInt, ValidationError, model_validator, validate_call
 
-from scaling.cell import Cell, WSDSchedule
-from scaling.spec import InputError, Spec, describe_error, override, parse, parse_value, suggest
+from scaling.specs.base import InputError, Spec, describe_error, override, parse, parse_value, suggest
+from scaling.specs.cell import Cell
+from scaling.specs.training import WSDSchedule
 
 # Fields of a study that an override may name; its cells have their own.
 OWN_FIELDS = ("name", "question", "metric", "fit")
@@ -152,7 +153,7 @@ def _study_function(reference: str) -> Callable[..., Any]:
         path = named[reference]
     function = getattr(_import_file(path), "study", None)
     if not callable(function):
-        raise InputError(f"{path} does not define study(); define a function that returns a scaling.study.Study")
+        raise InputError(f"{path} does not define study(); define a function that returns a scaling.specs.study.Study")
     return function
 
 
@@ -197,7 +198,7 @@ def _call_study(function: Callable[..., Any], reference: str, assignments: Seque
     except ValidationError as error:
         raise InputError(f"{reference}: {describe_error(error)}") from None
     if not isinstance(study, Study):
-        raise InputError(f"{reference}: study() returned {type(study).__name__}; return a scaling.study.Study")
+        raise InputError(f"{reference}: study() returned {type(study).__name__}; return a scaling.specs.study.Study")
     return study, others
 
 

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PositiveInt
 
-from scaling.spec import Spec
+from scaling.specs.base import Spec
 
 
 class MeshSpec(Spec):

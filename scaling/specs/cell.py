@@ -1,0 +1,37 @@
+"""The full specification of one training run: model, data, training and seed."""
+
+from typing import Annotated, Self
+
+from pydantic import Field, model_validator
+
+from scaling.specs.base import InputError, Spec
+from scaling.specs.data import DataSpec
+from scaling.specs.models import ModelSpec, NetworkSpec
+from scaling.specs.training import TrainingSpec
+
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+
+
+class Cell(Spec):
+    """One training run; equal cells have equal fingerprints on every machine and Python.
+
+    Attributes:
+      model: what is trained.
+      data: on which examples.
+      training: how; required for models trained by gradient descent, absent (None) for scikit-learn's.
+      seed: draws the data permutation, the initial values and the batch order.
+    """
+
+    model: ModelSpec
+    data: DataSpec
+    training: TrainingSpec | None = None
+    seed: Seed = 0
+
+    @model_validator(mode="after")
+    def _training_fits_model(self) -> Self:
+        by_gradient = isinstance(self.model, NetworkSpec)
+        if by_gradient and self.training is None:
+            raise InputError(f"training is missing, but {self.model.kind} is trained by gradient descent; set training")
+        if not by_gradient and self.training is not None:
+            raise InputError(f"training is set, but {self.model.kind} has its own solver; leave training out")
+        return self
