@@ -78,7 +78,7 @@ def _open(source: str) -> pd.DataFrame:
             raise AnalysisError(f"source={source!r} {reason} a {SUFFIXES} file (.gz too)")
         if (path / IMPORT[0]).exists():
             return _open_import(path)
-        from scaling.record import Store
+        from scaling.store.store import Store
 
         return pd.DataFrame(list(Store.open(source).rows()))
     try:

@@ -13,8 +13,8 @@ from launch.engines import EngineError
 from launch.imports import command as imports
 from launch.options import add_options
 from launch.text import print_json
-from scaling.record import CorruptStoreError, Store
 from scaling.specs.base import InputError
+from scaling.store.store import CorruptStoreError, Store
 
 if TYPE_CHECKING:
     from scaling.specs.study import Study

@@ -10,9 +10,9 @@ from launch.engines import LIVE, Engine, EngineError, Order, Sighting
 from launch.jobs import divide_seconds, estimate_job
 from launch.options import Outcome
 from launch.progress import Progress
-from scaling.attempts import count_outcomes, last_status
-from scaling.record import Store
 from scaling.specs.cell import Cell
+from scaling.store.attempts import count_outcomes, last_status
+from scaling.store.store import Store
 
 POLL_SECONDS = 5.0
 

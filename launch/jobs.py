@@ -6,8 +6,6 @@ from typing import Any, NamedTuple
 
 from etils import epath
 
-from scaling.files import write_atomically
-from scaling.record import Store
 from scaling.specs.base import InputError, Spec, canonical_json, override, parse
 from scaling.specs.cell import Cell
 from scaling.specs.execution import DEFAULT, Execution
@@ -15,6 +13,8 @@ from scaling.specs.models import NetworkSpec
 from scaling.specs.sharing import bundle, gather_members, program_key, trunk_of
 from scaling.specs.study import Study
 from scaling.specs.training import WSDSchedule
+from scaling.store.files import write_atomically
+from scaling.store.store import Store
 
 # In the folder of a job's checkpoints: which cells it has.
 BEGUN = "job.json"

@@ -9,11 +9,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from scaling.data.cache import cache_folder
 from scaling.data.placement import DeviceData, Standard
 from scaling.data.sources import load_source
 from scaling.devices.processes import visible_cores
-from scaling.files import publish_text
 from scaling.models import Shape, TaskShape, make_shape
 from scaling.params import count_params
 from scaling.program import Stacked, get_program
@@ -24,6 +22,8 @@ from scaling.specs.execution import Execution
 from scaling.specs.models import NetworkSpec
 from scaling.specs.sharing import program_key
 from scaling.step import Hyper, make_hyper
+from scaling.store.cache import cache_folder
+from scaling.store.files import publish_text
 
 # Raise when what is compared changes meaning; choices of other versions are measured anew.
 CALIBRATION_VERSION = 1

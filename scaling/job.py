@@ -23,10 +23,10 @@ from scaling.models import Shape
 from scaling.population import make_hypers, place_members
 from scaling.pretraining import count_pretraining_flops
 from scaling.program import Program, get_program
-from scaling.record import Evaluation
 from scaling.specs.cell import Cell
 from scaling.specs.execution import Execution
 from scaling.specs.sharing import Tree, trunk_of
+from scaling.store.record import Evaluation
 from scaling.tracking import Tracker
 from scaling.train import Leg, Pace, Place, Watcher, check_streamed, plan_legs, run_job
 

@@ -2,8 +2,8 @@
 
 from typing import Any, NamedTuple
 
-from scaling.record import Evaluation
 from scaling.specs.cell import Cell
+from scaling.store.record import Evaluation
 from scaling.train import evaluation_steps
 
 

@@ -29,7 +29,6 @@ from scaling.params import count_params
 from scaling.population import NotTogether
 from scaling.pretraining import check_pretraining, count_pretraining_flops
 from scaling.program import Stacked, get_program
-from scaling.record import Evaluation, Record, SubsetManifest
 from scaling.specs.base import InputError
 from scaling.specs.cell import Cell
 from scaling.specs.data import count_unique
@@ -38,6 +37,7 @@ from scaling.specs.models import NetworkSpec
 from scaling.specs.sharing import plant
 from scaling.specs.training import TrainingSpec
 from scaling.step import TrainState, check_learner
+from scaling.store.record import Evaluation, Record, SubsetManifest
 from scaling.tracking import Ended, Tracker
 
 

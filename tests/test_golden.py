@@ -14,13 +14,13 @@ from analysis.frozen import score
 from analysis.table import fingerprint_table, read_table
 from launch.cli import main
 from launch.coordination.launches import read_launches
-from scaling.attempts import read_attempts
-from scaling.record import Store
 from scaling.specs.base import parse
 from scaling.specs.cell import Cell
 from scaling.specs.data import SourceSpec
 from scaling.specs.models import ModelSpec
 from scaling.specs.study import Study, resolve_study
+from scaling.store.attempts import read_attempts
+from scaling.store.store import Store
 from scaling.tracking.curve_file import CurveFile, read_curve
 from tests.golden.cells import MODELS, OPTIMIZERS, SCHEDULES, SOURCES, vary
 from tests.golden.compute import COMPUTED, GOLDEN, TABLE_JSON, run_command, save_again

@@ -14,13 +14,14 @@ from pathlib import Path
 
 from etils import epath
 
-from scaling.record import Evaluation, Record, Store, SubsetManifest, cell_labels
 from scaling.specs.base import parse
 from scaling.specs.cell import Cell
 from scaling.specs.data import DataSpec, DigitsSource
 from scaling.specs.models import LogisticRegressionSpec, MLPSpec
 from scaling.specs.study import Series, Study
 from scaling.specs.training import AdamWSpec, TrainingSpec
+from scaling.store.record import Evaluation, Record, SubsetManifest
+from scaling.store.store import Store, cell_labels
 from scaling.tracking import CurveFile, Together, Tracker
 from scaling.tracking.weights_and_biases import WeightsAndBiases
 

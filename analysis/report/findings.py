@@ -12,12 +12,13 @@ from analysis.errors import AnalysisError
 from analysis.series import SIZE, fit_study, format_interval
 from analysis.table import fingerprint_table, select_rows
 from analysis.uncertainty import Bootstrap, mean_interval
-from scaling.record import cell_labels
+from scaling.store.store import cell_labels
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from scaling.record import Record, Store
+    from scaling.store.record import Record
+    from scaling.store.store import Store
 
 
 @dataclasses.dataclass(frozen=True)

@@ -19,8 +19,8 @@ from launch.commands.tables import (
     show_interval,
 )
 from launch.text import print_json, render_table
-from scaling.files import write_atomically
 from scaling.specs.base import InputError
+from scaling.store.files import write_atomically
 
 if TYPE_CHECKING:
     import pandas as pd

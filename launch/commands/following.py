@@ -10,9 +10,9 @@ from launch.coordination.launches import Launch, cancel_launch, is_cancelled, re
 from launch.coordination.presence import is_gone, read_beats
 from launch.engines import ENGINES, LIVE, EngineError, find_anywhere, reconnect
 from launch.text import print_json, render_table
-from scaling.attempts import read_attempts
-from scaling.record import Store, cell_labels
 from scaling.specs.base import InputError
+from scaling.store.attempts import read_attempts
+from scaling.store.store import Store, cell_labels
 
 DONE, WORK_FAILED = 0, 1
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from launch.engines import ENGINES, Order
 from launch.options import Options, Outcome, add_sweep_options, read_options
 from launch.text import print_json
-from scaling.record import Store
 from scaling.specs.base import InputError
+from scaling.store.store import Store
 
 if TYPE_CHECKING:
     from launch.workers.slots import Slot
@@ -151,7 +151,7 @@ def make_order(store: Store, launch: str, words: Sequence[str]) -> Order:
       launch: its name.
       words: of an agent's command line, besides the store and the launch.
     """
-    from scaling.files import is_local
+    from scaling.store.files import is_local
 
     path = str(store.path) if not is_local(store.path) else str(Path(store.path).resolve())
     return Order(launch, path, ("work", path, f"--launch={launch}", *words))

@@ -8,11 +8,12 @@ from launch.coordination.presence import Beat, beat_path, is_gone, read_beats
 from launch.jobs import estimate_seconds
 from launch.progress import format_seconds
 from launch.text import render_table
-from scaling.attempts import read_attempts
 from scaling.devices.hardware import chip_of
-from scaling.record import Record, Store, cell_labels
 from scaling.specs.base import canonical_json, fingerprint_text, parse
 from scaling.specs.cell import Cell
+from scaling.store.attempts import read_attempts
+from scaling.store.record import Record
+from scaling.store.store import Store, cell_labels
 
 STATES = ("done", "running", "failed", "diverged", "left")
 

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from analysis.errors import AnalysisError
 from launch.coordination.presence import is_gone, read_beats
 from launch.text import print_json
-from scaling.record import Store, cell_labels
 from scaling.specs.base import InputError, canonical_json, fingerprint_text
+from scaling.store.store import Store, cell_labels
 from scaling.tracking.curve_file import FILE
 from scaling.tracking.wandb_runs import MARK, Description, Mirror, has_account, is_disabled, is_offline
 

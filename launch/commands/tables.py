@@ -5,8 +5,8 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from scaling.record import Store
 from scaling.specs.base import InputError
+from scaling.store.store import Store
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -7,8 +7,8 @@ Uses the `wandb-workspaces` package (the extra `wandb`). The panels show what `s
 import hashlib
 from typing import Any
 
-from scaling.record import Store
 from scaling.specs.base import InputError
+from scaling.store.store import Store
 
 # Panels fit an axis to what they show; more lines than this in one are no longer told apart.
 MOST_LINES = 100

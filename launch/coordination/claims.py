@@ -5,9 +5,10 @@ from typing import NamedTuple
 
 from launch.coordination.leases import Complete, Held, Lease, LeaseLostError, Leases
 from launch.coordination.presence import Observer, Presence, monotonic_seconds
-from scaling.attempts import count_outcomes, end_attempt, open_attempt
-from scaling.record import Record, Store
 from scaling.specs.base import Spec
+from scaling.store.attempts import count_outcomes, end_attempt, open_attempt
+from scaling.store.record import Record
+from scaling.store.store import Store
 
 # An older last beat than this share of one's patience is a reason to look whether one was taken for lost.
 DOUBT = 0.5

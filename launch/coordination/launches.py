@@ -11,9 +11,9 @@ from etils import epath
 from pydantic import Field
 
 from launch.coordination.provenance import Checkout, Code, user_name
-from scaling.files import append_line, write_atomically
-from scaling.record import CorruptStoreError, Store
 from scaling.specs.base import InputError, Spec, parse
+from scaling.store.files import append_line, write_atomically
+from scaling.store.store import CorruptStoreError, Store
 
 FILE, HANDLES, CANCELLED = "launch.json", "allocations.jsonl", "cancelled"
 

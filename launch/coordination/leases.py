@@ -15,9 +15,10 @@ from typing import Literal
 from etils import epath
 
 from launch.coordination.presence import Observer
-from scaling.files import create_once, is_local, one_line_errors
-from scaling.record import Record, Store
 from scaling.specs.base import InputError, Spec, parse
+from scaling.store.files import create_once, is_local, one_line_errors
+from scaling.store.record import Record
+from scaling.store.store import Store
 
 FOLDER = "leases"
 

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 from etils import epath
 
-from scaling.record import Store
 from scaling.specs.base import InputError
+from scaling.store.store import Store
 
 # How lines of a log begin that say which cells the following ones are of.
 JOB_MARK = "=== scaling job"

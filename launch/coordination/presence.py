@@ -18,9 +18,9 @@ from typing import Any, NamedTuple
 from etils import epath
 from pydantic import Field
 
-from scaling.files import write_atomically
-from scaling.record import Store
 from scaling.specs.base import InputError, Spec, fingerprint_text, parse
+from scaling.store.files import write_atomically
+from scaling.store.store import Store
 
 # A worker that has not been seen to count up for so long is taken for lost. On a shared disk a beat can be seen late by
 # as long as attributes are cached, 60 s at most under NFS's defaults.

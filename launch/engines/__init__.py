@@ -10,8 +10,8 @@ import importlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, Protocol
 
-from scaling.record import Store
 from scaling.specs.base import InputError, Spec, override
+from scaling.store.store import Store
 
 ENGINES = ("local", "slurm", "ray", "cloud_tpu", "gke")
 

@@ -5,8 +5,8 @@ import re
 from collections.abc import Iterable
 
 from launch.coordination.provenance import user_name
-from scaling.record import Store
 from scaling.specs.base import InputError, fingerprint_text
+from scaling.store.store import Store
 
 LAUNCH, STUDY, USER, STORE = "scaling-launch", "scaling-study", "scaling-user", "scaling-store"  # labels
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from launch.coordination.presence import Identity, identify, is_gone
 from launch.engines import Order, Sighting
-from scaling.files import is_local
-from scaling.record import Store
 from scaling.specs.base import Spec
+from scaling.store.files import is_local
+from scaling.store.store import Store
 
 # How long an agent may take to let its workers save, before it is killed.
 GRACE_SECONDS = 30.0

@@ -13,9 +13,9 @@ from typing import Annotated
 from pydantic import Field, PositiveInt
 
 from launch.engines import EngineError, Order, Sighting, State
-from scaling.files import is_local
-from scaling.record import Store
 from scaling.specs.base import InputError, Spec
+from scaling.store.files import is_local
+from scaling.store.store import Store
 
 # What squeue calls states (`man squeue`, JOB STATE CODES), as far as they are not simply running.
 WAITING = ("PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT", "RESIZING", "SUSPENDED")

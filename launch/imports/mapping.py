@@ -9,8 +9,8 @@ from pydantic import Field
 from launch.imports.expressions import Expression, read_expression
 from launch.imports.raw import RawFolder, RawRun
 from launch.imports.rows import TEXTS, RunRows, build_rows
-from scaling.record import TABLE_HEAD, TABLE_MIDDLE, TABLE_TAIL
 from scaling.specs.base import InputError, Spec, suggest
+from scaling.store.rows import TABLE_HEAD, TABLE_MIDDLE, TABLE_TAIL
 
 if TYPE_CHECKING:
     import pandas as pd

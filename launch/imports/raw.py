@@ -12,9 +12,9 @@ from etils import epath
 from pydantic import Field
 
 from launch.imports.histories import Values, count_values, encode, flatten, read_history
-from scaling.files import write_atomically
-from scaling.record import CorruptStoreError
 from scaling.specs.base import InputError, Spec, fingerprint_text, parse
+from scaling.store.files import write_atomically
+from scaling.store.store import CorruptStoreError
 
 if TYPE_CHECKING:
     import pyarrow as pa

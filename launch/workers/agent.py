@@ -22,13 +22,13 @@ from launch.options import Options, Outcome
 from launch.progress import Progress
 from launch.workers.slots import Slot
 from launch.workers.worker_process import WorkerProcess
-from scaling import attempts
-from scaling.record import Store
 from scaling.specs.base import InputError, parse
 from scaling.specs.cell import Cell
 from scaling.specs.execution import Execution
 from scaling.specs.models import NetworkSpec
 from scaling.specs.sharing import gather_members
+from scaling.store import attempts
+from scaling.store.store import Store
 
 TRIES = 3  # workers that may die, one after another, before they reach a cell
 

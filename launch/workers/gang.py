@@ -9,9 +9,9 @@ import numpy as np
 from launch.jobs import Job, Queue, missing_cells, queue_cells, read_cell, read_study
 from launch.workers.trainer import PREEMPTED, Trainer
 from scaling.devices.processes import Preempted, agree
-from scaling.record import Store
 from scaling.specs.base import parse
 from scaling.specs.execution import Execution, MeshSpec
+from scaling.store.store import Store
 
 DONE, WORK_FAILED = 0, 1
 

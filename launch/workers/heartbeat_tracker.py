@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from launch.coordination.presence import Presence
 from launch.jobs import read_cell
-from scaling.record import Store
+from scaling.store.store import Store
 from scaling.tracking.tracker import Point, Tracker
 
 

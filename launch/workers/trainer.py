@@ -16,12 +16,13 @@ from launch.coordination.logs import JOB_MARK
 from launch.coordination.presence import Observer, Presence
 from launch.jobs import estimate_job, note_begun, read_cell
 from launch.workers.notices import StopNotices
-from scaling.attempts import Outcome, end_attempt, start_attempt
 from scaling.devices.processes import Preempted
-from scaling.record import Record, Store
 from scaling.specs.cell import Cell
 from scaling.specs.execution import Execution
 from scaling.specs.sharing import gather_members, plant
+from scaling.store.attempts import Outcome, end_attempt, start_attempt
+from scaling.store.record import Record
+from scaling.store.store import Store
 
 if TYPE_CHECKING:
     from scaling.checkpoints.keeper import Keeping

@@ -18,12 +18,12 @@ from launch.coordination.presence import PATIENCE_SECONDS, Presence
 from launch.jobs import parse_execution, read_cell
 from launch.workers.notices import StopNotices
 from launch.workers.trainer import PREEMPTED, Rules, Trainer
-from scaling.attempts import read_attempts
 from scaling.devices.processes import Preempted, agree, is_writer, join
-from scaling.record import CorruptStoreError, Store
 from scaling.specs.base import InputError, parse
 from scaling.specs.cell import Cell
 from scaling.specs.execution import DEFAULT, Execution
+from scaling.store.attempts import read_attempts
+from scaling.store.store import CorruptStoreError, Store
 
 FLAGS = flags.FLAGS
 

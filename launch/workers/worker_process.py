@@ -13,8 +13,8 @@ from typing import IO, Any
 
 from launch.engines import EngineError
 from launch.workers.slots import Slot
-from scaling.files import is_local
-from scaling.record import Store
+from scaling.store.files import is_local
+from scaling.store.store import Store
 
 STDERR_TAIL = 2_000  # characters of a dead worker's last words kept in its attempt
 

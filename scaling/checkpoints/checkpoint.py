@@ -24,8 +24,8 @@ from jax.experimental import multihost_utils
 
 from scaling.checkpoints.arrays import StoredLeaf, as_wanted, describe_leaf, named_leaves, say_leaf
 from scaling.checkpoints.checksums import DamageError, FileProof, find_damage, prove_files, seal, sync_folder, unseal
-from scaling.files import is_local, write_atomically
 from scaling.specs.base import InputError, canonical_json
+from scaling.store.files import is_local, write_atomically
 
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"

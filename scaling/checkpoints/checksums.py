@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 
 from etils import epath
 
-from scaling.files import is_local
 from scaling.specs.base import canonical_json
+from scaling.store.files import is_local
 
 # Bytes read at once: large enough that the hash, which runs outside Python's lock, takes nearly all of the time.
 READ_BYTES = 4 * 2**20

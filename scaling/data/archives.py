@@ -12,8 +12,8 @@ import zlib
 from pathlib import Path, PurePosixPath
 from typing import IO, cast
 
-from scaling.data.cache import cache_folder, lock_folder
 from scaling.specs.base import InputError
+from scaling.store.cache import cache_folder, lock_folder
 
 TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz")
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT)

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from scaling.data.cache import cache_folder, publish_arrays
 from scaling.data.source import Rows, SelectedRows, Source, draw_evaluation, hold_out, split_examples
 from scaling.specs.base import InputError, suggest
 from scaling.specs.data import ArraysSource, NpzSource, Task
+from scaling.store.cache import cache_folder, publish_arrays
 
 # Identifiers and times taken for classes would ask for output layers that fit nowhere; extreme classification, the
 # largest that is done, has 670,000 (Amazon-670K).

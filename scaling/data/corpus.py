@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from scaling.files import publish_text
 from scaling.specs.base import InputError, Spec, canonical_json, parse
+from scaling.store.files import publish_text
 
 FORMAT_VERSION = 1
 MANIFEST, CHECKED = "manifest.json", "checked.json"

@@ -11,7 +11,6 @@ from typing import BinaryIO, Self
 
 import numpy as np
 
-from scaling.data.cache import lock_folder
 from scaling.data.corpus import (
     FILES,
     MANIFEST,
@@ -26,8 +25,9 @@ from scaling.data.corpus import (
     token_dtype,
 )
 from scaling.data.tokenizers import Tokenizer
-from scaling.files import publish_text
 from scaling.specs.base import InputError, Spec, parse
+from scaling.store.cache import lock_folder
+from scaling.store.files import publish_text
 
 PROGRESS, SEEN = "progress.json", "seen"
 SEEN_BYTES = 16  # of a document's sha256, by which equal ones are known; about 100 bytes of memory each

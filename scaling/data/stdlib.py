@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from scaling.data.cache import load_or_make
 from scaling.specs.base import InputError
+from scaling.store.cache import load_or_make
 
 CLASSES = ("code", "comment", "string")
 COMMENT, STRING = 1, 2

@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
-from scaling.data.cache import cache_folder
 from scaling.data.corpus import MANIFEST, SIDES, Identity, Manifest, hash_json, open_manifest
 from scaling.data.documents import Document, MissingDocumentsError, document_files, read_documents
 from scaling.data.packing import MappedArray, PackedSequences
@@ -18,6 +17,7 @@ from scaling.data.source import SPLIT_SEED, Source
 from scaling.data.tokenizers import hash_tokenizer, open_tokenizer
 from scaling.specs.base import InputError, canonical_json
 from scaling.specs.data import DocumentsSpec, FileDocuments, StdlibDocuments, TextSource, TfdsDocuments
+from scaling.store.cache import cache_folder
 
 
 class Prepared(NamedTuple):

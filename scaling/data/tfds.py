@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 
-from scaling.data.cache import load_or_make
 from scaling.data.source import Rows, Source, draw_evaluation, hold_out
 from scaling.data.tfds_folders import (
     check_disjoint,
@@ -25,6 +24,7 @@ from scaling.data.tfds_folders import (
 from scaling.models import Objective
 from scaling.specs.base import InputError, canonical_json, fingerprint_text
 from scaling.specs.data import TfdsDocuments, TfdsSource
+from scaling.store.cache import load_or_make
 
 # Decoded inputs up to so many bytes are read at once, and kept in the cache folder; others are read when asked for.
 IN_MEMORY_BYTES = 256 * 2**20

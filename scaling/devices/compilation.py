@@ -7,10 +7,10 @@ from pathlib import Path
 import jax
 import jaxlib
 
-from scaling.data.cache import cache_folder
 from scaling.devices.options import configure
 from scaling.devices.processes import visible_cores
 from scaling.specs.base import canonical_json, fingerprint_text
+from scaling.store.cache import cache_folder
 
 # Below this a program compiles about as fast as it is read and checked.
 MIN_COMPILE_SECONDS = 0.5

@@ -4,9 +4,9 @@ import importlib.util
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from scaling.files import is_local
-from scaling.record import Store
 from scaling.specs.base import InputError, suggest
+from scaling.store.files import is_local
+from scaling.store.store import Store
 from scaling.tracking.curve_file import CurveFile
 from scaling.tracking.tracker import Together, Tracker
 

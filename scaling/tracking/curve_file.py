@@ -6,8 +6,8 @@ from typing import Any
 
 from etils import epath
 
-from scaling.files import append_line, write_atomically
 from scaling.specs.base import canonical_json
+from scaling.store.files import append_line, write_atomically
 from scaling.tracking.tracker import Point, Tracker
 
 FILE = "curve.jsonl"

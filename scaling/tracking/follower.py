@@ -15,8 +15,8 @@ import threading
 import time
 from typing import Any
 
-from scaling.record import CorruptStoreError, Store
 from scaling.specs.base import InputError, parse
+from scaling.store.store import CorruptStoreError, Store
 from scaling.tracking.tracker import warn
 from scaling.tracking.wandb_runs import Mirror, MirroredRun, has_account, is_offline
 from scaling.tracking.weights_and_biases import Following

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from scaling.record import Record, Store
 from scaling.specs.base import canonical_json
+from scaling.store.record import Record
+from scaling.store.store import Store
 from scaling.tracking.tracker import Point, Tracker, is_evaluation
 
 FILE = "events.jsonl"

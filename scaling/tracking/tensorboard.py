@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from scaling.record import Record, Store, cell_labels
+from scaling.store.record import Record
+from scaling.store.store import Store, cell_labels
 from scaling.tracking.tracker import Point, Tracker, is_evaluation
 
 FOLDER = "tensorboard"

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
-from scaling.record import Record
+from scaling.store.record import Record
 
 Point = Mapping[str, Any]
 
@@ -19,7 +19,7 @@ class Tracker:
     def log(self, cell: str, points: Sequence[Point]) -> None:
         """A cell got on: points in order, each with its `step` (None for models without steps).
 
-        A point is either an evaluation, with the fields of `scaling.record.Evaluation`, or holds metrics of the
+        A point is either an evaluation, with the fields of `scaling.store.record.Evaluation`, or holds metrics of the
         training steps before it; `is_evaluation` tells them apart.
         """
 

@@ -13,8 +13,9 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import IO, Any
 
-from scaling.record import Record, Store
 from scaling.specs.base import Spec
+from scaling.store.record import Record
+from scaling.store.store import Store
 from scaling.tracking.tracker import Tracker, warn
 from scaling.tracking.wandb_runs import is_disabled
 

@@ -13,11 +13,12 @@ from analysis.report.figure import assign_looks
 from analysis.report.findings import crossing_rows, find_all, lead_rows, order_rows
 from analysis.report.page import draw_figure, format_rows, render_page, write_page
 from analysis.series import fit_rows, fit_study, format_interval
-from scaling.record import Evaluation, Record, Store, SubsetManifest
 from scaling.specs.cell import Cell
 from scaling.specs.data import DataSpec, DigitsSource
 from scaling.specs.models import LogisticRegressionSpec
 from scaling.specs.study import FitSpec, Series, Study
+from scaling.store.record import Evaluation, Record, SubsetManifest
+from scaling.store.store import Store
 
 SIZES = (100, 200, 400, 800, 1600, 3200)
 SEEDS = (0, 1, 2, 3)

@@ -60,7 +60,7 @@ def test_a_store_is_read_through_its_rows(tmp_path, monkeypatch):
         def rows(self):
             return [{"cell": "aa", "loss": 0.5}, {"cell": "bb", "loss": 0.25}]
 
-    monkeypatch.setitem(sys.modules, "scaling.record", types.SimpleNamespace(Store=Store))
+    monkeypatch.setitem(sys.modules, "scaling.store.record", types.SimpleNamespace(Store=Store))
     assert read_table(str(tmp_path)).to_dict("list") == {"cell": ["aa", "bb"], "loss": [0.5, 0.25]}
 
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from launch.cli import main
-from scaling.record import Evaluation, Record, Store, SubsetManifest
+from scaling.store.record import Evaluation, Record, SubsetManifest
+from scaling.store.store import Store
 
 STUDY = """
 from scaling.specs.cell import *

@@ -6,8 +6,8 @@ import shutil
 
 import pytest
 
-from scaling.record import Store
 from scaling.specs.study import resolve_study
+from scaling.store.store import Store
 
 COMMANDS = {
     "plan",

@@ -7,10 +7,10 @@ from launch.coordination.launches import begin_launch, cancel_launch, note_alloc
 from launch.coordination.presence import Presence
 from launch.engines import EngineError, Order, Sighting
 from launch.fleet import MOST_TRIES, Fleet
-from scaling import attempts
 from scaling.specs.cell import Cell
 from scaling.specs.data import DataSpec, DigitsSource
 from scaling.specs.models import LogisticRegressionSpec
+from scaling.store import attempts
 
 CELLS = {
     cell.fingerprint(): cell

@@ -16,7 +16,6 @@ from launch.jobs import (
     note_begun,
     parse_execution,
 )
-from scaling.record import Store
 from scaling.specs.base import InputError, override
 from scaling.specs.cell import Cell
 from scaling.specs.data import DataSpec, DigitsSource
@@ -24,6 +23,7 @@ from scaling.specs.execution import Execution, MeshSpec
 from scaling.specs.models import GradientBoostingSpec, MLPSpec, ModelSpec, NetworkSpec, RandomForestSpec
 from scaling.specs.sharing import plant, program_key
 from scaling.specs.training import AdamWSpec, TrainingSpec
+from scaling.store.store import Store
 
 MLP = Cell(
     model=MLPSpec(num_params=3000),

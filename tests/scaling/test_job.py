@@ -11,13 +11,13 @@ from etils import epath
 from scaling import job
 from scaling.data import placement
 from scaling.evaluate import Verdict
-from scaling.record import Evaluation
 from scaling.runner import train_cell, train_cells
 from scaling.specs.cell import Cell
 from scaling.specs.data import DataSpec, DigitsSource, MarkovSource
 from scaling.specs.execution import Execution
 from scaling.specs.models import MLPSpec, TransformerSpec
 from scaling.specs.training import AdamWSpec, TrainingSpec, WSDSchedule
+from scaling.store.record import Evaluation
 from scaling.tracking import CurveFile, Tracker, is_evaluation
 
 DIGITS = DataSpec(source=DigitsSource(), size=300, evaluation_size=100)

@@ -12,14 +12,15 @@ from etils import epath
 from etils.epath import backend
 from fsspec.implementations.memory import MemoryFileSystem
 
-from scaling import attempts
-from scaling.files import append_line, write_atomically
-from scaling.record import CorruptStoreError, Evaluation, Record, Store, SubsetManifest
 from scaling.specs.base import InputError
 from scaling.specs.cell import Cell
 from scaling.specs.data import DataSpec, DigitsSource, TextSource
 from scaling.specs.models import LogisticRegressionSpec
 from scaling.specs.study import Series, Study
+from scaling.store import attempts
+from scaling.store.files import append_line, write_atomically
+from scaling.store.record import Evaluation, Record, SubsetManifest
+from scaling.store.store import CorruptStoreError, Store
 
 CELLS = tuple(
     Cell(model=LogisticRegressionSpec(), data=DataSpec(source=DigitsSource(), size=size), seed=seed)

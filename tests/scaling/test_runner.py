@@ -8,7 +8,6 @@ from scaling.data.standard import standard_of, undo_labels
 from scaling.data.subsets import draw_subset
 from scaling.data.synthetic import expected_error
 from scaling.evaluate import log_loss
-from scaling.record import Evaluation, Record
 from scaling.runner import describe_cell, train_cell, train_cells
 from scaling.specs.base import InputError, parse
 from scaling.specs.cell import Cell
@@ -35,6 +34,7 @@ from scaling.specs.models import (
     TransformerSpec,
 )
 from scaling.specs.training import AdamWSpec, TrainingSpec
+from scaling.store.record import Evaluation, Record
 from scaling.tracking import Tracker, is_evaluation
 
 CLASSICAL = [

@@ -10,9 +10,9 @@ from collections.abc import Iterable
 from etils import epath
 
 from launch.engines import EngineError
-from scaling.files import write_atomically
-from scaling.record import CorruptStoreError, Store
 from scaling.specs.base import InputError, Spec, parse
+from scaling.store.files import write_atomically
+from scaling.store.store import CorruptStoreError, Store
 
 FOLDER, FILE = "cloud_tpu", "allocation.json"
 

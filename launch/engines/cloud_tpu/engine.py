@@ -29,8 +29,8 @@ from launch.engines.google import (
     store_label,
 )
 from launch.engines.tpu_slices import Slice, find_slice, price_of
-from scaling.record import Store
 from scaling.specs.base import InputError, Spec
+from scaling.store.store import Store
 
 HOST = Path(__file__).with_name("host.py")  # what machines run when they start
 

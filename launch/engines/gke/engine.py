@@ -23,8 +23,8 @@ from launch.engines.google import (
     store_label,
 )
 from launch.engines.tpu_slices import Slice, find_slice
-from scaling.record import Store
 from scaling.specs.base import InputError, Spec
+from scaling.store.store import Store
 
 # Statuses of an agent after which it is worth another start: told to stop after saving, and what a signal, a crash or a
 # lost machine leaves. All others, cells that failed above all, would only be repeated.

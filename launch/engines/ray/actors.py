@@ -24,7 +24,7 @@ from launch.engines import Order, Sighting
 from launch.engines.ray import leash
 from launch.engines.ray.connection import NAMESPACE, say_in_line
 from launch.engines.ray.settings import Settings
-from scaling.files import is_local
+from scaling.store.files import is_local
 
 TEMPORARY_FAILURE = 75  # of an agent that was told to stop and has saved
 SLICE_SECONDS = 10.0  # between two looks whether a TPU slice is still wanted

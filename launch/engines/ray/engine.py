@@ -18,8 +18,8 @@ from launch.engines.ray.connection import (
     in_one_line,
 )
 from launch.engines.ray.settings import Settings
-from scaling.record import Store
 from scaling.specs.base import canonical_json
+from scaling.store.store import Store
 
 ANSWER_SECONDS = 30.0  # that a cluster may take to answer
 BEGIN_SECONDS = 600.0  # that it may take to make the environment of a keeper: `pip` installs packages there

@@ -12,8 +12,8 @@ import pytest
 
 from launch.coordination.launches import begin_launch, is_cancelled, note_allocations, read_launches
 from launch.coordination.presence import Presence, beat_path, identify
-from scaling import attempts
-from scaling.record import Store
+from scaling.store import attempts
+from scaling.store.store import Store
 
 
 @pytest.fixture

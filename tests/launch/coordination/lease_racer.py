@@ -8,7 +8,8 @@ import time
 
 from launch.coordination.leases import Lease, LeaseLostError, Leases
 from launch.coordination.presence import Observer, Presence
-from scaling.record import Evaluation, Record, Store, SubsetManifest
+from scaling.store.record import Evaluation, Record, SubsetManifest
+from scaling.store.store import Store
 
 PATIENCE_SECONDS = 0.4
 

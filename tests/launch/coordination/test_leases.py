@@ -11,7 +11,7 @@ import pytest
 
 from launch.coordination.leases import Complete, Held, Lease, LeaseLostError, Leases
 from launch.coordination.presence import Observer, Presence, beat_path
-from scaling.record import Store
+from scaling.store.store import Store
 
 CELL = "0123456789ab"
 WORKERS, RACES = 8, 200

@@ -2,7 +2,7 @@
 
 import pytest
 
-from scaling.record import Store
+from scaling.store.store import Store
 from tests.launch.engines.contract import SETTINGS, rows_of
 
 

@@ -16,9 +16,9 @@ from launch.engines import LIVE, Engine, reconnect
 from launch.fleet import Fleet
 from launch.jobs import missing_cells
 from launch.options import Options
-from scaling.attempts import read_attempts
-from scaling.record import Store
 from scaling.specs.study import Study, resolve_study
+from scaling.store.attempts import read_attempts
+from scaling.store.store import Store
 from tests.launch.waiting import wait_until
 
 # Two networks, long enough to be disturbed, and two linear models.

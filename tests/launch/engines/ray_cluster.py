@@ -15,8 +15,8 @@ import pytest
 
 from launch.engines import LIVE, Order, Sighting, reconnect
 from launch.engines.ray.engine import RayEngine
-from scaling.record import Store
 from scaling.specs.study import resolve_study
+from scaling.store.store import Store
 from tests.launch.waiting import wait_until
 
 ENVIRONMENT = {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}

@@ -19,8 +19,8 @@ from launch.engines.cloud_tpu.code import pack_checkout
 from launch.engines.cloud_tpu.costs import Ledger
 from launch.engines.cloud_tpu.engine import Found, find
 from launch.engines.tpu_slices import GENERATIONS, find_slice
-from scaling.record import Store
 from scaling.specs.base import InputError
+from scaling.store.store import Store
 from tests.launch.engines.tpu_server import TpuServer
 from tests.launch.waiting import wait_until
 

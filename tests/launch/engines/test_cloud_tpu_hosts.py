@@ -12,8 +12,8 @@ pytest.importorskip("google.cloud.tpu_v2")
 
 from launch.engines import EngineError, Order, connect
 from launch.engines.cloud_tpu.costs import Ledger
-from scaling.record import Store
 from scaling.specs.study import resolve_study
+from scaling.store.store import Store
 from tests.launch.engines.contract import BucketContract
 from tests.launch.engines.tpu_server import TpuServer
 from tests.launch.waiting import wait_until

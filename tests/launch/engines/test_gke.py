@@ -15,8 +15,8 @@ pytest.importorskip("jsonschema")
 
 from launch.engines import EngineError, Order, connect, find_anywhere, reconnect
 from launch.engines.gke import cluster as gke_cluster
-from scaling.record import Store
 from scaling.specs.base import InputError
+from scaling.store.store import Store
 from tests.launch.engines.contract import BucketContract
 from tests.launch.engines.kube_server import KubeServer, find_faults
 from tests.launch.waiting import wait_until

@@ -7,7 +7,7 @@ import pytest
 
 from launch.coordination.presence import Identity
 from launch.engines.local import Local, Settings
-from scaling.record import Store
+from scaling.store.store import Store
 from tests.launch.engines.contract import EngineContract
 
 

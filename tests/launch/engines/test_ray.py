@@ -14,9 +14,9 @@ from launch.engines import EngineError, Order
 from launch.engines import connect as connect_engine
 from launch.engines.ray.actors import Place, sort_hosts
 from launch.engines.ray.engine import RayEngine, Settings
-from scaling.attempts import read_attempts
-from scaling.record import Store
 from scaling.specs.base import InputError
+from scaling.store.attempts import read_attempts
+from scaling.store.store import Store
 from tests.launch.engines.contract import EngineContract, rows_of
 from tests.launch.engines.ray_cluster import (
     ENVIRONMENT,

@@ -9,9 +9,9 @@ import pytest
 
 from launch.commands.running import make_order
 from launch.engines import LIVE, EngineError, connect
-from scaling.record import Store
 from scaling.specs.base import InputError
 from scaling.specs.study import resolve_study
+from scaling.store.store import Store
 from tests.launch.engines.contract import SETTINGS, EngineContract, Sweep
 from tests.launch.engines.slurm_cluster import SlurmCluster, is_installed
 from tests.launch.waiting import wait_until

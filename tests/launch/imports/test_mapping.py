@@ -5,8 +5,9 @@ import pytest
 
 from analysis.table import read_table, select_rows
 from launch.imports.mapping import TableMapping, build_table, order_columns, resolve
-from scaling.record import TABLE_HEAD, CorruptStoreError
 from scaling.specs.base import InputError
+from scaling.store.rows import TABLE_HEAD
+from scaling.store.store import CorruptStoreError
 
 
 def build(folder, columns, **parts):

@@ -9,8 +9,8 @@ from launch.coordination.presence import Observer, Presence
 from launch.workers.gang import work_together
 from launch.workers.notices import StopNotices
 from launch.workers.trainer import Rules, Trainer
-from scaling.record import Store, cell_labels
 from scaling.specs.study import resolve_study
+from scaling.store.store import Store, cell_labels
 
 
 @pytest.fixture

@@ -17,15 +17,15 @@ from launch.jobs import begun_jobs
 from launch.workers import worker
 from launch.workers.notices import StopNotices
 from launch.workers.trainer import Rules, Trainer
-from scaling.attempts import read_attempts
 from scaling.devices.processes import Preempted
-from scaling.record import Store
 from scaling.specs.base import override
 from scaling.specs.cell import Cell
 from scaling.specs.data import DataSpec, DigitsSource
 from scaling.specs.execution import Execution
 from scaling.specs.models import MLPSpec
 from scaling.specs.training import AdamWSpec, TrainingSpec
+from scaling.store.attempts import read_attempts
+from scaling.store.store import Store
 from tests.launch.waiting import wait_until
 
 CELL = Cell(

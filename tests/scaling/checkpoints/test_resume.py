@@ -16,7 +16,6 @@ from etils import epath
 
 from scaling.checkpoints.keeper import Keeping
 from scaling.devices.processes import Preempted
-from scaling.record import Record
 from scaling.runner import load_state, train_cells
 from scaling.specs.cell import Cell
 from scaling.specs.data import DataSpec, DigitsSource, MarkovSource
@@ -24,6 +23,7 @@ from scaling.specs.execution import Execution
 from scaling.specs.models import ConvNetSpec, MLPSpec, TransformerSpec
 from scaling.specs.sharing import plant
 from scaling.specs.training import AdamWSpec, CosineSchedule, SGDSpec, TrainingSpec, WSDSchedule
+from scaling.store.record import Record
 
 WORKER = Path(__file__).with_name("resume_worker.py")
 NUM_STEPS = 60

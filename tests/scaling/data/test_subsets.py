@@ -13,8 +13,8 @@ from scaling.data.subsets import (
     draw_subset,
     repeat_places,
 )
-from scaling.record import SubsetManifest
 from scaling.specs.data import DataSpec, DigitsSource
+from scaling.store.record import SubsetManifest
 
 LABELS = np.random.default_rng(0).choice(7, size=3000, p=[0.4, 0.3, 0.15, 0.1, 0.03, 0.015, 0.005])
 GROUPS = np.random.default_rng(1).integers(0, 200, size=3000)

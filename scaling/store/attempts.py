@@ -10,8 +10,8 @@ from typing import Any, Literal
 
 from etils import epath
 
-from scaling.files import append_line
 from scaling.specs.base import InputError, Spec, parse
+from scaling.store.files import append_line
 
 FILE = "attempts.jsonl"
 

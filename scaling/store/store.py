@@ -1,4 +1,4 @@
-"""What one finished cell measured, and the store: a folder of cells and records that survives being killed."""
+"""The store: a folder of one study's cells and records that survives being killed."""
 
 import functools
 import json
@@ -8,136 +8,19 @@ from typing import Any, Literal
 
 import fsspec.config
 from etils import epath
-from pydantic import Field
 
-from scaling import attempts
-from scaling.files import is_local, one_line_errors, write_atomically
-from scaling.specs.base import InputError, Spec, canonical_json, fingerprint_text, parse
+from scaling.specs.base import InputError, canonical_json, fingerprint_text, parse
 from scaling.specs.data import count_unique
+from scaling.store import attempts
+from scaling.store.files import is_local, one_line_errors, write_atomically
+from scaling.store.record import Record
+from scaling.store.rows import order_columns, record_rows
 
 CellStatus = Literal["ok", "diverged", "failed", "interrupted", "started", "missing"]
-
-TABLE_HEAD = ("study", "cell", "family", "label", "seed", "step", "is_final", "status", "trunk", "num_params")
-TABLE_MIDDLE = ("data_unit", "data_seen", "data_unique", "epochs", "train_flops", "train_flops_spent")
-TABLE_TAIL = ("peak_lr", "batch_size", "wall_seconds", "device_kind", "num_devices", "mfu")
 
 
 class CorruptStoreError(ValueError):
     """A file of the store does not say what it should; the message names the file and the remedy."""
-
-
-class Evaluation(Spec):
-    """The fixed evaluation set's verdict at one step of a run.
-
-    Attributes:
-      step: optimiser steps done; None for models without steps.
-      data_seen: examples seen so far, repeats counted.
-      train_flops: training FLOPs a standalone run has spent so far; None where they are not counted.
-      loss: mean negative log-likelihood in nats; None for models without probabilities, or when not finite.
-      metrics: the task's metrics by name, for instance `accuracy` and `error`.
-    """
-
-    step: int | None
-    data_seen: int
-    train_flops: float | None
-    loss: float | None
-    metrics: dict[str, float]
-
-
-class SubsetManifest(Spec):
-    """Proof of what a cell saw.
-
-    Attributes:
-      source: the data's name.
-      source_sha256: hash of all training inputs and labels of the source, in its own order.
-      order: how the permutation was drawn.
-      seed: its seed.
-      size: m.
-      digests: for m and each smaller size of the study, the sha256 of the first so many indices. Subset 100 is nested
-        in subset 200 when both records hold the same digest for 100.
-      class_counts: examples of each class among the m, as they are labelled; empty where there are no classes.
-      evaluation_size: examples of the evaluation set.
-      evaluation_sha256: hash of its inputs and labels.
-      num_unique: distinct examples among the m; None in records before it was counted, which had no others.
-      label_noise, num_noisy: share of labels changed, as asked for, and how many were.
-      duplication: share of examples that repeat another.
-      in_evaluation: examples that are other rows than the evaluation set's, yet have the same inputs as one of them;
-        None where this was not looked for.
-      facts: what the source tells of itself: numbers of documents and tokens, of examples passed over, versions.
-    """
-
-    source: str
-    source_sha256: str
-    order: str
-    seed: int
-    size: int
-    digests: dict[str, str]
-    class_counts: tuple[int, ...]
-    evaluation_size: int
-    evaluation_sha256: str
-    num_unique: int | None = None
-    label_noise: float = 0.0
-    num_noisy: int = 0
-    duplication: float = 0.0
-    in_evaluation: int | None = None
-    facts: dict[str, int | float | str] = Field(default_factory=dict)
-
-    def is_prefix_of(self, larger: "SubsetManifest") -> bool:
-        """Returns whether the two manifests prove that this subset is the beginning of the larger one.
-
-        The proof needs the larger record to hold a digest at this size, which it does for all sizes of its study.
-        """
-        same_pool = self.source_sha256 == larger.source_sha256
-        return same_pool and self.digests[str(self.size)] == larger.digests.get(str(self.size))
-
-
-class Record(Spec):
-    """What one finished cell measured; the only thing the analysis reads.
-
-    Counts are raw: parameters by named group, training FLOPs of the whole run by named term, also those that
-    `train_flops` leaves out (lookups as products, softmax, norms: see `scaling.flops.DEFAULT`).
-    Fields are None where a family has no such count; `flops_version` names the accounting. `data_unique` and what was
-    seen are in `data_unit`s, so `epochs` above 1 says that data was repeated. `waiting_seconds` is how long, at most,
-    the device had nothing to do because streamed data had not been read; None where data was resident.
-
-    Cells that were trained together share the time of their job, so that seconds add up: `wall_seconds` is a cell's
-    share. A leaf of a branch tree names its `trunk`, and `train_flops_spent` is what it added to the tree.
-    `train_seconds` is the part of the time that optimiser steps took, without compilation and evaluation; `mfu` is of
-    these, against the peak of the device kind where that is known. `steps_to_target` is None while `target_loss` is not
-    reached; `loss_spikes` counts steps whose loss lay far above the ones before; `execution` says how the job was run,
-    and `num_resumes` how often it went on from a checkpoint.
-    """
-
-    schema_version: Literal[1] = 1
-    cell: str
-    family: str
-    seed: int
-    status: Literal["ok", "diverged"]
-    trunk: str | None = None
-    num_params: int | None
-    params: dict[str, int]
-    data_unit: Literal["examples", "tokens"]
-    data_unique: int
-    epochs: float
-    flops: dict[str, float]
-    flops_version: int
-    train_flops_spent: float | None
-    evaluations: tuple[Evaluation, ...] = Field(min_length=1)
-    peak_lr: float | None
-    batch_size: int | None
-    wall_seconds: float
-    waiting_seconds: float | None = None
-    train_seconds: float | None = None
-    steps_to_target: int | None = None
-    loss_spikes: int | None = None
-    execution: dict[str, Any] | None = None
-    num_resumes: int = 0
-    device_kind: str
-    num_devices: int
-    mfu: float | None = None
-    data: SubsetManifest
-    environment: dict[str, str]
-    warnings: tuple[str, ...] = ()
 
 
 class Store:
@@ -280,9 +163,9 @@ class Store:
         rows: list[dict[str, Any]] = []
         for cell, labels in cell_labels(self.study).items():
             record = self.read_record(cell)
-            measured = list(self._unfinished_rows(cell) if record is None else _record_rows(record))
+            measured = list(self._unfinished_rows(cell) if record is None else record_rows(record))
             rows.extend({**row, "study": self.study["name"], "label": label} for label in labels for row in measured)
-        columns = _columns(rows)
+        columns = order_columns(rows)
         return [{name: row.get(name) for name in columns} for row in rows]
 
     def _unfinished_rows(self, cell: str) -> Iterator[dict[str, Any]]:
@@ -308,45 +191,3 @@ def cell_labels(study: Mapping[str, Any]) -> dict[str, list[str]]:
         for cell in series["cells"]:
             labels.setdefault(fingerprint_text(canonical_json(cell)), []).append(series["label"])
     return labels
-
-
-def _record_rows(record: Record) -> Iterator[dict[str, Any]]:
-    last = record.evaluations[-1]
-    for evaluation in record.evaluations:
-        is_final = evaluation is last
-        yield {
-            "cell": record.cell,
-            "family": record.family,
-            "seed": record.seed,
-            "step": evaluation.step,
-            "is_final": is_final,
-            "status": record.status,
-            "trunk": record.trunk,
-            "num_params": record.num_params,
-            **{f"params_{group}": count for group, count in record.params.items()},
-            "data_unit": record.data_unit,
-            "data_seen": evaluation.data_seen,
-            "data_unique": record.data_unique,
-            "epochs": evaluation.data_seen / record.data_unique,
-            "train_flops": evaluation.train_flops,
-            "train_flops_spent": record.train_flops_spent if is_final else evaluation.train_flops,
-            **{f"flops_{term}": flops * evaluation.data_seen / last.data_seen for term, flops in record.flops.items()},
-            "loss": evaluation.loss,
-            **evaluation.metrics,
-            "peak_lr": record.peak_lr,
-            "batch_size": record.batch_size,
-            "wall_seconds": record.wall_seconds if is_final else None,
-            "device_kind": record.device_kind,
-            "num_devices": record.num_devices,
-            "mfu": record.mfu,
-        }
-
-
-def _columns(rows: list[dict[str, Any]]) -> list[str]:
-    """Returns the contract's columns in its order: counts by group after the total, metrics after the loss."""
-    found = list(dict.fromkeys(name for row in rows for name in row))
-    fixed = {*TABLE_HEAD, *TABLE_MIDDLE, *TABLE_TAIL, "loss"}
-    groups = sorted(name for name in found if name.startswith("params_"))
-    terms = sorted(name for name in found if name.startswith("flops_"))
-    metrics = sorted(name for name in found if name not in {*fixed, *groups, *terms})
-    return [*TABLE_HEAD, *groups, *TABLE_MIDDLE, *terms, "loss", *metrics, *TABLE_TAIL]

@@ -1,0 +1,1 @@
+"""What is kept: records, the store of a study, attempts, rows of the table, files and the cache."""
