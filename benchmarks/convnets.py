@@ -78,7 +78,8 @@ def ours(net: Net) -> Sized:
     import jax.numpy as jnp
 
     from scaling.data.placement import DeviceData, Standard
-    from scaling.models import TaskShape, make_shape
+    from scaling.models.registry import make_shape
+    from scaling.models.shape import TaskShape
     from scaling.program import get_program
     from scaling.specs.models import ConvNetSpec, NetworkSpec, ResNetSpec
     from scaling.specs.training import AdamWSpec, ConstantSchedule, TrainingSpec

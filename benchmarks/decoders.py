@@ -19,9 +19,10 @@ import numpy as np
 
 from scaling.data.placement import DeviceData, Standard
 from scaling.devices.hardware import chip_of, mfu
-from scaling.flops import Convention, count_flops
-from scaling.models import make_shape, token_task
-from scaling.params import count_params
+from scaling.models.counting.flops import Convention, count_flops
+from scaling.models.counting.params import count_params
+from scaling.models.registry import make_shape
+from scaling.models.shape import token_task
 from scaling.program import get_program
 from scaling.specs.execution import Execution
 from scaling.specs.models import TransformerSpec

@@ -24,7 +24,8 @@ from scaling.data.placement import DeviceData, Standard, StreamedData
 from scaling.data.source import Source
 from scaling.data.stream import plan_chunks, steps_per_chunk, stream_chunks
 from scaling.data.subsets import Subset, draw_subset
-from scaling.models import TaskShape, make_shape, token_task
+from scaling.models.registry import make_shape
+from scaling.models.shape import TaskShape, token_task
 from scaling.program import Program, get_program
 from scaling.specs.data import DataSpec, DigitsSource
 from scaling.specs.models import MLPSpec, NetworkSpec, TransformerSpec

@@ -56,7 +56,8 @@ def ours(size: Size) -> Trainer:
     import jax.numpy as jnp
 
     from scaling.data.placement import DeviceData, Standard
-    from scaling.models import make_shape, token_task
+    from scaling.models.registry import make_shape
+    from scaling.models.shape import token_task
     from scaling.program import get_program
     from scaling.specs.models import TransformerSpec
     from scaling.specs.training import AdamWSpec, ConstantSchedule, TrainingSpec

@@ -13,12 +13,12 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from launch.commands.text import render_table
 
 from analysis.plots import save_figure
 from analysis.transfer import find_optima, plot_transfer
+from launch.text import render_table
 from scaling.coordinates import Axis
-from scaling.models import TaskShape
+from scaling.models.shape import TaskShape
 from scaling.specs.models import MLPSpec
 from scaling.specs.training import AdamSpec, CosineSchedule
 from scaling.transfer import sweep_learning_rates

@@ -130,7 +130,7 @@ def models(options: argparse.Namespace) -> int:
     """Shows a model family at a size, or a published network: shape, parameters and FLOPs."""
     from launch.commands.models import describe_family, describe_preset, list_networks, parse_count, render_description
     from launch.text import render_table
-    from scaling.models import FAMILIES
+    from scaling.models.registry import FAMILIES
 
     if options.coordinate_check:
         return _check_coordinates(options)

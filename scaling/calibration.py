@@ -12,8 +12,9 @@ import numpy as np
 from scaling.data.placement import DeviceData, Standard
 from scaling.data.sources import load_source
 from scaling.devices.processes import visible_cores
-from scaling.models import Shape, TaskShape, make_shape
-from scaling.params import count_params
+from scaling.models.counting.params import count_params
+from scaling.models.registry import make_shape
+from scaling.models.shape import Shape, TaskShape
 from scaling.program import Stacked, get_program
 from scaling.runner import task_shape
 from scaling.specs.base import InputError, canonical_json, fingerprint_text, parse

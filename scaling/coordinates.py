@@ -13,11 +13,12 @@ import jax
 import jax.numpy as jnp
 
 from scaling.devices.options import compile_lightly
-from scaling.models import Shape, TaskShape, make_layers, make_shape
-from scaling.models.image_layers import Conv
-from scaling.models.layers import Dense, Dims, Layer, Repeat, Residual
+from scaling.models.layers.core import Dense, Dims, Layer, Repeat, Residual
+from scaling.models.layers.image import Conv
+from scaling.models.layers.sequence import LSTM, Attention, Embed, Experts
 from scaling.models.network import Model, Variables, build
-from scaling.models.sequence_layers import LSTM, Attention, Embed, Experts
+from scaling.models.registry import make_shape
+from scaling.models.shape import Shape, TaskShape, make_layers
 from scaling.objectives import Batch, make_batch
 from scaling.specs.models import NetworkSpec
 from scaling.specs.training import ConstantSchedule, OptimizerSpec, TrainingSpec

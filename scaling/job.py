@@ -17,9 +17,9 @@ from scaling.data.subsets import Subset
 from scaling.devices.hardware import mfu
 from scaling.devices.processes import fetch, platform_facts
 from scaling.evaluate import Verdict, evaluate_members
-from scaling.flops import count_flops
 from scaling.leaf import Leaf, Measured
-from scaling.models import Shape
+from scaling.models.counting.flops import count_flops
+from scaling.models.shape import Shape
 from scaling.population import make_hypers, place_members
 from scaling.pretraining import count_pretraining_flops
 from scaling.program import Program, get_program

@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import optax
 
 from scaling.cross_entropy import log_likelihood_parts
-from scaling.models import TaskShape
 from scaling.models.network import Outputs
+from scaling.models.shape import TaskShape
 
 # Of masked language modelling (Devlin et al. 2018): the share of tokens to predict, and how many of these the network
 # sees as the mask token, as a random token, or as they are.

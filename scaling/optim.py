@@ -32,7 +32,7 @@ def make_direction(
 
     Args:
       spec: the update rule; its peak learning rate and weight decay are not used here.
-      roles: a pytree like the parameters with the role of each array (`scaling.models.layers.Role`); Muon needs it.
+      roles: a pytree like the parameters with the role of each array (`Role` of `layers`); Muon needs it.
       eps_factor: on `eps` of the rules that divide by a root mean square (Adam, RMSProp, Muon's Adam): such an eps is
         in the units of a gradient, which a parametrisation may change.
       moments: dtype in which running means are kept between steps; they are computed in float32.

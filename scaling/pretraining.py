@@ -12,9 +12,9 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from scaling.models import Shape
-from scaling.models.mlp import hidden_paths, widths
-from scaling.models.modules import ACTIVATIONS
+from scaling.models.families.mlp import hidden_paths, widths
+from scaling.models.modules.core import ACTIVATIONS
+from scaling.models.shape import Shape
 from scaling.specs.base import InputError
 from scaling.specs.training import LayerwiseSpec
 

@@ -29,8 +29,8 @@ from scaling.devices.sharding import (
     make_mesh,
     state_shardings,
 )
-from scaling.models import Shape
 from scaling.models.network import Variables, build
+from scaling.models.shape import Shape
 from scaling.objectives import evaluation_sums, keep_real, make_batch
 from scaling.optim import to_dtype
 from scaling.pretraining import check_pretraining, pretrain_layers

@@ -21,11 +21,13 @@ from scaling.data.standard import standard_of, undo_labels
 from scaling.data.subsets import Subset, digest_prefixes, draw_subset
 from scaling.devices.processes import visible_cores
 from scaling.evaluate import log_loss, task_metrics
-from scaling.flops import EVERY_TERM, FLOPS_VERSION, count_flops
 from scaling.job import train_together
 from scaling.leaf import Measured
-from scaling.models import Shape, TaskShape, classical, make_shape
-from scaling.params import count_params
+from scaling.models.counting.flops import EVERY_TERM, FLOPS_VERSION, count_flops
+from scaling.models.counting.params import count_params
+from scaling.models.families import classical
+from scaling.models.registry import make_shape
+from scaling.models.shape import Shape, TaskShape
 from scaling.population import NotTogether
 from scaling.pretraining import check_pretraining, count_pretraining_flops
 from scaling.program import Stacked, get_program

@@ -10,7 +10,8 @@ import jax
 import jax.numpy as jnp
 
 from scaling.coordinates import Axis, resized
-from scaling.models import Shape, TaskShape, make_shape
+from scaling.models.registry import make_shape
+from scaling.models.shape import Shape, TaskShape
 from scaling.objectives import make_batch
 from scaling.specs.models import NetworkSpec
 from scaling.specs.training import ConstantSchedule, OptimizerSpec, ScheduleSpec, TrainingSpec

@@ -13,10 +13,10 @@ from analysis.coordinates import (
     plot_coordinates,
 )
 from analysis.plots import save_figure
-from launch.commands.models import settle_task
 from launch.text import render_table
 from scaling.coordinates import Axis, measure_coordinates
-from scaling.models import FAMILIES, TaskShape, image_task, token_task
+from scaling.models.registry import FAMILIES
+from scaling.models.shape import TaskShape, image_task, settle_task, token_task
 from scaling.specs.base import InputError, Spec, override, suggest
 from scaling.specs.models import (
     ConvNetSpec,

@@ -1,27 +1,18 @@
 """What families and published networks look like at a size: shape, parameters by group, FLOPs by term."""
 
 import dataclasses
-import math
 import re
 import typing
 from collections.abc import Sequence
 from typing import Any
 
 from launch.text import render_table
-from scaling.flops import Convention, count_flops
-from scaling.models import (
-    FAMILIES,
-    Shape,
-    TaskShape,
-    all_presets,
-    family_of,
-    find_preset,
-    image_task,
-    make_shape,
-)
-from scaling.models.classical import REGRESSES_ONLY
-from scaling.models.classical import count_params as count_classical_params
-from scaling.params import count_active, count_by_convention, count_params
+from scaling.models.counting.flops import Convention, count_flops
+from scaling.models.counting.params import count_active, count_by_convention, count_params
+from scaling.models.families.classical import REGRESSES_ONLY
+from scaling.models.families.classical import count_params as count_classical_params
+from scaling.models.registry import FAMILIES, all_presets, find_preset, make_shape
+from scaling.models.shape import Shape, TaskShape, image_task, settle_task
 from scaling.specs.base import InputError, Spec, override, suggest
 from scaling.specs.models import ModelSpec, NetworkSpec
 
@@ -95,7 +86,7 @@ def describe_family(kind: str, num_params: int | None, assignments: Sequence[str
     unsized = num_params is None
     if unsized and not any(assignment.startswith("model.width=") for assignment in assignments):
         raise InputError(f"--params is missing: give {kind} a size, for example --params 10M, or --set model.width=64")
-    description = Description(model=classes[kind](num_params=num_params or 1), task=family_of(kind).TASK)
+    description = Description(model=classes[kind](num_params=num_params or 1), task=FAMILIES[kind].TASK)
     return _describe(None, *_assigned(description, [*assignments, *(["model.num_params=null"] if unsized else [])]))
 
 
@@ -106,15 +97,6 @@ def _spec_classes() -> tuple[Any, ...]:
 def _assigned(description: Description, assignments: Sequence[str]) -> tuple[Any, TaskShape, Convention]:
     changed = override([description], assignments)[0]
     return changed.model, settle_task(changed.task), changed.flops
-
-
-def settle_task(task: TaskShape) -> TaskShape:
-    """Returns a task whose number of features or classes follows from the image shape or vocabulary that was set."""
-    if task.image_shape is not None:
-        task = dataclasses.replace(task, num_features=math.prod(task.image_shape))
-    if task.predicts_tokens and task.vocab_size is not None:
-        task = dataclasses.replace(task, num_classes=task.vocab_size)
-    return task
 
 
 def _describe(preset: str | None, spec: NetworkSpec, task: TaskShape, convention: Convention) -> dict[str, Any]:
@@ -151,7 +133,7 @@ def _describe(preset: str | None, spec: NetworkSpec, task: TaskShape, convention
 
 def _describe_shape(shape: Shape) -> dict[str, Any]:
     """Returns width, depth, what the family derives from them, and the switches."""
-    family = family_of(shape.spec.kind)
+    family = FAMILIES[shape.spec.kind]
     details: dict[str, Any] = family.details(shape) if hasattr(family, "details") else {}
     hidden = {"kind", "num_params", "width", "depth", "convention", *details}
     switches = {name: value for name, value in shape.spec.model_dump(mode="json").items() if name not in hidden}

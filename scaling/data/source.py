@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from scaling.data.permutation import shuffled
-from scaling.models import Objective
+from scaling.models.shape import Objective
 from scaling.specs.base import InputError
 
 # The split of a source into pool and evaluation set is part of the data, not of a cell: one seed for everyone.

@@ -21,7 +21,7 @@ from scaling.data.tfds_folders import (
     first_line,
     open_dataset,
 )
-from scaling.models import Objective
+from scaling.models.shape import Objective
 from scaling.specs.base import InputError, canonical_json, fingerprint_text
 from scaling.specs.data import TfdsDocuments, TfdsSource
 from scaling.store.cache import load_or_make

@@ -8,7 +8,7 @@ import dataclasses
 import os
 from typing import Any
 
-from scaling.flops import model_flops_utilization
+from scaling.models.counting.flops import model_flops_utilization
 from scaling.specs.base import InputError, suggest
 
 GIB = 2**30

@@ -14,10 +14,10 @@ import numpy as np
 from jax import lax
 from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 
-from scaling.models import Shape, make_layers
-from scaling.models.image_layers import Conv
-from scaling.models.layers import Dense, Dims, Visit, Weight, walk
-from scaling.models.sequence_layers import Attention, Embed, Experts, LearnedPositions, Segments
+from scaling.models.layers.core import Dense, Dims, Visit, Weight, walk
+from scaling.models.layers.image import Conv
+from scaling.models.layers.sequence import Attention, Embed, Experts, LearnedPositions, Segments
+from scaling.models.shape import Shape, make_layers
 from scaling.specs.base import InputError
 from scaling.specs.execution import MeshSpec
 

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 from pydantic import TypeAdapter
 
 from scaling.devices.hardware import Chip, find_chip
-from scaling.models import TaskShape
+from scaling.models.shape import TaskShape
 from scaling.specs.base import InputError, parse
 from scaling.specs.execution import Execution
 from scaling.specs.models import ModelSpec, NetworkSpec
@@ -236,7 +236,7 @@ def _compile_training(topology: Topology, payload: dict[str, Any]) -> dict[str, 
         replicated,
         state_shardings,
     )
-    from scaling.models import make_shape
+    from scaling.models.registry import make_shape
     from scaling.objectives import make_batch
     from scaling.step import make_hyper, make_learner
 

@@ -7,10 +7,12 @@ from typing import Any, NamedTuple
 import jax
 from flax import nnx
 
-from scaling.models import Shape
-from scaling.models.modules import Context, make_module
-from scaling.models.repeat import split_module
-from scaling.parametrization import parametrized_layers
+from scaling.models.modules import image as image_modules  # noqa: F401  (register themselves)
+from scaling.models.modules.context import Context
+from scaling.models.modules.core import make_module
+from scaling.models.modules.repeat import split_module
+from scaling.models.parametrization import parametrized_layers
+from scaling.models.shape import Shape
 from scaling.specs.execution import DEFAULT, Execution
 
 Variables = dict[str, Any]

@@ -76,7 +76,7 @@ class Record(Spec):
     """What one finished cell measured; the only thing the analysis reads.
 
     Counts are raw: parameters by named group, training FLOPs of the whole run by named term, also those that
-    `train_flops` leaves out (lookups as products, softmax, norms: see `scaling.flops.DEFAULT`).
+    `train_flops` leaves out (lookups as products, softmax, norms: see `scaling.models.counting.flops.DEFAULT`).
     Fields are None where a family has no such count; `flops_version` names the accounting. `data_unique` and what was
     seen are in `data_unit`s, so `epochs` above 1 says that data was repeated. `waiting_seconds` is how long, at most,
     the device had nothing to do because streamed data had not been read; None where data was resident.

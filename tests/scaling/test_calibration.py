@@ -5,7 +5,7 @@ import pytest
 from scaling import calibration
 from scaling.calibration import candidates, choose_execution, measure
 from scaling.data.sources import load_source
-from scaling.models import make_shape
+from scaling.models.registry import make_shape
 from scaling.runner import task_shape
 from scaling.specs.cell import Cell
 from scaling.specs.data import DataSpec, DigitsSource, MarkovSource

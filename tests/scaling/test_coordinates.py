@@ -9,7 +9,8 @@ import pytest
 from analysis.coordinates import fit_slopes, judge
 from analysis.transfer import find_optima
 from scaling.coordinates import measure_coordinates, watched_places
-from scaling.models import TaskShape, image_task, make_layers, make_shape, token_task
+from scaling.models.registry import make_shape
+from scaling.models.shape import TaskShape, image_task, make_layers, token_task
 from scaling.specs.models import LSTMSpec, MLPSpec, ResNetSpec, TransformerSpec, ViTSpec
 from scaling.specs.training import AdamSpec, SGDSpec
 

@@ -2,9 +2,10 @@
 
 import pytest
 
-from scaling.flops import Convention, count_flops, model_flops_utilization, palm_flops_per_token
-from scaling.models import TaskShape, make_shape, token_task
-from scaling.params import count_active, count_by_convention, count_params
+from scaling.models.counting.flops import Convention, count_flops, model_flops_utilization, palm_flops_per_token
+from scaling.models.counting.params import count_active, count_by_convention, count_params
+from scaling.models.registry import make_shape
+from scaling.models.shape import TaskShape, token_task
 from scaling.specs.models import TransformerSpec
 
 

@@ -6,13 +6,10 @@ import numpy as np
 import pytest
 
 from scaling.coordinates import synthetic_examples
-from scaling.models import TaskShape, image_task, make_layers, make_shape, token_task
-from scaling.models.layers import Dense, Residual
+from scaling.models.layers.core import Dense, Residual
+from scaling.models.layers.sequence import Attention, Experts, SinusoidalPositions, TiedReadout
 from scaling.models.network import build
-from scaling.models.sequence_layers import Attention, Experts, SinusoidalPositions, TiedReadout
-from scaling.objectives import make_batch
-from scaling.optim import horizon_of
-from scaling.parametrization import (
+from scaling.models.parametrization import (
     UPDATE_KINDS,
     depth_ratio,
     epsilon_factor,
@@ -20,6 +17,10 @@ from scaling.parametrization import (
     parametrized_layers,
     update_trees,
 )
+from scaling.models.registry import make_shape
+from scaling.models.shape import TaskShape, image_task, make_layers, token_task
+from scaling.objectives import make_batch
+from scaling.optim import horizon_of
 from scaling.specs.base import InputError
 from scaling.specs.models import LSTMSpec, MLPSpec, ResNetSpec, TransformerSpec, XceptionSpec
 from scaling.specs.training import AdamSpec, AdamWSpec, ConstantSchedule, MuonSpec, SGDSpec, TrainingSpec

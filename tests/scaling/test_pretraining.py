@@ -7,9 +7,10 @@ import pytest
 
 from scaling.data.sources import load_source
 from scaling.data.subsets import draw_subset
-from scaling.models import TaskShape, make_shape
-from scaling.models.mlp import hidden_paths
+from scaling.models.families.mlp import hidden_paths
 from scaling.models.network import build
+from scaling.models.registry import make_shape
+from scaling.models.shape import TaskShape
 from scaling.population import make_hypers, place_members
 from scaling.pretraining import count_pretraining_flops, pretrain_layers
 from scaling.program import get_program

@@ -7,7 +7,8 @@ import pytest
 
 from scaling.data.placement import DeviceData, Standard
 from scaling.devices.ahead_of_time import report
-from scaling.models import TaskShape, make_shape
+from scaling.models.registry import make_shape
+from scaling.models.shape import TaskShape
 from scaling.optim import horizon_of
 from scaling.program import MAX_CHUNK, Stacked, get_program, prepare_inputs, prepare_labels
 from scaling.specs.execution import Execution, MeshSpec

@@ -10,8 +10,9 @@ import optax
 import pytest
 
 from scaling.coordinates import synthetic_examples
-from scaling.models import TaskShape, image_task, make_shape, token_task
 from scaling.models.network import build
+from scaling.models.registry import make_shape
+from scaling.models.shape import TaskShape, image_task, token_task
 from scaling.objectives import Batch, make_batch, training_loss
 from scaling.optim import horizon_of
 from scaling.specs.base import InputError

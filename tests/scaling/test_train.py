@@ -8,8 +8,9 @@ import pytest
 
 from scaling.data.batches import batch_indices
 from scaling.data.placement import DeviceData, Standard, StreamedData
-from scaling.models import TaskShape, make_shape
 from scaling.models.network import build
+from scaling.models.registry import make_shape
+from scaling.models.shape import TaskShape
 from scaling.optim import horizon_of, make_schedule
 from scaling.program import get_program
 from scaling.specs.execution import DEFAULT, Execution

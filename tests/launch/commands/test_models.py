@@ -7,7 +7,7 @@ import pytest
 
 from launch.cli import main
 from launch.commands.models import describe_family, describe_preset, list_networks, parse_count, render_description
-from scaling.models import FAMILIES, all_presets
+from scaling.models.registry import FAMILIES, all_presets
 from scaling.specs.base import InputError
 
 

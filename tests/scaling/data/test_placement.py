@@ -10,7 +10,7 @@ from scaling.data.placement import DeviceData, Standard, StreamedData, evaluatio
 from scaling.data.source import Source
 from scaling.data.sources import load_source
 from scaling.data.subsets import draw_subset
-from scaling.models import make_shape
+from scaling.models.registry import make_shape
 from scaling.program import get_program
 from scaling.runner import task_shape, train_cell
 from scaling.specs.base import InputError

@@ -25,8 +25,9 @@ from scaling.devices.sharding import (
     make_mesh,
     state_shardings,
 )
-from scaling.models import Shape, make_shape, token_task
 from scaling.models.network import build
+from scaling.models.registry import make_shape
+from scaling.models.shape import Shape, token_task
 from scaling.objectives import make_batch, training_loss
 from scaling.specs.execution import MeshSpec
 from scaling.specs.models import TransformerSpec

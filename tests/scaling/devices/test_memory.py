@@ -10,10 +10,11 @@ import pytest
 from scaling.devices.hardware import GIB
 from scaling.devices.memory import check_memory, state_bytes
 from scaling.devices.sharding import make_mesh, state_shardings
-from scaling.models import Shape, make_shape, token_task
 from scaling.models.network import build
+from scaling.models.parametrization import update_trees
+from scaling.models.registry import make_shape
+from scaling.models.shape import Shape, token_task
 from scaling.optim import make_direction
-from scaling.parametrization import update_trees
 from scaling.specs.base import InputError
 from scaling.specs.execution import Execution, MeshSpec
 from scaling.specs.models import TransformerSpec

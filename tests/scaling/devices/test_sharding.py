@@ -30,10 +30,11 @@ from scaling.devices.sharding import (
     placements,
     state_shardings,
 )
-from scaling.models import image_task, make_shape, token_task
 from scaling.models.network import abstract_variables
+from scaling.models.parametrization import update_trees
+from scaling.models.registry import make_shape
+from scaling.models.shape import image_task, token_task
 from scaling.optim import make_direction
-from scaling.parametrization import update_trees
 from scaling.specs.base import InputError
 from scaling.specs.execution import MeshSpec
 from scaling.specs.models import LSTMSpec, MLPSpec, ResNetSpec, TransformerSpec, ViTSpec

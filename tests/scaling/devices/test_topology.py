@@ -7,7 +7,7 @@ import jax
 import pytest
 
 from scaling.devices.topology import compile_training, has_libtpu, parse_topology, run_described
-from scaling.models import image_task, token_task
+from scaling.models.shape import image_task, token_task
 from scaling.specs.base import InputError
 from scaling.specs.execution import Execution, MeshSpec
 from scaling.specs.models import MLPSpec, TransformerSpec

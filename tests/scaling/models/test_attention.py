@@ -8,8 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from scaling.models import attention, make_shape, token_task
+from scaling.models.kernels import attention
 from scaling.models.network import build
+from scaling.models.registry import make_shape
+from scaling.models.shape import token_task
 from scaling.specs.execution import Execution
 from scaling.specs.models import TransformerSpec
 

@@ -8,7 +8,8 @@ import pytest
 import scipy.sparse
 from sklearn.datasets import load_diabetes, load_digits
 
-from scaling.models import TaskShape, classical, token_task
+from scaling.models.families import classical
+from scaling.models.shape import TaskShape, token_task
 from scaling.specs.base import InputError
 from scaling.specs.models import (
     GradientBoostingSpec,

@@ -8,11 +8,12 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from scaling.flops import count_flops
-from scaling.models import Shape, TaskShape, convnet, image_task, make_layers
-from scaling.models.image_layers import Affine, Conv, Pool
-from scaling.models.layers import Dense, Dropout, Layer, Norm, walk
-from scaling.params import count_params
+from scaling.models.counting.flops import count_flops
+from scaling.models.counting.params import count_params
+from scaling.models.families import convnet
+from scaling.models.layers.core import Dense, Dropout, Layer, Norm, walk
+from scaling.models.layers.image import Affine, Conv, Pool
+from scaling.models.shape import Shape, TaskShape, image_task, make_layers
 from scaling.specs.base import InputError
 from scaling.specs.models import ConvNetSpec
 
@@ -48,7 +49,7 @@ def total(shape: Shape) -> int:
 
 
 def size_at(shape: Shape, width: int, depth: int = 1) -> int:
-    return total(Shape(shape.spec, shape.task, width, depth))
+    return total(Shape(shape.spec, shape.task, width, depth, shape.layers))
 
 
 def everything(layer: Layer, dims, found=None) -> list[tuple[Layer, tuple[int, ...]]]:

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from scaling.models import TaskShape, make_shape
-from scaling.models.convolution import batch_norm, convolve, max_pool, mean_pool, relu, subsample
+from scaling.models.kernels.convolution import batch_norm, convolve, max_pool, mean_pool, relu, subsample
 from scaling.models.network import build
+from scaling.models.registry import make_shape
+from scaling.models.shape import TaskShape
 from scaling.specs.execution import Execution
 from scaling.specs.models import ConvNetSpec, ResNetSpec
 

@@ -5,8 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from scaling.models import TaskShape, make_shape, token_task
 from scaling.models.network import build
+from scaling.models.registry import make_shape
+from scaling.models.shape import TaskShape, token_task
 from scaling.specs.base import InputError
 from scaling.specs.execution import Execution
 from scaling.specs.models import TransformerSpec

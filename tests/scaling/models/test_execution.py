@@ -9,11 +9,14 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from scaling.models import Shape, TaskShape, image_task, layers, make_layers, make_shape, token_task
-from scaling.models.modules import Context, make_module
+from scaling.models.layers import core as layers
+from scaling.models.layers.sequence import TiedReadout
+from scaling.models.modules.context import Context
+from scaling.models.modules.core import make_module
+from scaling.models.modules.repeat import is_block
 from scaling.models.network import abstract_variables, build
-from scaling.models.repeat import is_block
-from scaling.models.sequence_layers import TiedReadout
+from scaling.models.registry import make_shape
+from scaling.models.shape import Shape, TaskShape, image_task, make_layers, token_task
 from scaling.objectives import make_batch, training_loss
 from scaling.specs.execution import Execution
 from scaling.specs.models import (

@@ -7,12 +7,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from scaling.flops import Convention, count_flops
-from scaling.models import Shape, TaskShape, all_presets, image_modules, image_task, make_layers, make_shape, token_task
-from scaling.models.layers import walk
+from scaling.models.counting.flops import Convention, count_flops
+from scaling.models.layers.core import walk
+from scaling.models.modules import image as image_modules
 from scaling.models.network import abstract_variables, build
+from scaling.models.parametrization import update_trees
+from scaling.models.registry import all_presets, make_shape
+from scaling.models.shape import Shape, TaskShape, image_task, make_layers, token_task
 from scaling.objectives import make_batch, training_loss
-from scaling.parametrization import update_trees
 from scaling.specs.models import (
     ConvNetSpec,
     InceptionSpec,
@@ -334,7 +336,8 @@ def test_routed_experts_equal_all_experts_weighted_by_their_gates():
     shape = network("decoder of experts")
     layer = next(v for v in walk(make_layers(shape), shape.task.dims) if type(v.layer).__name__ == "Experts")
     assert layer.layer.top_k == 2
-    from scaling.models.modules import Context, make_module
+    from scaling.models.modules.context import Context
+    from scaling.models.modules.core import make_module
 
     module = make_module(layer.layer, layer.dims, jax.random.key(0))
     x = jax.random.normal(jax.random.key(1), (2, 5, 32))
@@ -370,8 +373,9 @@ def test_a_convolution_of_shifted_products_is_xlas_convolution(padding, stride, 
 
 
 def test_grouped_heads_equal_full_heads_with_repeated_keys():
-    from scaling.models.modules import Context, make_module
-    from scaling.models.sequence_layers import Attention
+    from scaling.models.layers.sequence import Attention
+    from scaling.models.modules.context import Context
+    from scaling.models.modules.core import make_module
 
     grouped = Attention(4, 8, 2, "causal", "rotary")
     full = dataclasses.replace(grouped, num_kv_heads=4)

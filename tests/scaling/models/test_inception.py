@@ -5,11 +5,12 @@ import dataclasses
 import numpy as np
 import pytest
 
-from scaling.flops import count_flops
-from scaling.models import Shape, image_task, inception, make_layers, token_task
-from scaling.models.image_layers import Conv, LocalResponseNorm
-from scaling.models.layers import Auxiliary, Branches, Norm, Repeat, walk
-from scaling.params import count_params
+from scaling.models.counting.flops import count_flops
+from scaling.models.counting.params import count_params
+from scaling.models.families import inception
+from scaling.models.layers.core import Auxiliary, Branches, Norm, Repeat, walk
+from scaling.models.layers.image import Conv, LocalResponseNorm
+from scaling.models.shape import Shape, image_task, make_layers, token_task
 from scaling.specs.base import InputError
 from scaling.specs.models import InceptionSpec
 
@@ -123,7 +124,9 @@ def test_too_small_an_image_is_refused_with_the_smallest_side():
         InputError, match=r"form=inception_v3 needs images of side 75 or more, but these have 74; choose"
     ):
         inception.shape(spec, image_task(74, 10))
-    smaller = Shape(spec, image_task(74, 10), 2048, 1)  # and rightly so: nothing is left for the last reduction
+    smaller = Shape(
+        spec, image_task(74, 10), 2048, 1, inception.layers
+    )  # and rightly so: nothing is left for the last reduction
     with pytest.raises(InputError, match="smaller than the window"):
         count_params(smaller)
 
@@ -149,7 +152,7 @@ def test_sizes_meet_the_request_and_grow_with_it(form):
 @pytest.mark.parametrize("form", FORMS)
 def test_parameters_grow_with_every_channel_of_width(form):
     spec = InceptionSpec(width=1, form=form)
-    counts = [num_params(Shape(spec, TASKS[form], width, 1)) for width in range(1, 2100, 7)]
+    counts = [num_params(Shape(spec, TASKS[form], width, 1, inception.layers)) for width in range(1, 2100, 7)]
     assert all(np.diff(counts) >= 0)
     assert counts[-1] > 100 * counts[0]
 
@@ -165,7 +168,8 @@ def test_finding_a_size_builds_few_networks(form):
 @pytest.mark.parametrize("form", FORMS)
 def test_depth_adds_copies_of_each_module_on_its_own_output(form):
     shallow, *deeper = (
-        Shape(InceptionSpec(width=256, form=form), TASKS[form], 256, depth) for depth in (1, 2, 3, 1001)
+        Shape(InceptionSpec(width=256, form=form), TASKS[form], 256, depth, inception.layers)
+        for depth in (1, 2, 3, 1001)
     )
     parts = {part.name: part for part in make_layers(deeper[1]).parts(TASKS[form].dims)}
     copies = {name.removeprefix("copies_"): part for name, part in parts.items() if isinstance(part.layer, Repeat)}
@@ -194,7 +198,7 @@ def test_compound_scaling_starts_at_the_published_network():
 @pytest.mark.parametrize("normalization", ["none", "batch", "layer", "group", "rms"])
 def test_convolutions_have_biases_only_where_nothing_normalizes(form, normalization):
     spec = InceptionSpec(width=256, form=form, normalization=normalization, auxiliary=True)
-    visits = list(walk(make_layers(Shape(spec, TASKS[form], 256, 1)), TASKS[form].dims))
+    visits = list(walk(make_layers(Shape(spec, TASKS[form], 256, 1, inception.layers)), TASKS[form].dims))
     convs = [visit.layer for visit in visits if isinstance(visit.layer, Conv)]
     norms = [visit.layer for visit in visits if isinstance(visit.layer, Norm)]
     assert {conv.bias for conv in convs} == {normalization == "none"}
@@ -220,7 +224,7 @@ def test_torchvisions_networks_have_its_epsilon():
 
 @pytest.mark.parametrize("form", FORMS)
 def test_the_first_matrix_is_an_input_and_each_classifiers_last_an_output(form):
-    shape = Shape(InceptionSpec(width=256, form=form, auxiliary=True), TASKS[form], 256, 2)
+    shape = Shape(InceptionSpec(width=256, form=form, auxiliary=True), TASKS[form], 256, 2, inception.layers)
     matrices = [
         ("/".join(visit.path), weight.role, weight.shape[-1])
         for visit in walk(make_layers(shape), TASKS[form].dims)

@@ -5,10 +5,12 @@ import time
 import numpy as np
 import pytest
 
-from scaling.flops import count_flops
-from scaling.models import TaskShape, find_preset, image_task, lstm, make_layers, make_shape, token_task
-from scaling.models.layers import Dropout, Repeat, Residual, walk
-from scaling.params import count_by_convention, count_params
+from scaling.models.counting.flops import count_flops
+from scaling.models.counting.params import count_by_convention, count_params
+from scaling.models.families import lstm
+from scaling.models.layers.core import Dropout, Repeat, Residual, walk
+from scaling.models.registry import find_preset, make_shape
+from scaling.models.shape import TaskShape, image_task, make_layers, token_task
 from scaling.specs.base import InputError
 from scaling.specs.models import LSTMSpec
 

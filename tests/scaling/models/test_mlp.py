@@ -7,10 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from scaling.flops import count_flops
-from scaling.models import Shape, TaskShape, find_preset, make_shape
+from scaling.models.counting.flops import count_flops
+from scaling.models.counting.params import count_params
 from scaling.models.network import build
-from scaling.params import count_params
+from scaling.models.registry import find_preset, make_shape
+from scaling.models.shape import Shape, TaskShape
 from scaling.specs.base import InputError
 from scaling.specs.models import MLPSpec
 

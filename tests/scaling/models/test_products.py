@@ -7,7 +7,7 @@ import pytest
 from flax import nnx
 from jax import lax
 
-from scaling.models.products import dot_general, layer_norm
+from scaling.models.kernels.products import dot_general, layer_norm
 
 LAST_WITH_FIRST = (((2,), (0,)), ((), ()))
 

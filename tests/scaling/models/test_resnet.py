@@ -5,11 +5,12 @@ import time
 import numpy as np
 import pytest
 
-from scaling.flops import count_flops
-from scaling.models import Shape, TaskShape, image_task, make_layers, resnet
-from scaling.models.image_layers import Conv
-from scaling.models.layers import Activation, Layer, Norm, Residual, Sequential, walk
-from scaling.params import count_params
+from scaling.models.counting.flops import count_flops
+from scaling.models.counting.params import count_params
+from scaling.models.families import resnet
+from scaling.models.layers.core import Activation, Layer, Norm, Residual, Sequential, walk
+from scaling.models.layers.image import Conv
+from scaling.models.shape import Shape, TaskShape, image_task, make_layers
 from scaling.specs.base import InputError
 from scaling.specs.models import ResNetSpec
 
@@ -118,8 +119,8 @@ def test_a_published_net_is_what_its_family_has_at_that_size(name):
 @pytest.mark.parametrize("spec", FAMILIES, ids=lambda spec: f"{spec.form}-{spec.block}-{spec.depth}")
 def test_more_width_and_more_depth_have_more_parameters(spec):
     bare = spec.model_copy(update={"stages": None})
-    by_width = [total(Shape(spec, SMALL, width, 3)) for width in range(1, 40)]
-    by_depth = [total(Shape(bare, SMALL, 9, depth)) for depth in range(1, 8)]
+    by_width = [total(Shape(spec, SMALL, width, 3, resnet.layers)) for width in range(1, 40)]
+    by_depth = [total(Shape(bare, SMALL, 9, depth, resnet.layers)) for depth in range(1, 8)]
     assert by_width == sorted(by_width)
     assert by_width[-1] > 10 * by_width[0]
     assert by_depth == sorted(set(by_depth))
@@ -136,7 +137,9 @@ def test_sizes_are_the_nearest_and_close_to_the_request(spec):
             assert miss <= 0.03 * request
         if shape.width < 3000:  # above, only multiples of 64 are taken
             neighbours = [
-                total(Shape(shape.spec, SMALL, w, shape.depth)) for w in (shape.width - 1, shape.width + 1) if w
+                total(Shape(shape.spec, SMALL, w, shape.depth, shape.layers))
+                for w in (shape.width - 1, shape.width + 1)
+                if w
             ]
             assert miss <= min(abs(size - request) for size in neighbours)
         assert sized(spec, request) == shape

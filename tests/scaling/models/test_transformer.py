@@ -5,10 +5,12 @@ import time
 import numpy as np
 import pytest
 
-from scaling.models import TaskShape, find_preset, make_layers, make_shape, token_task, transformer
-from scaling.models.layers import GlobalPool, Norm, Residual, Sequential, walk
-from scaling.models.sequence_layers import Attention, EncoderDecoder, LearnedVector, QueryStream
-from scaling.params import count_active, count_by_convention, count_params
+from scaling.models.counting.params import count_active, count_by_convention, count_params
+from scaling.models.families import transformer
+from scaling.models.layers.core import GlobalPool, Norm, Residual, Sequential, walk
+from scaling.models.layers.sequence import Attention, EncoderDecoder, LearnedVector, QueryStream
+from scaling.models.registry import find_preset, make_shape
+from scaling.models.shape import TaskShape, make_layers, token_task
 from scaling.specs.base import InputError
 from scaling.specs.models import TransformerSpec
 

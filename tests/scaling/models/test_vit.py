@@ -5,9 +5,11 @@ import time
 import numpy as np
 import pytest
 
-from scaling.flops import Convention, count_flops
-from scaling.models import TaskShape, find_preset, make_layers, make_shape, token_task, vit
-from scaling.params import count_by_convention, count_params
+from scaling.models.counting.flops import Convention, count_flops
+from scaling.models.counting.params import count_by_convention, count_params
+from scaling.models.families import vit
+from scaling.models.registry import find_preset, make_shape
+from scaling.models.shape import TaskShape, make_layers, token_task
 from scaling.specs.base import InputError
 from scaling.specs.models import ViTSpec
 

@@ -5,11 +5,12 @@ import dataclasses
 import numpy as np
 import pytest
 
-from scaling.flops import count_flops
-from scaling.models import Shape, image_task, make_layers, token_task, xception
-from scaling.models.image_layers import Conv, Pool
-from scaling.models.layers import Norm, Residual, Sequential, walk
-from scaling.params import count_params
+from scaling.models.counting.flops import count_flops
+from scaling.models.counting.params import count_params
+from scaling.models.families import xception
+from scaling.models.layers.core import Norm, Residual, Sequential, walk
+from scaling.models.layers.image import Conv, Pool
+from scaling.models.shape import Shape, image_task, make_layers, token_task
 from scaling.specs.base import InputError
 from scaling.specs.models import XceptionSpec
 
@@ -61,7 +62,9 @@ def test_every_image_from_the_smallest_on_fits():
 def test_too_small_an_image_is_refused_with_the_smallest_side():
     with pytest.raises(InputError, match=r"kind=xception needs images of side 7 or more, but these have 6; choose"):
         xception.shape(XceptionSpec(width=2048), image_task(6, 10))
-    bare = Shape(XceptionSpec(width=2048), image_task(6, 10), 2048, 8)  # and rightly so: the stem does not fit
+    bare = Shape(
+        XceptionSpec(width=2048), image_task(6, 10), 2048, 8, xception.layers
+    )  # and rightly so: the stem does not fit
     with pytest.raises(InputError, match="smaller than the window"):
         count_params(bare)
 

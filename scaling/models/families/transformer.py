@@ -10,8 +10,10 @@ import math
 from collections.abc import Iterable
 from typing import Any, Literal
 
-from scaling.models import Shape, TaskShape, token_task
-from scaling.models.layers import (
+from scaling.models.counting.sizing import find_shape
+from scaling.models.families.parts import hidden_initializer, normalize, require_tokens
+from scaling.models.families.transformer_presets import PRESETS as PRESETS
+from scaling.models.layers.core import (
     Activation,
     Dense,
     Dropout,
@@ -23,8 +25,7 @@ from scaling.models.layers import (
     Sequential,
     sequential,
 )
-from scaling.models.parts import hidden_initializer, normalize, require_tokens
-from scaling.models.sequence_layers import (
+from scaling.models.layers.sequence import (
     Attention,
     Embed,
     EncoderDecoder,
@@ -37,8 +38,7 @@ from scaling.models.sequence_layers import (
     SinusoidalPositions,
     TiedReadout,
 )
-from scaling.models.sizing import find_shape
-from scaling.models.transformer_presets import PRESETS as PRESETS
+from scaling.models.shape import Shape, TaskShape, token_task
 from scaling.specs.base import InputError
 from scaling.specs.models import TransformerSpec, ViTSpec
 
@@ -88,7 +88,7 @@ def shape(spec: TransformerSpec, task: TaskShape) -> Shape:
     def admits(width: int) -> bool:
         return can_split(width, spec.head_size, spec.num_kv_heads)
 
-    return find_shape(settle_depth(spec), task, admits=admits)
+    return find_shape(settle_depth(spec), task, layers, admits=admits)
 
 
 def layers(shape: Shape) -> Layer:

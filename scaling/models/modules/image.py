@@ -9,8 +9,7 @@ import numpy as np
 from flax import nnx
 from jax import lax
 
-from scaling.models import image_layers, layers, modules
-from scaling.models.convolution import (
+from scaling.models.kernels.convolution import (
     batch_norm,
     both_sides,
     convolve,
@@ -21,8 +20,12 @@ from scaling.models.convolution import (
     subsample,
     uses_products,
 )
-from scaling.models.layers import Dims
-from scaling.models.modules import ACTIVATIONS, Context, compute, implements, rngs_at, sampler
+from scaling.models.layers import core as layers
+from scaling.models.layers import image as image_layers
+from scaling.models.layers.core import Dims
+from scaling.models.modules import core as modules
+from scaling.models.modules.context import Context
+from scaling.models.modules.core import ACTIVATIONS, compute, implements, rngs_at, sampler
 
 
 @implements(image_layers.Conv)

@@ -3,7 +3,7 @@
 `width` is that of the last convolution, or of the last hidden layer of a LeNet.
 """
 
-from scaling.models import Preset, image_task
+from scaling.models.shape import Preset, image_task
 from scaling.specs.models import ConvNetSpec, Normalization
 
 _DIGITS, _IMAGENET = image_task(32, 10, channels=1), image_task(224, 1000)

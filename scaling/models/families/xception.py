@@ -4,9 +4,9 @@ Dims: H, W, C image height, width and channels; K classes. Channels are given as
 which is the last ones'.
 """
 
-from scaling.models import Preset, Shape, TaskShape, image_task
-from scaling.models.image_layers import Conv, Padding, Pool
-from scaling.models.layers import (
+from scaling.models.counting.sizing import find_shape
+from scaling.models.families.parts import hidden_initializer, normalize, require_image
+from scaling.models.layers.core import (
     Activation,
     Dense,
     Dropout,
@@ -19,8 +19,8 @@ from scaling.models.layers import (
     Sequential,
     sequential,
 )
-from scaling.models.parts import hidden_initializer, normalize, require_image
-from scaling.models.sizing import find_shape
+from scaling.models.layers.image import Conv, Padding, Pool
+from scaling.models.shape import Preset, Shape, TaskShape, image_task
 from scaling.specs.base import InputError
 from scaling.specs.models import XceptionSpec
 
@@ -54,7 +54,7 @@ def shape(spec: XceptionSpec, task: TaskShape) -> Shape:
             f"model.kind=xception needs images of side {SMALLEST_SIDE} or more, but these have {side}; "
             "choose mlp, or larger images"
         )
-    return find_shape(spec, task, published=(LAST[-1], 8))
+    return find_shape(spec, task, layers, published=(LAST[-1], 8))
 
 
 def layers(shape: Shape) -> Layer:

@@ -6,10 +6,10 @@ Every channel count of a published net scales with `width`, which is that of its
 
 from itertools import compress, cycle, islice
 
-from scaling.models import Shape, TaskShape, image_task
-from scaling.models.convnet_presets import PRESETS as PRESETS
-from scaling.models.image_layers import AdaptivePool, Affine, Conv, LocalResponseNorm, Padding, Pool, RadialReadout
-from scaling.models.layers import (
+from scaling.models.counting.sizing import find_shape
+from scaling.models.families.convnet_presets import PRESETS as PRESETS
+from scaling.models.families.parts import hidden_initializer, normalize, require_image
+from scaling.models.layers.core import (
     Activation,
     Dense,
     Dropout,
@@ -21,8 +21,8 @@ from scaling.models.layers import (
     Sequential,
     sequential,
 )
-from scaling.models.parts import hidden_initializer, normalize, require_image
-from scaling.models.sizing import find_shape
+from scaling.models.layers.image import AdaptivePool, Affine, Conv, LocalResponseNorm, Padding, Pool, RadialReadout
+from scaling.models.shape import Shape, TaskShape, image_task
 from scaling.specs.base import InputError
 from scaling.specs.models import ConvNetSpec
 
@@ -85,10 +85,10 @@ def shape(spec: ConvNetSpec, task: TaskShape) -> Shape:
         )
     published = PUBLISHED_WIDTHS[spec.form], VGG_DEPTH if spec.form == "vgg" else 1
     try:
-        layers(Shape(spec, task, published[0], 1)).output(task.dims)
+        layers(Shape(spec, task, published[0], 1, layers)).output(task.dims)
     except InputError as error:
         raise InputError(f"model.form={spec.form}: {error}, or choose model.form=vgg") from None
-    return find_shape(spec, task, published=published)
+    return find_shape(spec, task, layers, published=published)
 
 
 def layers(shape: Shape) -> Layer:

@@ -15,10 +15,10 @@ import math
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
-from scaling.models import Shape, make_layers
-from scaling.models.image_layers import Conv, RadialReadout
-from scaling.models.layers import Dense, Dims, Initializer, Layer, Residual, Visit, Weight, walk
-from scaling.models.sequence_layers import Attention, SinusoidalPositions, TiedReadout
+from scaling.models.layers.core import Dense, Dims, Initializer, Layer, Residual, Visit, Weight, walk
+from scaling.models.layers.image import Conv, RadialReadout
+from scaling.models.layers.sequence import Attention, SinusoidalPositions, TiedReadout
+from scaling.models.shape import Shape, make_layers
 from scaling.specs.base import InputError
 
 # How an optimiser's update answers the gradient's size: `gradient` descent follows it, `sign`-like ones (Adam, RMSProp,

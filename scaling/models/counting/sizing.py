@@ -5,8 +5,9 @@ import math
 import sys
 from collections.abc import Callable
 
-from scaling.models import Shape, TaskShape
-from scaling.params import count_by_convention
+from scaling.models.counting.params import count_by_convention
+from scaling.models.layers.core import Layer
+from scaling.models.shape import Shape, TaskShape
 from scaling.specs.base import InputError
 from scaling.specs.models import NetworkSpec
 
@@ -30,6 +31,7 @@ MAX_WIDTH, MAX_DEPTH = 2**31, 2**16
 def find_shape(
     spec: NetworkSpec,
     task: TaskShape,
+    layers: Callable[[Shape], Layer],
     *,
     admits: Callable[[int], bool] = lambda width: True,
     published: tuple[int, int] = (64, 4),
@@ -43,6 +45,7 @@ def find_shape(
     Args:
       spec: with `width` (taken as it is) or `num_params` and the aspect rule.
       task: what the network must fit.
+      layers: the family's function from a shape to its network.
       admits: whether the family can have this width (heads must divide it, say).
       published: width and depth where the `compound` rule starts.
 
@@ -57,12 +60,12 @@ def find_shape(
         raise InputError(f"model.width={spec.width}: a {_kind(spec)} cannot have it; the nearest it can is {nearest}")
     if spec.num_params is None:
         assert spec.width is not None  # noqa: S101  (NetworkSpec requires one of the two)
-        return Shape(bare, task, spec.width, 1 if own_depth is None else own_depth)
+        return Shape(bare, task, spec.width, 1 if own_depth is None else own_depth, layers)
     request = spec.num_params
 
     @functools.cache
     def count(width: int, depth: int) -> int:
-        return count_by_convention(Shape(bare, task, width, depth), spec.convention)
+        return count_by_convention(Shape(bare, task, width, depth, layers), spec.convention)
 
     def rungs(depth_of: Callable[[int], int]) -> list[tuple[int, int]]:
         found = _around(lambda w: count(w, depth_of(w)), request, lambda w: is_preferred(w, multiples) and admits(w))
@@ -95,7 +98,7 @@ def find_shape(
             f"model.num_params={request}: the {which} {_kind(spec)} for this task has {nearest_count} parameters "
             f"({spec.convention}); ask for about that, or change depth, aspect or task"
         )
-    return Shape(bare, task, *best)
+    return Shape(bare, task, *best, layers)
 
 
 def _kind(spec: NetworkSpec) -> str:

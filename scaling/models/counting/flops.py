@@ -3,10 +3,10 @@
 import dataclasses
 from typing import Literal
 
-from scaling.models import Shape, make_layers
-from scaling.models.layers import Visit, walk
-from scaling.models.sequence_layers import Attention
-from scaling.params import count_active
+from scaling.models.counting.params import count_active
+from scaling.models.layers.core import Visit, walk
+from scaling.models.layers.sequence import Attention
+from scaling.models.shape import Shape, make_layers
 
 # Raise when what `flops` and `train_flops` of a record count changes meaning.
 FLOPS_VERSION = 2

@@ -5,9 +5,9 @@
 
 from typing import Literal
 
-from scaling.models import Preset, Shape, TaskShape, image_task
-from scaling.models.image_layers import Conv, Pool
-from scaling.models.layers import (
+from scaling.models.counting.sizing import find_shape
+from scaling.models.families.parts import hidden_initializer, normalize, require_image
+from scaling.models.layers.core import (
     Activation,
     Dense,
     Dropout,
@@ -19,8 +19,8 @@ from scaling.models.layers import (
     Sequential,
     sequential,
 )
-from scaling.models.parts import hidden_initializer, normalize, require_image
-from scaling.models.sizing import find_shape
+from scaling.models.layers.image import Conv, Pool
+from scaling.models.shape import Preset, Shape, TaskShape, image_task
 from scaling.specs.base import InputError
 from scaling.specs.models import ResNetSpec
 
@@ -90,7 +90,7 @@ def shape(spec: ResNetSpec, task: TaskShape) -> Shape:
         if spec.aspect != "fixed_depth":
             raise InputError(f"model.stages={spec.stages} sets the depth; leave it out for model.aspect={spec.aspect}")
         spec = spec.model_copy(update={"depth": max(1, round(sum(spec.stages) / len(spec.stages)))})
-    return find_shape(spec, task, published=PUBLISHED[spec.form])
+    return find_shape(spec, task, layers, published=PUBLISHED[spec.form])
 
 
 def blocks_by_stage(shape: Shape) -> tuple[int, ...]:

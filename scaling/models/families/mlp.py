@@ -3,11 +3,21 @@
 Dims: F features, T tokens, V vocabulary, E embedding width, D hidden width, L hidden layers, K classes.
 """
 
-from scaling.models import Preset, Shape, TaskShape, image_task
-from scaling.models.layers import Activation, Dense, Dropout, Flatten, Initializer, Layer, Repeat, Residual, sequential
-from scaling.models.parts import hidden_initializer, normalize
-from scaling.models.sequence_layers import Embed
-from scaling.models.sizing import find_shape
+from scaling.models.counting.sizing import find_shape
+from scaling.models.families.parts import hidden_initializer, normalize
+from scaling.models.layers.core import (
+    Activation,
+    Dense,
+    Dropout,
+    Flatten,
+    Initializer,
+    Layer,
+    Repeat,
+    Residual,
+    sequential,
+)
+from scaling.models.layers.sequence import Embed
+from scaling.models.shape import Preset, Shape, TaskShape, image_task
 from scaling.specs.base import InputError
 from scaling.specs.models import MLPSpec
 
@@ -29,7 +39,7 @@ def shape(spec: MLPSpec, task: TaskShape) -> Shape:
         if spec.residual:
             raise InputError("model.residual=true needs hidden layers of one width; leave model.proportions out")
         spec = spec.model_copy(update={"depth": len(spec.proportions), "aspect": "fixed_depth"})
-    return find_shape(spec, task)
+    return find_shape(spec, task, layers)
 
 
 def widths(shape: Shape) -> list[int]:

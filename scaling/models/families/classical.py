@@ -10,7 +10,7 @@ import numpy as np
 import scipy.linalg
 import scipy.sparse
 
-from scaling.models import TaskShape
+from scaling.models.shape import TaskShape
 from scaling.specs.base import InputError
 from scaling.specs.models import (
     GradientBoostingSpec,

@@ -11,18 +11,11 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import lax
 
-from scaling.models import attention
-from scaling.models import sequence_layers as layers
-from scaling.models.layers import Dims
-from scaling.models.modules import (
-    ACTIVATIONS,
-    Container,
-    Context,
-    implements,
-    multiply_in_float32,
-    rngs_at,
-    sampler,
-)
+from scaling.models.kernels import attention
+from scaling.models.layers import sequence as layers
+from scaling.models.layers.core import Dims
+from scaling.models.modules.context import Context
+from scaling.models.modules.core import ACTIVATIONS, Container, implements, multiply_in_float32, rngs_at, sampler
 
 # Up to this vocabulary an embedding is a product with one-hot rows: XLA's scatter, the gradient of a lookup, is many
 # times slower on CPUs, and the product is small.

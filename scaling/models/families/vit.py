@@ -6,13 +6,9 @@ L blocks.
 
 from typing import Any
 
-from scaling.models import Preset, Shape, TaskShape, image_task
-from scaling.models.image_layers import Conv
-from scaling.models.layers import Dense, GlobalPool, Initializer, Layer, sequential
-from scaling.models.parts import require_image
-from scaling.models.sequence_layers import ImageTokens, LearnedPositions, LearnedVector
-from scaling.models.sizing import find_shape
-from scaling.models.transformer import (
+from scaling.models.counting.sizing import find_shape
+from scaling.models.families.parts import require_image
+from scaling.models.families.transformer import (
     Block,
     can_split,
     dropout,
@@ -21,6 +17,10 @@ from scaling.models.transformer import (
     settle_depth,
     split_heads,
 )
+from scaling.models.layers.core import Dense, GlobalPool, Initializer, Layer, sequential
+from scaling.models.layers.image import Conv
+from scaling.models.layers.sequence import ImageTokens, LearnedPositions, LearnedVector
+from scaling.models.shape import Preset, Shape, TaskShape, image_task
 from scaling.specs.base import InputError
 from scaling.specs.models import ViTSpec
 
@@ -58,7 +58,7 @@ def shape(spec: ViTSpec, task: TaskShape) -> Shape:
             f"model.patch_size={spec.patch_size} does not tile images of {height} by {width}; choose a divisor of both "
             f"sides, such as {fits[-1]}"
         )
-    return find_shape(settle_depth(spec), task, admits=lambda width: can_split(width, spec.head_size))
+    return find_shape(settle_depth(spec), task, layers, admits=lambda width: can_split(width, spec.head_size))
 
 
 def layers(shape: Shape) -> Layer:

@@ -7,9 +7,9 @@ import dataclasses
 import functools
 from typing import Literal
 
-from scaling.models import Preset, Shape, TaskShape, image_task
-from scaling.models.image_layers import AdaptivePool, Conv, LocalResponseNorm, Padding, Pool, windows
-from scaling.models.layers import (
+from scaling.models.counting.sizing import find_shape
+from scaling.models.families.parts import hidden_initializer, normalize, require_image
+from scaling.models.layers.core import (
     Activation,
     Auxiliary,
     Branches,
@@ -25,8 +25,8 @@ from scaling.models.layers import (
     Sequential,
     sequential,
 )
-from scaling.models.parts import hidden_initializer, normalize, require_image
-from scaling.models.sizing import find_shape
+from scaling.models.layers.image import AdaptivePool, Conv, LocalResponseNorm, Padding, Pool, windows
+from scaling.models.shape import Preset, Shape, TaskShape, image_task
 from scaling.specs.base import InputError
 from scaling.specs.models import InceptionSpec
 
@@ -88,7 +88,7 @@ def shape(spec: InceptionSpec, task: TaskShape) -> Shape:
             f"model.form=inception_v3 needs images of side {V3_SMALLEST_SIDE} or more, but these have {side}; "
             "choose googlenet_torchvision, or larger images"
         )
-    return find_shape(spec, task, published=(UNITS[spec.form], 1))
+    return find_shape(spec, task, layers, published=(UNITS[spec.form], 1))
 
 
 def layers(shape: Shape) -> Layer:

@@ -17,8 +17,8 @@ import jax.numpy as jnp
 from jax import lax
 from jax.ad_checkpoint import checkpoint_name
 
-from scaling.models.image_layers import Padding
-from scaling.models.products import PRODUCT
+from scaling.models.kernels.products import PRODUCT
+from scaling.models.layers.image import Padding
 
 Form = Literal["auto", "products", "native"]
 Pads = tuple[tuple[int, int], tuple[int, int]]

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from scaling.models import TaskShape
-from scaling.models.layers import Initializer, Layer, Norm
+from scaling.models.layers.core import Initializer, Layer, Norm
+from scaling.models.shape import TaskShape
 from scaling.specs.base import InputError
 
 # Rectifiers halve the variance that passes, which `he` makes up for (He et al. 2015).

@@ -7,7 +7,7 @@ import dataclasses
 import math
 from typing import Literal
 
-from scaling.models.layers import Dims, Initializer, Layer, Role, Weight
+from scaling.models.layers.core import Dims, Initializer, Layer, Role, Weight
 from scaling.specs.base import InputError
 
 Padding = str | int  # "SAME", "VALID", zeros on each side, or for pools "CEIL": the last window may stick out

@@ -5,19 +5,18 @@ Either way a block becomes a pure function of its arrays, its input and its key,
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax import lax
 
-from scaling.models import layers
-from scaling.models.layers import Dims, Layer
-from scaling.models.products import PRODUCT
-
-if TYPE_CHECKING:
-    from scaling.models.modules import Context
+from scaling.models.kernels.products import PRODUCT
+from scaling.models.layers import core as layers
+from scaling.models.layers.core import Dims, Layer
+from scaling.models.layers.sequence import LSTM, Embed
+from scaling.models.modules.context import Context
 
 # Products beside `dot_general` that are worth keeping; by name, for JAX exports not all of them.
 KEPT_PRODUCTS = ("conv_general_dilated", "ragged_dot_general", "ragged_dot")
@@ -49,8 +48,6 @@ def is_block(layer: Layer, dims: Dims) -> bool:
     Residual layers, branches and recurrent layers are, and what stands around a single product: a convolution with its
     norm and activation. Embeddings, readouts and auxiliary classifiers never are.
     """
-    from scaling.models.sequence_layers import LSTM, Embed  # it imports JAX-free layers alone, but is large
-
     if not isinstance(layer, layers.Residual | layers.Branches | layers.Sequential | LSTM):
         return False
     visits = list(layers.walk(layer, dims))
@@ -62,7 +59,7 @@ def is_block(layer: Layer, dims: Dims) -> bool:
     return not isinstance(layer, layers.Sequential) or len(weights) == 1
 
 
-def run_block(block: Any, x: Any, context: "Context") -> Any:
+def run_block(block: Any, x: Any, context: Context) -> Any:
     """Returns the output of a block, of which the backward pass keeps no more than `execution.remat` says."""
     if not context.computes_again:
         return block(x, context)
@@ -74,7 +71,7 @@ def run_block(block: Any, x: Any, context: "Context") -> Any:
     return x
 
 
-def scan_blocks(blocks: Sequence[Any], x: Any, context: "Context", keys: Callable[[Any], jax.Array | None]) -> Any:
+def scan_blocks(blocks: Sequence[Any], x: Any, context: Context, keys: Callable[[Any], jax.Array | None]) -> Any:
     """Returns the output of equal blocks, one after the other, as one loop whose body is compiled once.
 
     Their arrays are stacked here, and stay apart wherever they are stored.
@@ -104,7 +101,7 @@ def scan_blocks(blocks: Sequence[Any], x: Any, context: "Context", keys: Callabl
     return x
 
 
-def _pure(graph: Any, context: "Context") -> Callable[..., Any]:
+def _pure(graph: Any, context: Context) -> Callable[..., Any]:
     """Returns (params, state, x, key) → (output, state, penalties, auxiliary logits) of a block, under its policy."""
 
     def run(params: Any, state: Any, x: Any, key: jax.Array | None) -> Any:

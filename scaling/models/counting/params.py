@@ -1,8 +1,8 @@
 """Parameters of a network: by named group, by role, and under the conventions that scaling laws count N by."""
 
-from scaling.models import Shape, make_layers
-from scaling.models.layers import walk
-from scaling.models.sequence_layers import TiedReadout
+from scaling.models.layers.core import walk
+from scaling.models.layers.sequence import TiedReadout
+from scaling.models.shape import Shape, make_layers
 
 # Lookup tables, which `non_embedding` leaves out.
 TABLE_GROUPS = ("embedding", "positions")

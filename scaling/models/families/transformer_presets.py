@@ -1,6 +1,6 @@
 """Published transformers over tokens: their specifications, and the lengths and vocabularies they were built for."""
 
-from scaling.models import Preset, token_task
+from scaling.models.shape import Preset, token_task
 from scaling.specs.models import TransformerSpec
 
 

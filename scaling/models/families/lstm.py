@@ -3,11 +3,11 @@
 Dims (of one example): T tokens, V vocabulary, D width, L layers, K classes.
 """
 
-from scaling.models import Preset, Shape, TaskShape, token_task
-from scaling.models.layers import Dense, Dropout, GlobalPool, Initializer, Layer, Repeat, Residual, sequential
-from scaling.models.parts import normalize, require_tokens
-from scaling.models.sequence_layers import LSTM, Embed
-from scaling.models.sizing import find_shape
+from scaling.models.counting.sizing import find_shape
+from scaling.models.families.parts import normalize, require_tokens
+from scaling.models.layers.core import Dense, Dropout, GlobalPool, Initializer, Layer, Repeat, Residual, sequential
+from scaling.models.layers.sequence import LSTM, Embed
+from scaling.models.shape import Preset, Shape, TaskShape, token_task
 from scaling.specs.base import InputError
 from scaling.specs.models import LSTMSpec
 
@@ -35,7 +35,7 @@ def shape(spec: LSTMSpec, task: TaskShape) -> Shape:
             f"model.kind=lstm cannot learn the objective {task.objective}, since it sees the tokens in order; "
             "choose a transformer with model.form=encoder"
         )
-    return find_shape(spec, task)
+    return find_shape(spec, task, layers)
 
 
 def layers(shape: Shape) -> Layer:

@@ -8,7 +8,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Literal, Self
 
-from scaling.models.layers import Dense, Dims, Initializer, Layer, Part, Role, Weight, walk
+from scaling.models.layers.core import Dense, Dims, Initializer, Layer, Part, Role, Weight, walk
 from scaling.specs.base import InputError
 
 
