@@ -77,11 +77,11 @@ def ours(net: Net) -> Sized:
     import jax
     import jax.numpy as jnp
 
-    from scaling.data.placement import DeviceData, Standard
+    from scaling.data.feeding.placement import DeviceData, Standard
     from scaling.models.registry import make_shape
-    from scaling.models.shape import TaskShape
     from scaling.program import get_program
     from scaling.specs.models import ConvNetSpec, NetworkSpec, ResNetSpec
+    from scaling.specs.task import TaskShape
     from scaling.specs.training import AdamWSpec, ConstantSchedule, TrainingSpec
     from scaling.step import make_hyper
 

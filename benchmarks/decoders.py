@@ -17,15 +17,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from scaling.data.placement import DeviceData, Standard
+from scaling.data.feeding.placement import DeviceData, Standard
 from scaling.devices.hardware import chip_of, mfu
 from scaling.models.counting.flops import Convention, count_flops
 from scaling.models.counting.params import count_params
 from scaling.models.registry import make_shape
-from scaling.models.shape import token_task
 from scaling.program import get_program
 from scaling.specs.execution import Execution
 from scaling.specs.models import TransformerSpec
+from scaling.specs.task import token_task
 from scaling.specs.training import AdamWSpec, TrainingSpec
 from scaling.step import make_hyper
 

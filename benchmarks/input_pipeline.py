@@ -19,16 +19,16 @@ import jax.numpy as jnp
 import numpy as np
 import torch.utils.data
 
-from scaling.data.packing import MappedArray, PackedSequences
-from scaling.data.placement import DeviceData, Standard, StreamedData
+from scaling.data.feeding.placement import DeviceData, Standard, StreamedData
+from scaling.data.feeding.stream import plan_chunks, steps_per_chunk, stream_chunks
+from scaling.data.order.subsets import Subset, draw_subset
 from scaling.data.source import Source
-from scaling.data.stream import plan_chunks, steps_per_chunk, stream_chunks
-from scaling.data.subsets import Subset, draw_subset
+from scaling.data.text.packing import MappedArray, PackedSequences
 from scaling.models.registry import make_shape
-from scaling.models.shape import TaskShape, token_task
 from scaling.program import Program, get_program
 from scaling.specs.data import DataSpec, DigitsSource
 from scaling.specs.models import MLPSpec, NetworkSpec, TransformerSpec
+from scaling.specs.task import TaskShape, token_task
 from scaling.specs.training import AdamWSpec, TrainingSpec
 from scaling.step import make_hyper
 from scaling.train import Pace, Place, Watcher, plan_legs, run_job

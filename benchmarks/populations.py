@@ -50,9 +50,10 @@ def run_ours(case: Case, members: list[tuple[float, int]]) -> float:
     import numpy as np
 
     from scaling.calibration import candidates, measure
-    from scaling.data.arrays import keep_arrays
-    from scaling.data.sources import load_source
-    from scaling.runner import make_shape, task_shape, train_cells
+    from scaling.data.loading import load_source
+    from scaling.data.source import task_shape
+    from scaling.data.sources.arrays import keep_arrays
+    from scaling.runner import make_shape, train_cells
     from scaling.specs.cell import Cell
     from scaling.specs.data import DataSpec
     from scaling.specs.models import MLPSpec

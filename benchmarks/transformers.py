@@ -55,11 +55,11 @@ def ours(size: Size) -> Trainer:
     import jax
     import jax.numpy as jnp
 
-    from scaling.data.placement import DeviceData, Standard
+    from scaling.data.feeding.placement import DeviceData, Standard
     from scaling.models.registry import make_shape
-    from scaling.models.shape import token_task
     from scaling.program import get_program
     from scaling.specs.models import TransformerSpec
+    from scaling.specs.task import token_task
     from scaling.specs.training import AdamWSpec, ConstantSchedule, TrainingSpec
     from scaling.step import make_hyper
 

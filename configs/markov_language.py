@@ -5,7 +5,7 @@ Question: does the fitted E find the entropy of the language, and which networks
 Task: predict the next of 32 tokens, where each token decides by itself how likely every next one is: a Zipf law over
 the vocabulary in an order of the token's own (`MarkovSource`). An example is a sequence of 32 predictions; m counts
 sequences. Nothing but the last token helps, so the best loss is the entropy of that Zipf law, 2.8759 nats per token
-(`scaling.data.synthetic.entropy`; the uniform guess costs ln 32 = 3.4657).
+(`scaling.data.sources.synthetic.entropy`; the uniform guess costs ln 32 = 3.4657).
 
 Theory: a table of all 32 · 31 free probabilities, fitted by maximum likelihood, is above the entropy by half a nat for
 each of them, divided by the tokens seen: 496 / (32 m), an exponent of 1 (Akaike 1974). A network that shares what it

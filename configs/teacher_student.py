@@ -5,10 +5,10 @@ Question: do the exponents that the framework fits agree with those that theory 
 Task: 4,000 normal features of variances k^-1.5, and labels without noise to whose variance feature k adds ∝ k^-2
 (`TeacherSource`). The loss is the squared error of labels of variance 1.
 
-Theory (Bordelon, Canatar & Pehlevan 2020; `scaling.data.synthetic.expected_error`): least squares of minimum norm falls
-as m^-1, since min(target_exponent - 1, 2 · spectrum_exponent) = 1; from m = 25 to 400 the curve of 4,000 features is a
-little steeper, with 1.03. Ridge regression with a fixed λ = 10 learns only features of variance above about λ / m, so
-it falls as m^-((target_exponent - 1) / spectrum_exponent) = m^-0.67; the curve between has 0.68.
+Theory (Bordelon, Canatar & Pehlevan 2020; `expected_error` of scaling/data/sources/synthetic.py): least squares of
+minimum norm falls as m^-1, since min(target_exponent - 1, 2 · spectrum_exponent) = 1; from m = 25 to 400 the curve of
+4,000 features is a little steeper, with 1.03. Ridge regression with a fixed λ = 10 learns only features of variance
+above about λ / m, so it falls as m^-((target_exponent - 1) / spectrum_exponent) = m^-0.67; the curve between has 0.68.
 
 Command: `scaling run teacher_student`, then `scaling report runs/teacher_student`.
 Cost: half a minute on two CPU cores.

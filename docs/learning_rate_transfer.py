@@ -18,8 +18,8 @@ from analysis.plots import save_figure
 from analysis.transfer import find_optima, plot_transfer
 from launch.text import render_table
 from scaling.coordinates import Axis
-from scaling.models.shape import TaskShape
 from scaling.specs.models import MLPSpec
+from scaling.specs.task import TaskShape
 from scaling.specs.training import AdamSpec, CosineSchedule
 from scaling.transfer import sweep_learning_rates
 

@@ -18,9 +18,10 @@ from scaling.models.layers.image import Conv
 from scaling.models.layers.sequence import LSTM, Attention, Embed, Experts
 from scaling.models.network import Model, Variables, build
 from scaling.models.registry import make_shape
-from scaling.models.shape import Shape, TaskShape, make_layers
+from scaling.models.shape import Shape, make_layers
 from scaling.objectives import Batch, make_batch
 from scaling.specs.models import NetworkSpec
+from scaling.specs.task import TaskShape
 from scaling.specs.training import ConstantSchedule, OptimizerSpec, TrainingSpec
 from scaling.step import TrainState, make_hyper, make_learner
 

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from scaling.data.placement import Standard, evaluation_batches
+from scaling.data.feeding.placement import Standard, evaluation_batches
 from scaling.data.source import Source
 from scaling.devices.processes import fetch
 from scaling.models.network import Variables

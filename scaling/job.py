@@ -12,8 +12,8 @@ import jax
 import numpy as np
 
 from scaling.checkpoints.keeper import Keeper
-from scaling.data.placement import DeviceData, StreamedData
-from scaling.data.subsets import Subset
+from scaling.data.feeding.placement import DeviceData, StreamedData
+from scaling.data.order.subsets import Subset
 from scaling.devices.hardware import mfu
 from scaling.devices.processes import fetch, platform_facts
 from scaling.evaluate import Verdict, evaluate_members

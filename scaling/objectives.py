@@ -11,7 +11,7 @@ import optax
 
 from scaling.cross_entropy import log_likelihood_parts
 from scaling.models.network import Outputs
-from scaling.models.shape import TaskShape
+from scaling.specs.task import TaskShape
 
 # Of masked language modelling (Devlin et al. 2018): the share of tokens to predict, and how many of these the network
 # sees as the mask token, as a random token, or as they are.

@@ -9,9 +9,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from scaling.data.placement import DeviceData, Standard, StreamedData, place_subset, resident_limit
-from scaling.data.standard import standard_of
-from scaling.data.subsets import Subset
+from scaling.data.feeding.placement import DeviceData, Standard, StreamedData, place_subset, resident_limit
+from scaling.data.feeding.standard import standard_of
+from scaling.data.order.subsets import Subset
 from scaling.devices.sharding import batch_sharding, host_share
 from scaling.program import Layout, Stacked, make_layout
 from scaling.specs.cell import Cell

@@ -14,9 +14,9 @@ import numpy as np
 from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from scaling.data.augment import augment
-from scaling.data.batches import batch_indices, batch_positions
-from scaling.data.placement import DeviceData, Standard
+from scaling.data.feeding.augment import augment
+from scaling.data.feeding.placement import DeviceData, Standard
+from scaling.data.order.batches import batch_indices, batch_positions
 from scaling.devices.ahead_of_time import abstract
 from scaling.devices.hardware import device_memory
 from scaling.devices.memory import check_memory

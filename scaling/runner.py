@@ -14,11 +14,11 @@ import numpy as np
 from etils import epath
 
 from scaling.checkpoints.keeper import Keeper, Keeping
-from scaling.data.placement import read_all
-from scaling.data.source import Source
-from scaling.data.sources import check_data, load_source
-from scaling.data.standard import standard_of, undo_labels
-from scaling.data.subsets import Subset, digest_prefixes, draw_subset
+from scaling.data.feeding.placement import read_all
+from scaling.data.feeding.standard import standard_of, undo_labels
+from scaling.data.loading import check_data, draw_cell, load_source
+from scaling.data.order.subsets import Subset, digest_prefixes
+from scaling.data.source import Source, task_shape
 from scaling.devices.processes import visible_cores
 from scaling.evaluate import log_loss, task_metrics
 from scaling.job import train_together
@@ -27,7 +27,7 @@ from scaling.models.counting.flops import EVERY_TERM, FLOPS_VERSION, count_flops
 from scaling.models.counting.params import count_params
 from scaling.models.families import classical
 from scaling.models.registry import make_shape
-from scaling.models.shape import Shape, TaskShape
+from scaling.models.shape import Shape
 from scaling.population import NotTogether
 from scaling.pretraining import check_pretraining, count_pretraining_flops
 from scaling.program import Stacked, get_program
@@ -37,6 +37,7 @@ from scaling.specs.data import count_unique
 from scaling.specs.execution import DEFAULT, Execution
 from scaling.specs.models import NetworkSpec
 from scaling.specs.sharing import plant
+from scaling.specs.task import TaskShape
 from scaling.specs.training import TrainingSpec
 from scaling.step import TrainState, check_learner
 from scaling.store.record import Evaluation, Record, SubsetManifest
@@ -92,7 +93,7 @@ def train_cells(
                 told.end(cell.fingerprint(), records[-1])
         return records
     tree = plant(cells)
-    subsets = [_draw(member[0]) for member in tree.cells]
+    subsets = [draw_cell(member[0]) for member in tree.cells]
     task = task_shape(subsets[0].source)
     model = cells[0].model
     assert isinstance(model, NetworkSpec)  # noqa: S101  (a cell with training holds a network)
@@ -178,20 +179,6 @@ def alone(execution: Execution) -> Execution:
     """Returns the execution of one cell by itself."""
     mesh = execution.mesh.model_copy(update={"population": 1})
     return execution.model_copy(update={"population": 1, "mesh": mesh})
-
-
-def _draw(cell: Cell) -> Subset:
-    source = load_source(cell.data)
-    check_data(cell.data, source)
-    return draw_subset(cell.data, source, cell.seed)
-
-
-def task_shape(source: Source) -> TaskShape:
-    """Returns what a model must fit to learn from a source."""
-    num_features = source.example_tokens if source.labels is None else source.inputs.shape[1]
-    return TaskShape(
-        num_features, source.vocab_size, source.num_classes, source.image_shape, source.objective, source.boundary
-    )
 
 
 def describe_cell(cell: Cell) -> dict[str, Any]:
@@ -287,7 +274,7 @@ def _common(cell: Cell, source: Source, data: SubsetManifest, task: TaskShape, l
 def _train_estimator(cell: Cell, study_sizes: Collection[int], tracker: Tracker) -> Record:
     from sklearn.exceptions import ConvergenceWarning
 
-    began, subset = time.monotonic(), _draw(cell)
+    began, subset = time.monotonic(), draw_cell(cell)
     source, task = subset.source, task_shape(subset.source)
     classical.check_task(cell.model, task)
     standard = standard_of(cell.data, subset)

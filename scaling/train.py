@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from scaling.data.placement import DeviceData, StreamedData
+from scaling.data.feeding.placement import DeviceData, StreamedData
 from scaling.devices.processes import agree
 from scaling.program import MAX_CHUNK, Program
 from scaling.specs.base import InputError
@@ -81,7 +81,7 @@ def evaluation_steps(training: TrainingSpec) -> list[int]:
 
     Or every so many steps, where the training says so. A decay is evaluated before it begins, too.
 
-    >>> from scaling.specs.cell import SGDSpec
+    >>> from scaling.specs.training import SGDSpec
     >>> evaluation_steps(TrainingSpec(optimizer=SGDSpec(peak_lr=1.0), num_steps=1000, num_evaluations=4))
     [125, 250, 500, 1000]
     """

@@ -11,9 +11,10 @@ import jax.numpy as jnp
 
 from scaling.coordinates import Axis, resized
 from scaling.models.registry import make_shape
-from scaling.models.shape import Shape, TaskShape
+from scaling.models.shape import Shape
 from scaling.objectives import make_batch
 from scaling.specs.models import NetworkSpec
+from scaling.specs.task import TaskShape
 from scaling.specs.training import ConstantSchedule, OptimizerSpec, ScheduleSpec, TrainingSpec
 from scaling.step import TrainState, make_hyper, make_learner
 

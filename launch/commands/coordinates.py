@@ -16,7 +16,6 @@ from analysis.plots import save_figure
 from launch.text import render_table
 from scaling.coordinates import Axis, measure_coordinates
 from scaling.models.registry import FAMILIES
-from scaling.models.shape import TaskShape, image_task, settle_task, token_task
 from scaling.specs.base import InputError, Spec, override, suggest
 from scaling.specs.models import (
     ConvNetSpec,
@@ -30,6 +29,7 @@ from scaling.specs.models import (
     ViTSpec,
     XceptionSpec,
 )
+from scaling.specs.task import TaskShape, image_task, settle_task, token_task
 from scaling.specs.training import AdamSpec, OptimizerSpec
 
 

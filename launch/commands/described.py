@@ -4,10 +4,11 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from scaling.data.sources import load_source
+from scaling.data.loading import load_source
+from scaling.data.source import task_shape
 from scaling.devices.hardware import GIB
 from scaling.devices.topology import Topology, compile_training, parse_topology
-from scaling.runner import describe_cell, task_shape
+from scaling.runner import describe_cell
 from scaling.specs.base import InputError
 from scaling.specs.cell import Cell
 from scaling.specs.execution import Execution

@@ -12,9 +12,10 @@ from scaling.models.counting.params import count_active, count_by_convention, co
 from scaling.models.families.classical import REGRESSES_ONLY
 from scaling.models.families.classical import count_params as count_classical_params
 from scaling.models.registry import FAMILIES, all_presets, find_preset, make_shape
-from scaling.models.shape import Shape, TaskShape, image_task, settle_task
+from scaling.models.shape import Shape
 from scaling.specs.base import InputError, Spec, override, suggest
 from scaling.specs.models import ModelSpec, NetworkSpec
+from scaling.specs.task import TaskShape, image_task, settle_task
 
 SUFFIXES = {"": 1, "k": 10**3, "M": 10**6, "B": 10**9, "T": 10**12}
 

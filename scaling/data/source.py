@@ -9,8 +9,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from scaling.data.permutation import shuffled
-from scaling.models.shape import Objective
 from scaling.specs.base import InputError
+from scaling.specs.task import Objective, TaskShape
 
 # The split of a source into pool and evaluation set is part of the data, not of a cell: one seed for everyone.
 SPLIT_SEED = 0x5EED
@@ -215,3 +215,11 @@ def hash_examples(inputs: Rows, labels: np.ndarray | None) -> str:
         for start in range(0, len(rows), 1 << 16):
             digest.update(np.ascontiguousarray(rows[start : start + (1 << 16)]).data)
     return digest.hexdigest()
+
+
+def task_shape(source: Source) -> TaskShape:
+    """Returns what a model must fit to learn from a source."""
+    num_features = source.example_tokens if source.labels is None else source.inputs.shape[1]
+    return TaskShape(
+        num_features, source.vocab_size, source.num_classes, source.image_shape, source.objective, source.boundary
+    )

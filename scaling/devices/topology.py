@@ -22,10 +22,10 @@ from typing import Any, NamedTuple
 from pydantic import TypeAdapter
 
 from scaling.devices.hardware import Chip, find_chip
-from scaling.models.shape import TaskShape
 from scaling.specs.base import InputError, parse
 from scaling.specs.execution import Execution
 from scaling.specs.models import ModelSpec, NetworkSpec
+from scaling.specs.task import TaskShape
 from scaling.specs.training import TrainingSpec
 
 # Chips whose slices are named by cores, two a chip (cloud.google.com/tpu/docs, "TPU configurations").

@@ -58,7 +58,7 @@ class IdxSource(Spec):
 
 
 class ArraysSource(Spec):
-    """Arrays given from Python: `scaling.data.arrays.keep_arrays(…)` keeps them in the cache folder and returns this.
+    """Arrays given from Python: `scaling.data.sources.arrays.keep_arrays` keeps them in the cache folder, returns this.
 
     Attributes:
       sha256: of their content, which is their name.
@@ -303,7 +303,7 @@ class TeacherSource(Spec):
     Feature k of F has variance k^-spectrum_exponent, and the teacher's weights give it the power k^-target_exponent of
     the label's variance; features are independent and normal. Without noise, for a spectrum_exponent above 1, the error
     of least squares falls about as m^-min(target_exponent - 1, 2 spectrum_exponent) while m is well below F (Bordelon
-    et al. 2020); `scaling.data.synthetic.expected_error` has it exactly.
+    et al. 2020); `scaling.data.sources.synthetic.expected_error` has it exactly.
 
     Attributes:
       num_features: F.

@@ -23,11 +23,12 @@ from scaling.models.counting.flops import EVERY_TERM, count_flops
 from scaling.models.counting.params import count_params
 from scaling.models.layers.core import walk
 from scaling.models.registry import FAMILIES, all_presets, find_preset, make_shape
-from scaling.models.shape import Shape, TaskShape, image_task, make_layers, token_task
+from scaling.models.shape import Shape, make_layers
 from scaling.optim import horizon_of, make_schedule
 from scaling.specs.base import InputError
 from scaling.specs.models import NetworkSpec
 from scaling.specs.study import resolve_study
+from scaling.specs.task import TaskShape, image_task, token_task
 from tests.golden.cells import MODELS, SCHEDULES
 
 GOLDEN = Path(__file__).parent

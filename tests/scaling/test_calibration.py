@@ -4,9 +4,9 @@ import pytest
 
 from scaling import calibration
 from scaling.calibration import candidates, choose_execution, measure
-from scaling.data.sources import load_source
+from scaling.data.loading import load_source
+from scaling.data.source import task_shape
 from scaling.models.registry import make_shape
-from scaling.runner import task_shape
 from scaling.specs.cell import Cell
 from scaling.specs.data import DataSpec, DigitsSource, MarkovSource
 from scaling.specs.execution import Execution

@@ -10,8 +10,9 @@ from analysis.coordinates import fit_slopes, judge
 from analysis.transfer import find_optima
 from scaling.coordinates import measure_coordinates, watched_places
 from scaling.models.registry import make_shape
-from scaling.models.shape import TaskShape, image_task, make_layers, token_task
+from scaling.models.shape import make_layers
 from scaling.specs.models import LSTMSpec, MLPSpec, ResNetSpec, TransformerSpec, ViTSpec
+from scaling.specs.task import TaskShape, image_task, token_task
 from scaling.specs.training import AdamSpec, SGDSpec
 
 NUMBERS, IMAGES, TEXT = TaskShape(64, None, 10), image_task(8, 10), token_task(32, 16)

@@ -5,8 +5,8 @@ import pytest
 from scaling.models.counting.flops import Convention, count_flops, model_flops_utilization, palm_flops_per_token
 from scaling.models.counting.params import count_active, count_by_convention, count_params
 from scaling.models.registry import make_shape
-from scaling.models.shape import TaskShape, token_task
 from scaling.specs.models import TransformerSpec
+from scaling.specs.task import TaskShape, token_task
 
 
 def decoder(width, depth, num_tokens, vocab_size, **fields):

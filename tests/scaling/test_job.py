@@ -9,7 +9,7 @@ import pytest
 from etils import epath
 
 from scaling import job
-from scaling.data import placement
+from scaling.data.feeding import placement
 from scaling.evaluate import Verdict
 from scaling.runner import train_cell, train_cells
 from scaling.specs.cell import Cell

@@ -10,9 +10,9 @@ import pytest
 from scaling.models.counting.params import count_params
 from scaling.models.network import Outputs, build
 from scaling.models.registry import make_shape
-from scaling.models.shape import TaskShape, image_task
 from scaling.objectives import Batch, evaluation_sums, is_regression, make_batch, training_loss
 from scaling.specs.models import ConvNetSpec, LSTMSpec, MLPSpec, ResNetSpec, TransformerSpec, ViTSpec
+from scaling.specs.task import TaskShape, image_task
 
 NUMBERS = TaskShape(num_features=4, vocab_size=None, num_classes=1, objective="regress")
 IMAGES = dataclasses.replace(image_task(16, 1), objective="regress")

@@ -18,11 +18,12 @@ from scaling.models.parametrization import (
     update_trees,
 )
 from scaling.models.registry import make_shape
-from scaling.models.shape import TaskShape, image_task, make_layers, token_task
+from scaling.models.shape import make_layers
 from scaling.objectives import make_batch
 from scaling.optim import horizon_of
 from scaling.specs.base import InputError
 from scaling.specs.models import LSTMSpec, MLPSpec, ResNetSpec, TransformerSpec, XceptionSpec
+from scaling.specs.task import TaskShape, image_task, token_task
 from scaling.specs.training import AdamSpec, AdamWSpec, ConstantSchedule, MuonSpec, SGDSpec, TrainingSpec
 from scaling.step import Hyper, make_learner
 

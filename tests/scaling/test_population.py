@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from scaling import population, runner
-from scaling.data import placement
+from scaling.data.feeding import placement
 from scaling.runner import train_cell, train_cells
 from scaling.specs.cell import Cell
 from scaling.specs.data import DataSpec, DiabetesSource, DigitsSource, MarkovSource, TextSource

@@ -5,14 +5,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from scaling.data.placement import DeviceData, Standard
+from scaling.data.feeding.placement import DeviceData, Standard
 from scaling.devices.ahead_of_time import report
 from scaling.models.registry import make_shape
-from scaling.models.shape import TaskShape
 from scaling.optim import horizon_of
 from scaling.program import MAX_CHUNK, Stacked, get_program, prepare_inputs, prepare_labels
 from scaling.specs.execution import Execution, MeshSpec
 from scaling.specs.models import MLPSpec, TransformerSpec
+from scaling.specs.task import TaskShape
 from scaling.specs.training import AdamSpec, AdamWSpec, TrainingSpec
 from scaling.step import Hyper
 

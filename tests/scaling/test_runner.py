@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from scaling.data.sources import load_source
-from scaling.data.standard import standard_of, undo_labels
-from scaling.data.subsets import draw_subset
-from scaling.data.synthetic import expected_error
+from scaling.data.feeding.standard import standard_of, undo_labels
+from scaling.data.loading import load_source
+from scaling.data.order.subsets import draw_subset
+from scaling.data.sources.synthetic import expected_error
 from scaling.evaluate import log_loss
 from scaling.runner import describe_cell, train_cell, train_cells
 from scaling.specs.base import InputError, parse

@@ -12,12 +12,12 @@ import pytest
 from scaling.coordinates import synthetic_examples
 from scaling.models.network import build
 from scaling.models.registry import make_shape
-from scaling.models.shape import TaskShape, image_task, token_task
 from scaling.objectives import Batch, make_batch, training_loss
 from scaling.optim import horizon_of
 from scaling.specs.base import InputError
 from scaling.specs.execution import DEFAULT, Execution
 from scaling.specs.models import ConvNetSpec, MLPSpec, TransformerSpec
+from scaling.specs.task import TaskShape, image_task, token_task
 from scaling.specs.training import AdamWSpec, ConstantSchedule, SGDSpec, TrainingSpec
 from scaling.step import Hyper, Learner, TrainState, make_learner, noise_scale_terms, split_batch
 

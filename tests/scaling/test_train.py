@@ -6,15 +6,15 @@ import numpy as np
 import optax
 import pytest
 
-from scaling.data.batches import batch_indices
-from scaling.data.placement import DeviceData, Standard, StreamedData
+from scaling.data.feeding.placement import DeviceData, Standard, StreamedData
+from scaling.data.order.batches import batch_indices
 from scaling.models.network import build
 from scaling.models.registry import make_shape
-from scaling.models.shape import TaskShape
 from scaling.optim import horizon_of, make_schedule
 from scaling.program import get_program
 from scaling.specs.execution import DEFAULT, Execution
 from scaling.specs.models import MLPSpec
+from scaling.specs.task import TaskShape
 from scaling.specs.training import (
     AdamWSpec,
     ConstantSchedule,

@@ -7,9 +7,10 @@ from collections.abc import Callable
 
 from scaling.models.counting.params import count_by_convention
 from scaling.models.layers.core import Layer
-from scaling.models.shape import Shape, TaskShape
+from scaling.models.shape import Shape
 from scaling.specs.base import InputError
 from scaling.specs.models import NetworkSpec
+from scaling.specs.task import TaskShape
 
 # A request that no shape meets within this factor is refused, not rounded.
 MAX_MISS = 1.5

@@ -10,7 +10,6 @@ import numpy as np
 import scipy.linalg
 import scipy.sparse
 
-from scaling.models.shape import TaskShape
 from scaling.specs.base import InputError
 from scaling.specs.models import (
     GradientBoostingSpec,
@@ -22,6 +21,7 @@ from scaling.specs.models import (
     RBFSVMSpec,
     RidgeSpec,
 )
+from scaling.specs.task import TaskShape
 
 # Learners that take a token as its integer code; the others need one-hot rows.
 TAKES_CODES = (RandomForestSpec, GradientBoostingSpec, NaiveBayesSpec)

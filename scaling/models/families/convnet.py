@@ -22,9 +22,10 @@ from scaling.models.layers.core import (
     sequential,
 )
 from scaling.models.layers.image import AdaptivePool, Affine, Conv, LocalResponseNorm, Padding, Pool, RadialReadout
-from scaling.models.shape import Shape, TaskShape, image_task
+from scaling.models.shape import Shape
 from scaling.specs.base import InputError
 from scaling.specs.models import ConvNetSpec
+from scaling.specs.task import TaskShape, image_task
 
 TASK = image_task(32, 10)
 

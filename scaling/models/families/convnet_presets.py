@@ -3,8 +3,9 @@
 `width` is that of the last convolution, or of the last hidden layer of a LeNet.
 """
 
-from scaling.models.shape import Preset, image_task
+from scaling.models.shape import Preset
 from scaling.specs.models import ConvNetSpec, Normalization
+from scaling.specs.task import image_task
 
 _DIGITS, _IMAGENET = image_task(32, 10, channels=1), image_task(224, 1000)
 _VGG_STAGES = {"vgg11": (1, 1, 2, 2, 2), "vgg13": (2,) * 5, "vgg16": (2, 2, 3, 3, 3), "vgg19": (2, 2, 4, 4, 4)}

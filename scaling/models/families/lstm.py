@@ -7,9 +7,10 @@ from scaling.models.counting.sizing import find_shape
 from scaling.models.families.parts import normalize, require_tokens
 from scaling.models.layers.core import Dense, Dropout, GlobalPool, Initializer, Layer, Repeat, Residual, sequential
 from scaling.models.layers.sequence import LSTM, Embed
-from scaling.models.shape import Preset, Shape, TaskShape, token_task
+from scaling.models.shape import Preset, Shape
 from scaling.specs.base import InputError
 from scaling.specs.models import LSTMSpec
+from scaling.specs.task import TaskShape, token_task
 
 TASK = token_task(256, 256)  # bytes
 

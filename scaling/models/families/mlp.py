@@ -17,9 +17,10 @@ from scaling.models.layers.core import (
     sequential,
 )
 from scaling.models.layers.sequence import Embed
-from scaling.models.shape import Preset, Shape, TaskShape, image_task
+from scaling.models.shape import Preset, Shape
 from scaling.specs.base import InputError
 from scaling.specs.models import MLPSpec
+from scaling.specs.task import TaskShape, image_task
 
 TASK = image_task(28, 10, channels=1)
 

@@ -3,8 +3,8 @@
 from typing import Any
 
 from scaling.models.layers.core import Initializer, Layer, Norm
-from scaling.models.shape import TaskShape
 from scaling.specs.base import InputError
+from scaling.specs.task import TaskShape
 
 # Rectifiers halve the variance that passes, which `he` makes up for (He et al. 2015).
 RECTIFIERS = ("relu", "gelu", "silu", "elu", "leaky_relu")

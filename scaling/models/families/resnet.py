@@ -20,9 +20,10 @@ from scaling.models.layers.core import (
     sequential,
 )
 from scaling.models.layers.image import Conv, Pool
-from scaling.models.shape import Preset, Shape, TaskShape, image_task
+from scaling.models.shape import Preset, Shape
 from scaling.specs.base import InputError
 from scaling.specs.models import ResNetSpec
+from scaling.specs.task import TaskShape, image_task
 
 TASK = image_task(32, 10)
 

@@ -38,9 +38,10 @@ from scaling.models.layers.sequence import (
     SinusoidalPositions,
     TiedReadout,
 )
-from scaling.models.shape import Shape, TaskShape, token_task
+from scaling.models.shape import Shape
 from scaling.specs.base import InputError
 from scaling.specs.models import TransformerSpec, ViTSpec
+from scaling.specs.task import TaskShape, token_task
 
 TASK = token_task(256, 256)  # bytes
 

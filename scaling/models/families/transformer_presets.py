@@ -1,7 +1,8 @@
 """Published transformers over tokens: their specifications, and the lengths and vocabularies they were built for."""
 
-from scaling.models.shape import Preset, token_task
+from scaling.models.shape import Preset
 from scaling.specs.models import TransformerSpec
+from scaling.specs.task import token_task
 
 
 def _gpt(depth: int, width: int, num_tokens: int, head_size: int = 64) -> Preset:

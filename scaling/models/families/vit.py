@@ -20,9 +20,10 @@ from scaling.models.families.transformer import (
 from scaling.models.layers.core import Dense, GlobalPool, Initializer, Layer, sequential
 from scaling.models.layers.image import Conv
 from scaling.models.layers.sequence import ImageTokens, LearnedPositions, LearnedVector
-from scaling.models.shape import Preset, Shape, TaskShape, image_task
+from scaling.models.shape import Preset, Shape
 from scaling.specs.base import InputError
 from scaling.specs.models import ViTSpec
+from scaling.specs.task import TaskShape, image_task
 
 TASK = image_task(32, 10)
 

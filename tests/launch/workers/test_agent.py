@@ -251,7 +251,7 @@ def test_workers_that_cannot_start_are_reported_once(scaling, study_file):
     scaling.environment["PYTHONPATH"] = f"{broken}:{scaling.environment['PYTHONPATH']}"
     script = (
         "import sys; from launch.options import Options; from launch.workers.agent import run_cells\n"
-        "from launch.workers.slots import Slot; from scaling.store.record import Store\n"
+        "from launch.workers.slots import Slot; from scaling.store.store import Store\n"
         "from scaling.specs.study import resolve_study\n"
         "study = resolve_study(sys.argv[1]); store = Store('store'); store.create(study.canonical_json())\n"
         "run_cells(study.cells, store, [Slot(frozenset(), {})] * 2, Options(), 'launch', waits=True)"

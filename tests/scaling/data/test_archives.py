@@ -11,7 +11,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from scaling.data import archives
+from scaling.data.sources import archives
 from scaling.specs.base import InputError
 
 

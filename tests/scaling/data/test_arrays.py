@@ -8,11 +8,11 @@ import tarfile
 import numpy as np
 import pytest
 
-from scaling.data.arrays import keep_arrays, load_arrays, load_npz
-from scaling.data.cifar import load_cifar
-from scaling.data.idx import load_idx
 from scaling.data.permutation import shuffled
 from scaling.data.source import SPLIT_SEED, SelectedRows
+from scaling.data.sources.arrays import keep_arrays, load_arrays, load_npz
+from scaling.data.sources.cifar import load_cifar
+from scaling.data.sources.idx import load_idx
 from scaling.specs.base import InputError
 from scaling.specs.data import ArraysSource, CifarSource, DataSpec, IdxSource, NpzSource
 
@@ -311,7 +311,7 @@ def test_damaged_and_missing_files_are_named(tmp_path):
 
 
 def test_checks_reach_past_the_first_chunk_of_a_mapped_file(tmp_path, monkeypatch):
-    monkeypatch.setattr("scaling.data.arrays.CHUNK_ROWS", 16)
+    monkeypatch.setattr("scaling.data.sources.arrays.CHUNK_ROWS", 16)
     path = save_folder(tmp_path / "f", inputs=NOT_FINITE, labels=CLASSES)
     refuses("f: data.source.inputs='inputs' is not finite (in float32) in row 33", load_npz, NpzSource(path=path), 1)
 

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from scaling.data.augment import augment, crop, flip
-from scaling.data.transforms import Crop, Flip, Normalize
+from scaling.data.feeding.augment import augment, crop, flip
+from scaling.data.feeding.transforms import Crop, Flip, Normalize
 from scaling.specs.data import AugmentationSpec
 
 IMAGES = np.random.default_rng(0).integers(1, 256, (200, 6, 5, 3)).astype(np.uint8)

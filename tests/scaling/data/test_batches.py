@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from scaling.data import permutation
-from scaling.data.batches import batch_indices
+from scaling.data.order.batches import batch_indices
 from scaling.data.permutation import mix, permute
 
 on_device = jax.jit(batch_indices, static_argnums=1)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from scaling.data.documents import MissingDocumentsError, document_files, read_documents
+from scaling.data.text.documents import MissingDocumentsError, document_files, read_documents
 from scaling.specs.base import InputError
 from scaling.specs.data import DocumentsSpec, FileDocuments, StdlibDocuments, TfdsDocuments
 
@@ -132,7 +132,8 @@ def test_the_standard_library_is_documents_of_text():
 
 def test_tfds_documents_come_from_its_reader(monkeypatch):
     monkeypatch.setattr(
-        "scaling.data.tfds.iterate_documents", lambda spec, field: iter([(spec.name.encode(), field), (b"y", "z")])
+        "scaling.data.sources.tfds.iterate_documents",
+        lambda spec, field: iter([(spec.name.encode(), field), (b"y", "z")]),
     )
     found = list(read_documents(TfdsDocuments(name="lm1b"), "data.source.evaluation_documents"))
     assert found == [(b"lm1b", "data.source.evaluation_documents"), (b"y", "z")]
@@ -143,7 +144,7 @@ def test_tfds_documents_are_known_by_version_and_split(monkeypatch, tmp_path):
     spec = TfdsDocuments(name="lm1b", split="test", data_dir=str(tmp_path))
     with pytest.raises(MissingDocumentsError, match="lm1b' is not prepared in"):
         document_files(spec)
-    monkeypatch.setattr("scaling.data.tfds_folders.open_dataset", lambda spec, field: info)
+    monkeypatch.setattr("scaling.data.sources.tfds_folders.open_dataset", lambda spec, field: info)
     assert document_files(spec) == [["lm1b/1.1.0", "test"]]
 
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from scaling.data import images
-from scaling.data.images import ImageFiles, fit_square, load_image_folder
 from scaling.data.permutation import shuffled
 from scaling.data.source import SPLIT_SEED
+from scaling.data.sources import images
+from scaling.data.sources.images import ImageFiles, fit_square, load_image_folder
 from scaling.specs.base import InputError
 from scaling.specs.data import ImageFolderSource
 

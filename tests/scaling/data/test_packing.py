@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from scaling.data import packing
-from scaling.data.packing import MappedArray, PackedSequences
+from scaling.data.text import packing
+from scaling.data.text.packing import MappedArray, PackedSequences
 from scaling.specs.base import InputError
 
 GENERATOR = np.random.default_rng(0)

@@ -4,15 +4,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from scaling.data import placement
-from scaling.data.batches import batch_indices
-from scaling.data.placement import DeviceData, Standard, StreamedData, evaluation_batches, place_subset
-from scaling.data.source import Source
-from scaling.data.sources import load_source
-from scaling.data.subsets import draw_subset
+from scaling.data.feeding import placement
+from scaling.data.feeding.placement import DeviceData, Standard, StreamedData, evaluation_batches, place_subset
+from scaling.data.loading import load_source
+from scaling.data.order.batches import batch_indices
+from scaling.data.order.subsets import draw_subset
+from scaling.data.source import Source, task_shape
 from scaling.models.registry import make_shape
 from scaling.program import get_program
-from scaling.runner import task_shape, train_cell
+from scaling.runner import train_cell
 from scaling.specs.base import InputError
 from scaling.specs.cell import Cell
 from scaling.specs.data import AugmentationSpec, DataSpec, DigitsSource, TextSource

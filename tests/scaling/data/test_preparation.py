@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from scaling.data import preparation, text
-from scaling.data.text import load_text, prepare
+from scaling.data.text import preparation
+from scaling.data.text import source as text
+from scaling.data.text.source import load_text, prepare
 from scaling.specs.base import InputError
 from scaling.specs.data import FileDocuments, TextSource
 
@@ -106,7 +107,8 @@ def test_an_interrupted_preparation_goes_on_and_ends_with_the_same_files(tmp_pat
 
 KILLED = """
 import sys, time
-from scaling.data import preparation, text
+from scaling.data.text import preparation
+from scaling.data.text import source as text
 from scaling.specs.data import TextSource
 preparation.CHECKPOINT_BYTES, preparation.CHECKPOINT_DOCUMENTS, preparation.BATCH_DOCUMENTS = 3000, 70, 8
 original = text.open_tokenizer

@@ -6,9 +6,9 @@ import struct
 import numpy as np
 import pytest
 
-from scaling.data import stdlib
-from scaling.data.sources import check_data, load_source
-from scaling.data.stdlib import CLASSES, encode, label_characters, read_sources
+from scaling.data.loading import check_data, load_source
+from scaling.data.sources import stdlib
+from scaling.data.sources.stdlib import CLASSES, encode, label_characters, read_sources
 from scaling.specs.base import InputError
 from scaling.specs.data import DataSpec, DigitsSource, IdxSource, StdlibSource, TableSource
 from scaling.store.cache import load_or_make

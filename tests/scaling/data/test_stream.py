@@ -5,10 +5,10 @@ import hashlib
 import numpy as np
 import pytest
 
-from scaling.data.batches import batch_indices
+from scaling.data.feeding.stream import plan_chunks, steps_per_chunk, stream_chunks
+from scaling.data.order.batches import batch_indices
+from scaling.data.order.subsets import draw_subset
 from scaling.data.source import Source
-from scaling.data.stream import plan_chunks, steps_per_chunk, stream_chunks
-from scaling.data.subsets import draw_subset
 from scaling.specs.base import InputError
 from scaling.specs.data import AugmentationSpec, DataSpec, DigitsSource
 

@@ -3,9 +3,7 @@
 import numpy as np
 import pytest
 
-from scaling.data.permutation import shuffled
-from scaling.data.source import Source
-from scaling.data.subsets import (
+from scaling.data.order.subsets import (
     KeyedOrder,
     change_labels,
     digest_prefixes,
@@ -13,6 +11,8 @@ from scaling.data.subsets import (
     draw_subset,
     repeat_places,
 )
+from scaling.data.permutation import shuffled
+from scaling.data.source import Source
 from scaling.specs.data import DataSpec, DigitsSource
 from scaling.store.record import SubsetManifest
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from scaling.data.permutation import shuffled
-from scaling.data.synthetic import (
+from scaling.data.sources.synthetic import (
     POOL,
     _stream,
     draw_normals,
@@ -67,7 +67,7 @@ def test_chunks_do_not_change_the_data(monkeypatch):
         return digest(load_teacher(odd, 101)), digest(load_markov(MARKOV, 101))
 
     whole = digests()
-    monkeypatch.setattr("scaling.data.synthetic.CHUNK", 1_000)
+    monkeypatch.setattr("scaling.data.sources.synthetic.CHUNK", 1_000)
     assert digests() == whole
 
 

@@ -10,7 +10,7 @@ from pyarrow import parquet
 
 from scaling.data.permutation import shuffled
 from scaling.data.source import SPLIT_SEED
-from scaling.data.tables import load_table
+from scaling.data.sources.tables import load_table
 from scaling.specs.base import InputError
 from scaling.specs.data import TableSource
 

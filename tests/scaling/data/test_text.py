@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import tokenizers
 
-from scaling.data import text
 from scaling.data.source import Source
-from scaling.data.text import load_text, prepare
+from scaling.data.text import source as text
+from scaling.data.text.source import load_text, prepare
 from scaling.specs.base import InputError
 from scaling.specs.data import DataSpec, FileDocuments, HuggingFaceTokenizer, TextSource
 
@@ -256,7 +256,7 @@ def test_a_copy_is_hashed_once(lines, tmp_path, monkeypatch):
         os.utime(path, ns=(0, 0))
     prepare(spec)
     assert (tmp_path / "tokens" / "checked.json").exists()
-    monkeypatch.setattr("scaling.data.corpus.hash_file", raise_interrupt)
+    monkeypatch.setattr("scaling.data.text.corpus.hash_file", raise_interrupt)
     prepare(spec)
     (tmp_path / "tokens" / "checked.json").write_text("[]")
     with pytest.raises(KeyboardInterrupt):

@@ -11,10 +11,10 @@ import grain
 import numpy as np
 import pytest
 
-from scaling.data import tfds as tfds_source
+from scaling.data.loading import load_source
 from scaling.data.source import Source
-from scaling.data.sources import load_source
-from scaling.data.tfds import iterate_documents, load_tfds
+from scaling.data.sources import tfds as tfds_source
+from scaling.data.sources.tfds import iterate_documents, load_tfds
 from scaling.specs.base import InputError
 from scaling.specs.data import DataSpec, TfdsDocuments, TfdsSource
 
@@ -299,7 +299,7 @@ def test_reading_imports_no_tensorflow(folder):
     script = f"""
 import sys
 from scaling.specs.data import TfdsDocuments, TfdsSource
-from scaling.data.tfds import iterate_documents, load_tfds
+from scaling.data.sources.tfds import iterate_documents, load_tfds
 assert "tensorflow_datasets" not in sys.modules
 assert load_tfds(TfdsSource(name="digits", data_dir={str(folder)!r}), 10).size == 1500
 assert next(iterate_documents(TfdsDocuments(name="numbers", data_dir={str(folder)!r})))[0].startswith(b"text")

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from scaling.data.tfds import iterate_documents, load_tfds
+from scaling.data.sources.tfds import iterate_documents, load_tfds
 from scaling.specs.base import InputError
 from scaling.specs.data import TfdsDocuments, TfdsSource
 

@@ -10,7 +10,7 @@ import pytest
 import sentencepiece
 import tokenizers
 
-from scaling.data.tokenizers import hash_tokenizer, open_tokenizer
+from scaling.data.text.tokenizers import hash_tokenizer, open_tokenizer
 from scaling.specs.base import InputError
 from scaling.specs.data import BytesTokenizer, HuggingFaceTokenizer, SentencePieceTokenizer, TokenizerSpec
 

@@ -21,8 +21,8 @@ from pathlib import Path
 
 from etils import epath
 
-import scaling.data.placement
-import scaling.data.stream
+import scaling.data.feeding.placement
+import scaling.data.feeding.stream
 import scaling.job
 import scaling.train
 from scaling.checkpoints.keeper import Keeper, Keeping
@@ -76,7 +76,7 @@ def main() -> None:
         scaling.train.CHUNK_SECONDS = 1e-9
     batches: dict[int, list[str]] = {}
     if asked["streamed"]:
-        scaling.data.placement.RESIDENT_BYTES = 0
+        scaling.data.feeding.placement.RESIDENT_BYTES = 0
         _note_batches(batches)
     at, saved = [0], []
     _note_places(at, saved)
@@ -115,7 +115,7 @@ def main() -> None:
 
 def _note_batches(batches: dict[int, list[str]]) -> None:
     """Makes streams write down, for every step, a hash of each example that this process hands to its devices."""
-    stream = scaling.data.stream.stream_chunks
+    stream = scaling.data.feeding.stream.stream_chunks
 
     def noted(subset, chunks, *rest, **options):
         for (first, _), chunk in zip(chunks, stream(subset, chunks, *rest, **options), strict=True):
@@ -126,7 +126,7 @@ def _note_batches(batches: dict[int, list[str]]) -> None:
                 ]
             yield chunk
 
-    scaling.data.stream.stream_chunks = noted
+    scaling.data.feeding.stream.stream_chunks = noted
 
 
 def _note_places(at: list[int], saved: list[int]) -> None:

@@ -27,10 +27,11 @@ from scaling.devices.sharding import (
 )
 from scaling.models.network import build
 from scaling.models.registry import make_shape
-from scaling.models.shape import Shape, token_task
+from scaling.models.shape import Shape
 from scaling.objectives import make_batch, training_loss
 from scaling.specs.execution import MeshSpec
 from scaling.specs.models import TransformerSpec
+from scaling.specs.task import token_task
 
 BATCH, MEMBERS = 16, 2
 MESHES = {

@@ -11,9 +11,10 @@ from scaling.devices import compilation
 SCRIPT = """
 import jax
 from scaling.devices import compilation
-from scaling.specs.cell import AdamWSpec, Cell, TrainingSpec
+from scaling.specs.cell import Cell
 from scaling.specs.data import DataSpec, DigitsSource
 from scaling.specs.models import MLPSpec
+from scaling.specs.training import AdamWSpec, TrainingSpec
 from scaling.runner import train_cell
 
 compilation.MIN_COMPILE_SECONDS = 0.0

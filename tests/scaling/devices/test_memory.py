@@ -13,11 +13,12 @@ from scaling.devices.sharding import make_mesh, state_shardings
 from scaling.models.network import build
 from scaling.models.parametrization import update_trees
 from scaling.models.registry import make_shape
-from scaling.models.shape import Shape, token_task
+from scaling.models.shape import Shape
 from scaling.optim import make_direction
 from scaling.specs.base import InputError
 from scaling.specs.execution import Execution, MeshSpec
 from scaling.specs.models import TransformerSpec
+from scaling.specs.task import token_task
 from scaling.specs.training import AdamWSpec, MuonSpec, TrainingSpec
 
 TASK = token_task(256, 32)

@@ -33,11 +33,11 @@ from scaling.devices.sharding import (
 from scaling.models.network import abstract_variables
 from scaling.models.parametrization import update_trees
 from scaling.models.registry import make_shape
-from scaling.models.shape import image_task, token_task
 from scaling.optim import make_direction
 from scaling.specs.base import InputError
 from scaling.specs.execution import MeshSpec
 from scaling.specs.models import LSTMSpec, MLPSpec, ResNetSpec, TransformerSpec, ViTSpec
+from scaling.specs.task import image_task, token_task
 from scaling.specs.training import AdamWSpec, LionSpec, MuonSpec, RMSPropSpec, SGDSpec
 
 TOKENS = token_task(256, 16)

@@ -11,9 +11,9 @@ import pytest
 from scaling.models.kernels import attention
 from scaling.models.network import build
 from scaling.models.registry import make_shape
-from scaling.models.shape import token_task
 from scaling.specs.execution import Execution
 from scaling.specs.models import TransformerSpec
+from scaling.specs.task import token_task
 
 Arrays = tuple[jax.Array, jax.Array, jax.Array]
 

@@ -9,7 +9,6 @@ import scipy.sparse
 from sklearn.datasets import load_diabetes, load_digits
 
 from scaling.models.families import classical
-from scaling.models.shape import TaskShape, token_task
 from scaling.specs.base import InputError
 from scaling.specs.models import (
     GradientBoostingSpec,
@@ -21,6 +20,7 @@ from scaling.specs.models import (
     RBFSVMSpec,
     RidgeSpec,
 )
+from scaling.specs.task import TaskShape, token_task
 
 NUMBERS = TaskShape(num_features=64, vocab_size=None, num_classes=10)
 TOKENS = TaskShape(num_features=64, vocab_size=6, num_classes=10)  # four grey levels are in use

@@ -13,9 +13,10 @@ from scaling.models.counting.params import count_params
 from scaling.models.families import convnet
 from scaling.models.layers.core import Dense, Dropout, Layer, Norm, walk
 from scaling.models.layers.image import Affine, Conv, Pool
-from scaling.models.shape import Shape, TaskShape, image_task, make_layers
+from scaling.models.shape import Shape, make_layers
 from scaling.specs.base import InputError
 from scaling.specs.models import ConvNetSpec
+from scaling.specs.task import TaskShape, image_task
 
 # Trainable parameters and multiply-adds of one example, each recomputed from the papers' tables; the nets of
 # torchvision agree with its own metadata.

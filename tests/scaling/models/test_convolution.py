@@ -9,9 +9,9 @@ from flax import nnx
 from scaling.models.kernels.convolution import batch_norm, convolve, max_pool, mean_pool, relu, subsample
 from scaling.models.network import build
 from scaling.models.registry import make_shape
-from scaling.models.shape import TaskShape
 from scaling.specs.execution import Execution
 from scaling.specs.models import ConvNetSpec, ResNetSpec
+from scaling.specs.task import TaskShape
 
 CASES = {
     "same": ((2, 7, 6, 4), (3, 3, 4, 5), 1, "SAME", 1),

@@ -7,10 +7,10 @@ import pytest
 
 from scaling.models.network import build
 from scaling.models.registry import make_shape
-from scaling.models.shape import TaskShape, token_task
 from scaling.specs.base import InputError
 from scaling.specs.execution import Execution
 from scaling.specs.models import TransformerSpec
+from scaling.specs.task import TaskShape, token_task
 
 PACKED = TaskShape(12, 9, 9, None, "next_token", boundary=8)
 

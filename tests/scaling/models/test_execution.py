@@ -16,7 +16,7 @@ from scaling.models.modules.core import make_module
 from scaling.models.modules.repeat import is_block
 from scaling.models.network import abstract_variables, build
 from scaling.models.registry import make_shape
-from scaling.models.shape import Shape, TaskShape, image_task, make_layers, token_task
+from scaling.models.shape import Shape, make_layers
 from scaling.objectives import make_batch, training_loss
 from scaling.specs.execution import Execution
 from scaling.specs.models import (
@@ -29,6 +29,7 @@ from scaling.specs.models import (
     ViTSpec,
     XceptionSpec,
 )
+from scaling.specs.task import TaskShape, image_task, token_task
 
 IMAGES, SMALL_IMAGES = image_task(32, 10), image_task(8, 10)
 NUMBERS = TaskShape(num_features=16, vocab_size=None, num_classes=10)

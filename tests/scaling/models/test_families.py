@@ -13,7 +13,7 @@ from scaling.models.modules import image as image_modules
 from scaling.models.network import abstract_variables, build
 from scaling.models.parametrization import update_trees
 from scaling.models.registry import all_presets, make_shape
-from scaling.models.shape import Shape, TaskShape, image_task, make_layers, token_task
+from scaling.models.shape import Shape, make_layers
 from scaling.objectives import make_batch, training_loss
 from scaling.specs.models import (
     ConvNetSpec,
@@ -25,6 +25,7 @@ from scaling.specs.models import (
     ViTSpec,
     XceptionSpec,
 )
+from scaling.specs.task import TaskShape, image_task, token_task
 
 IMAGES = image_task(32, 10)
 NUMBERS = TaskShape(num_features=64, vocab_size=None, num_classes=10)

@@ -10,9 +10,10 @@ from scaling.models.counting.params import count_params
 from scaling.models.families import inception
 from scaling.models.layers.core import Auxiliary, Branches, Norm, Repeat, walk
 from scaling.models.layers.image import Conv, LocalResponseNorm
-from scaling.models.shape import Shape, image_task, make_layers, token_task
+from scaling.models.shape import Shape, make_layers
 from scaling.specs.base import InputError
 from scaling.specs.models import InceptionSpec
+from scaling.specs.task import image_task, token_task
 
 FORMS = ("googlenet", "googlenet_torchvision", "inception_v3")
 TASKS = {"googlenet": inception.TASK, "googlenet_torchvision": inception.TASK, "inception_v3": image_task(96, 10)}

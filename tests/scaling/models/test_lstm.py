@@ -10,9 +10,10 @@ from scaling.models.counting.params import count_by_convention, count_params
 from scaling.models.families import lstm
 from scaling.models.layers.core import Dropout, Repeat, Residual, walk
 from scaling.models.registry import find_preset, make_shape
-from scaling.models.shape import TaskShape, image_task, make_layers, token_task
+from scaling.models.shape import make_layers
 from scaling.specs.base import InputError
 from scaling.specs.models import LSTMSpec
+from scaling.specs.task import TaskShape, image_task, token_task
 
 REQUESTS = np.geomspace(1e4, 1e11, 29).astype(int).tolist()
 

@@ -11,9 +11,10 @@ from scaling.models.counting.flops import count_flops
 from scaling.models.counting.params import count_params
 from scaling.models.network import build
 from scaling.models.registry import find_preset, make_shape
-from scaling.models.shape import Shape, TaskShape
+from scaling.models.shape import Shape
 from scaling.specs.base import InputError
 from scaling.specs.models import MLPSpec
+from scaling.specs.task import TaskShape
 
 TOKENS = TaskShape(num_features=16, vocab_size=62, num_classes=3)
 NUMBERS = TaskShape(num_features=784, vocab_size=None, num_classes=10)

@@ -10,9 +10,10 @@ from scaling.models.counting.params import count_params
 from scaling.models.families import resnet
 from scaling.models.layers.core import Activation, Layer, Norm, Residual, Sequential, walk
 from scaling.models.layers.image import Conv
-from scaling.models.shape import Shape, TaskShape, image_task, make_layers
+from scaling.models.shape import Shape, make_layers
 from scaling.specs.base import InputError
 from scaling.specs.models import ResNetSpec
+from scaling.specs.task import TaskShape, image_task
 
 # Trainable parameters and multiply-adds of one example; the nets of torchvision agree with its own metadata.
 PUBLISHED = {

@@ -10,9 +10,10 @@ from scaling.models.families import transformer
 from scaling.models.layers.core import GlobalPool, Norm, Residual, Sequential, walk
 from scaling.models.layers.sequence import Attention, EncoderDecoder, LearnedVector, QueryStream
 from scaling.models.registry import find_preset, make_shape
-from scaling.models.shape import TaskShape, make_layers, token_task
+from scaling.models.shape import make_layers
 from scaling.specs.base import InputError
 from scaling.specs.models import TransformerSpec
+from scaling.specs.task import TaskShape, token_task
 
 REQUESTS = np.geomspace(1e4, 1e11, 29).astype(int).tolist()
 BYTES = transformer.TASK

@@ -9,9 +9,10 @@ from scaling.models.counting.flops import Convention, count_flops
 from scaling.models.counting.params import count_by_convention, count_params
 from scaling.models.families import vit
 from scaling.models.registry import find_preset, make_shape
-from scaling.models.shape import TaskShape, make_layers, token_task
+from scaling.models.shape import make_layers
 from scaling.specs.base import InputError
 from scaling.specs.models import ViTSpec
+from scaling.specs.task import TaskShape, token_task
 
 REQUESTS = np.geomspace(1e4, 1e11, 29).astype(int).tolist()
 

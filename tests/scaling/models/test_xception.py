@@ -10,9 +10,10 @@ from scaling.models.counting.params import count_params
 from scaling.models.families import xception
 from scaling.models.layers.core import Norm, Residual, Sequential, walk
 from scaling.models.layers.image import Conv, Pool
-from scaling.models.shape import Shape, image_task, make_layers, token_task
+from scaling.models.shape import Shape, make_layers
 from scaling.specs.base import InputError
 from scaling.specs.models import XceptionSpec
+from scaling.specs.task import image_task, token_task
 
 
 def num_params(shape: Shape) -> int:

@@ -11,7 +11,7 @@ from typing import BinaryIO, Self
 
 import numpy as np
 
-from scaling.data.corpus import (
+from scaling.data.text.corpus import (
     FILES,
     MANIFEST,
     SIDES,
@@ -24,7 +24,7 @@ from scaling.data.corpus import (
     open_manifest,
     token_dtype,
 )
-from scaling.data.tokenizers import Tokenizer
+from scaling.data.text.tokenizers import Tokenizer
 from scaling.specs.base import InputError, Spec, parse
 from scaling.store.cache import lock_folder
 from scaling.store.files import publish_text

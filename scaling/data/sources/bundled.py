@@ -4,8 +4,8 @@ from typing import Any
 
 import numpy as np
 
-from scaling.data import stdlib
 from scaling.data.source import SPLIT_SEED, Source, split_examples
+from scaling.data.sources import stdlib
 from scaling.specs.data import BreastCancerSource, DiabetesSource, DigitsSource, StdlibSource, WineSource
 
 

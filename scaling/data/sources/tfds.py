@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from scaling.data.source import Rows, Source, draw_evaluation, hold_out
-from scaling.data.tfds_folders import (
+from scaling.data.sources.tfds_folders import (
     check_disjoint,
     count_examples,
     describe_tensor,
@@ -21,9 +21,9 @@ from scaling.data.tfds_folders import (
     first_line,
     open_dataset,
 )
-from scaling.models.shape import Objective
 from scaling.specs.base import InputError, canonical_json, fingerprint_text
 from scaling.specs.data import TfdsDocuments, TfdsSource
+from scaling.specs.task import Objective
 from scaling.store.cache import load_or_make
 
 # Decoded inputs up to so many bytes are read at once, and kept in the cache folder; others are read when asked for.
@@ -180,7 +180,7 @@ class Decoder:
         try:
             with Image.open(io.BytesIO(value)) as image:
                 if self.side is not None:
-                    from scaling.data.images import fit_square
+                    from scaling.data.sources.images import fit_square
 
                     return fit_square(image, self.side, channels).reshape(-1)
                 return np.asarray(image.convert("L" if channels == 1 else "RGB")).reshape(-1)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from scaling.data.source import Source, draw_evaluation, hold_out
-from scaling.data.table_files import Table, read_table
+from scaling.data.sources.table_files import Table, read_table
 from scaling.specs.base import InputError, suggest
 from scaling.specs.data import Column, TableSource
 

@@ -9,7 +9,7 @@ from typing import Any
 import grain
 import numpy as np
 
-from scaling.data.augment import crop, flip
+from scaling.data.feeding.augment import crop, flip
 
 
 @dataclasses.dataclass(frozen=True)

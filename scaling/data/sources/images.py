@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from scaling.data.archives import extract, is_archive
 from scaling.data.source import Rows, Source, draw_evaluation, hash_examples, hold_out
+from scaling.data.sources.archives import extract, is_archive
 from scaling.specs.base import InputError
 from scaling.specs.data import ImageFolderSource
 

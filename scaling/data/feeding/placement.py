@@ -12,8 +12,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from scaling.data.order.subsets import Subset
 from scaling.data.source import Source
-from scaling.data.subsets import Subset
 from scaling.specs.data import AugmentationSpec
 
 # The most that examples may take on the device: a share of its memory, or so much where it does not tell (CPUs).
@@ -131,7 +131,7 @@ def place_subset(
     if _num_bytes((room, *subset.rows.shape[1:]), subset.rows.dtype) <= limit:
         inputs, read = read_all(subset, room)
         return DeviceData(put(inputs), put(_labels_or_none(read, room)), put(np.arange(room, dtype=np.int32)), moved)
-    from scaling.data.stream import CHUNK_STEPS, plan_chunks, steps_per_chunk, stream_chunks
+    from scaling.data.feeding.stream import CHUNK_STEPS, plan_chunks, steps_per_chunk, stream_chunks
 
     most = min(steps_per_chunk(subset, batch_size), chunk_steps or CHUNK_STEPS)
     host, num_hosts = host_share

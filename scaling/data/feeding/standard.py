@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from scaling.data.placement import Standard
-from scaling.data.subsets import Subset
+from scaling.data.feeding.placement import Standard
+from scaling.data.order.subsets import Subset
 from scaling.specs.data import DataSpec
 
 # Examples that the mean and the deviation of inputs are taken over, at most.

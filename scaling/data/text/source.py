@@ -9,12 +9,12 @@ from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
-from scaling.data.corpus import MANIFEST, SIDES, Identity, Manifest, hash_json, open_manifest
-from scaling.data.documents import Document, MissingDocumentsError, document_files, read_documents
-from scaling.data.packing import MappedArray, PackedSequences
-from scaling.data.preparation import Preparation, complete, locked
 from scaling.data.source import SPLIT_SEED, Source
-from scaling.data.tokenizers import hash_tokenizer, open_tokenizer
+from scaling.data.text.corpus import MANIFEST, SIDES, Identity, Manifest, hash_json, open_manifest
+from scaling.data.text.documents import Document, MissingDocumentsError, document_files, read_documents
+from scaling.data.text.packing import MappedArray, PackedSequences
+from scaling.data.text.preparation import Preparation, complete, locked
+from scaling.data.text.tokenizers import hash_tokenizer, open_tokenizer
 from scaling.specs.base import InputError, canonical_json
 from scaling.specs.data import DocumentsSpec, FileDocuments, StdlibDocuments, TextSource, TfdsDocuments
 from scaling.store.cache import cache_folder

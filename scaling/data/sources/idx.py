@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from scaling.data.archives import read_bytes
 from scaling.data.source import Source, draw_evaluation
+from scaling.data.sources.archives import read_bytes
 from scaling.specs.base import InputError
 from scaling.specs.data import IdxSource
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-from scaling.data.stdlib import read_sources
+from scaling.data.sources.stdlib import read_sources
 from scaling.specs.base import InputError
 from scaling.specs.data import DocumentsSpec, FileDocuments, StdlibDocuments
 
@@ -60,7 +60,7 @@ def read_documents(spec: DocumentsSpec, field: str = FIELD) -> Iterator[Document
             with _readable(path, field):
                 yield from _read_file(spec, name, path, field)
     else:
-        from scaling.data.tfds import iterate_documents
+        from scaling.data.sources.tfds import iterate_documents
 
         yield from (Document(*found) for found in iterate_documents(spec, field))
 
@@ -83,7 +83,7 @@ def document_files(spec: DocumentsSpec, field: str = FIELD) -> list[list[str | i
                 state = path.stat()
             states.append([name, state.st_size, state.st_mtime_ns])
         return states
-    from scaling.data.tfds_folders import open_dataset
+    from scaling.data.sources.tfds_folders import open_dataset
 
     try:
         return [[str(open_dataset(spec, field).info.full_name), spec.split]]

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from scaling.data.archives import extract, is_archive
 from scaling.data.source import Source, draw_evaluation
+from scaling.data.sources.archives import extract, is_archive
 from scaling.specs.base import InputError
 from scaling.specs.data import CifarSource
 

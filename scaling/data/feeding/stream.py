@@ -10,10 +10,10 @@ import grain
 import numpy as np
 from absl import flags
 
-from scaling.data.batches import indices_at
+from scaling.data.feeding.transforms import Crop, Flip
+from scaling.data.order.batches import indices_at
+from scaling.data.order.subsets import Order, Subset, read_examples
 from scaling.data.source import Rows
-from scaling.data.subsets import Order, Subset, read_examples
-from scaling.data.transforms import Crop, Flip
 from scaling.specs.base import InputError
 from scaling.specs.data import AugmentationSpec
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from scaling.data.archives import read_bytes
+from scaling.data.sources.archives import read_bytes
 from scaling.specs.base import InputError
 
 # The csv module refuses longer values, by default those above 128 KiB, which documents in a text column exceed.

@@ -6,27 +6,29 @@ from typing import Any
 
 import numpy as np
 
+from scaling.data.order.subsets import Subset, draw_subset
 from scaling.data.source import Source
 from scaling.specs.base import InputError
+from scaling.specs.cell import Cell
 from scaling.specs.data import DataSpec
 
 # Where each kind of source is read: `load_<kind>(spec, evaluation_size) → Source`. Imported when one is asked for.
 MODULES = {
-    "stdlib": "bundled",
-    "digits": "bundled",
-    "breast_cancer": "bundled",
-    "wine": "bundled",
-    "diabetes": "bundled",
-    "idx": "idx",
-    "arrays": "arrays",
-    "npz": "arrays",
-    "cifar": "cifar",
-    "table": "tables",
-    "image_folder": "images",
-    "text": "text",
-    "tfds": "tfds",
-    "teacher": "synthetic",
-    "markov": "synthetic",
+    "stdlib": "sources.bundled",
+    "digits": "sources.bundled",
+    "breast_cancer": "sources.bundled",
+    "wine": "sources.bundled",
+    "diabetes": "sources.bundled",
+    "idx": "sources.idx",
+    "arrays": "sources.arrays",
+    "npz": "sources.arrays",
+    "cifar": "sources.cifar",
+    "table": "sources.tables",
+    "image_folder": "sources.images",
+    "text": "text.source",
+    "tfds": "sources.tfds",
+    "teacher": "sources.synthetic",
+    "markov": "sources.synthetic",
 }
 
 
@@ -96,3 +98,14 @@ def _check_balance(data: DataSpec, source: Source) -> None:
             f"data.size={data.size} with data.order='balanced' needs more than the {smallest} examples of the "
             f"rarest class of {source.name}; choose at most {most}, or data.order='stratified'"
         )
+
+
+def draw_cell(cell: Cell) -> Subset:
+    """Returns the examples that a cell sees, drawn from its source.
+
+    Raises:
+      InputError: the data is missing or does not allow this cell.
+    """
+    source = load_source(cell.data)
+    check_data(cell.data, source)
+    return draw_subset(cell.data, source, cell.seed)
