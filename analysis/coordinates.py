@@ -1,6 +1,6 @@
 """The coordinate check's verdict and figure: do activations and their changes keep their size as a network grows?
 
-Takes plain rows, as `scaling.coordinates` measures them: `parametrization axis value seed step path kind l1`.
+Takes plain rows, as `scaling.checks.coordinates` measures them: `parametrization axis value seed step path kind l1`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Learning-rate transfer: where the best learning rate of each size lies, and the figure of it.
 
-Takes plain rows, as `scaling.transfer` measures them: `parametrization axis value seed peak_lr loss`.
+Takes plain rows, as `scaling.checks.transfer` measures them: `parametrization axis value seed peak_lr loss`.
 """
 
 from __future__ import annotations

@@ -78,12 +78,12 @@ def ours(net: Net) -> Sized:
     import jax.numpy as jnp
 
     from scaling.data.feeding.placement import DeviceData, Standard
+    from scaling.learning.step import make_hyper
     from scaling.models.registry import make_shape
-    from scaling.program import get_program
     from scaling.specs.models import ConvNetSpec, NetworkSpec, ResNetSpec
     from scaling.specs.task import TaskShape
     from scaling.specs.training import AdamWSpec, ConstantSchedule, TrainingSpec
-    from scaling.step import make_hyper
+    from scaling.training.program import get_program
 
     specs: dict[str, NetworkSpec] = {
         "lenet5": ConvNetSpec(form="lenet5_dense", width=net.width, activation="tanh"),

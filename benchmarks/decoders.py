@@ -19,15 +19,15 @@ import numpy as np
 
 from scaling.data.feeding.placement import DeviceData, Standard
 from scaling.devices.hardware import chip_of, mfu
+from scaling.learning.step import make_hyper
 from scaling.models.counting.flops import Convention, count_flops
 from scaling.models.counting.params import count_params
 from scaling.models.registry import make_shape
-from scaling.program import get_program
 from scaling.specs.execution import Execution
 from scaling.specs.models import TransformerSpec
 from scaling.specs.task import token_task
 from scaling.specs.training import AdamWSpec, TrainingSpec
-from scaling.step import make_hyper
+from scaling.training.program import get_program
 
 VOCAB, LENGTH, POOL = 32_768, 2_048, 512
 SIZES = {"100M": (100_000_000, 32), "350M": (350_000_000, 16), "1B": (1_000_000_000, 8)}  # N, sequences a step

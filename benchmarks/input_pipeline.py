@@ -24,14 +24,14 @@ from scaling.data.feeding.stream import plan_chunks, steps_per_chunk, stream_chu
 from scaling.data.order.subsets import Subset, draw_subset
 from scaling.data.source import Source
 from scaling.data.text.packing import MappedArray, PackedSequences
+from scaling.learning.step import make_hyper
 from scaling.models.registry import make_shape
-from scaling.program import Program, get_program
 from scaling.specs.data import DataSpec, DigitsSource
 from scaling.specs.models import MLPSpec, NetworkSpec, TransformerSpec
 from scaling.specs.task import TaskShape, token_task
 from scaling.specs.training import AdamWSpec, TrainingSpec
-from scaling.step import make_hyper
-from scaling.train import Pace, Place, Watcher, plan_legs, run_job
+from scaling.training.loop import Pace, Place, Watcher, plan_legs, run_job
+from scaling.training.program import Program, get_program
 
 Batches = Iterator[tuple[np.ndarray, np.ndarray]]
 SEED = 0

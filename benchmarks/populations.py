@@ -49,15 +49,15 @@ def run_ours(case: Case, members: list[tuple[float, int]]) -> float:
     import jax
     import numpy as np
 
-    from scaling.calibration import candidates, measure
     from scaling.data.loading import load_source
     from scaling.data.source import task_shape
     from scaling.data.sources.arrays import keep_arrays
-    from scaling.runner import make_shape, train_cells
     from scaling.specs.cell import Cell
     from scaling.specs.data import DataSpec
     from scaling.specs.models import MLPSpec
     from scaling.specs.training import AdamWSpec, TrainingSpec
+    from scaling.training.calibration import candidates, measure
+    from scaling.training.runner import make_shape, train_cells
 
     images, classes = make_images(case.side)
     source = keep_arrays(images, classes)

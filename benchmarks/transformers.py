@@ -56,12 +56,12 @@ def ours(size: Size) -> Trainer:
     import jax.numpy as jnp
 
     from scaling.data.feeding.placement import DeviceData, Standard
+    from scaling.learning.step import make_hyper
     from scaling.models.registry import make_shape
-    from scaling.program import get_program
     from scaling.specs.models import TransformerSpec
     from scaling.specs.task import token_task
     from scaling.specs.training import AdamWSpec, ConstantSchedule, TrainingSpec
-    from scaling.step import make_hyper
+    from scaling.training.program import get_program
 
     spec = TransformerSpec(
         width=size.width,

@@ -17,11 +17,11 @@ import jax.numpy as jnp
 from analysis.plots import save_figure
 from analysis.transfer import find_optima, plot_transfer
 from launch.text import render_table
-from scaling.coordinates import Axis
+from scaling.checks.coordinates import Axis
+from scaling.checks.transfer import sweep_learning_rates
 from scaling.specs.models import MLPSpec
 from scaling.specs.task import TaskShape
 from scaling.specs.training import AdamSpec, CosineSchedule
-from scaling.transfer import sweep_learning_rates
 
 NUM_FEATURES, NUM_CLASSES, TEACHER_WIDTH = 32, 10, 64
 NUM_STEPS, BATCH_SIZE = 150, 64

@@ -14,7 +14,7 @@ from analysis.coordinates import (
 )
 from analysis.plots import save_figure
 from launch.text import render_table
-from scaling.coordinates import Axis, measure_coordinates
+from scaling.checks.coordinates import Axis, measure_coordinates
 from scaling.models.registry import FAMILIES
 from scaling.specs.base import InputError, Spec, override, suggest
 from scaling.specs.models import (

@@ -7,13 +7,14 @@ from typing import Any
 from scaling.data.loading import load_source
 from scaling.data.source import task_shape
 from scaling.devices.hardware import GIB
-from scaling.devices.topology import Topology, compile_training, parse_topology
-from scaling.runner import describe_cell
+from scaling.devices.topology import Topology, parse_topology
 from scaling.specs.base import InputError
 from scaling.specs.cell import Cell
 from scaling.specs.execution import Execution
 from scaling.specs.models import NetworkSpec
 from scaling.specs.study import Study
+from scaling.training.described import compile_training
+from scaling.training.plan import describe_cell
 
 # What `auto` stands for on the devices described; the process that compiles has CPUs alone, and would choose for them.
 ACCELERATOR = {"attention": "plain", "convolution": "native", "cross_entropy": "plain"}

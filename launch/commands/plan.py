@@ -3,10 +3,10 @@
 from typing import Any
 
 from launch.jobs import estimate_seconds, paid_shares
-from scaling.runner import describe_cell
 from scaling.specs.cell import Cell
 from scaling.specs.study import Study
 from scaling.store.store import Store
+from scaling.training.plan import describe_cell
 
 
 def plan_cells(study: Study, store: Store | None) -> list[dict[str, Any]]:

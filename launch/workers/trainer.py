@@ -25,8 +25,8 @@ from scaling.store.record import Record
 from scaling.store.store import Store
 
 if TYPE_CHECKING:
-    from scaling.checkpoints.keeper import Keeping
     from scaling.tracking import Tracker
+    from scaling.training.checkpoints.keeper import Keeping
 
 # The exit status of a process that was told to stop: what could be saved is, and the same call goes on from there.
 PREEMPTED = 75
@@ -172,7 +172,7 @@ class Trainer:
     def _train(
         self, cells: Sequence[Cell], members: Sequence[Sequence[Cell]], execution: Execution, attempts: "_Attempts"
     ) -> None:
-        from scaling.runner import alone, train_cells
+        from scaling.training.runner import alone, train_cells
 
         if self._notices.heard():  # while the job before was in its last steps
             raise Preempted
@@ -225,8 +225,8 @@ class Trainer:
 
     def _make_tracker(self) -> "Tracker":
         from launch.workers.heartbeat_tracker import Following
-        from scaling.runner import describe_cell
         from scaling.tracking import Together, Tracker, make_tracker
+        from scaling.training.plan import describe_cell
 
         if self._presence is None:
             return Tracker()
@@ -244,7 +244,7 @@ class Trainer:
         seconds, steps = rules.checkpoint_seconds, rules.checkpoint_steps
         if cells[0].training is None or not (seconds or steps):
             return None, None
-        from scaling.checkpoints.keeper import Keeping
+        from scaling.training.checkpoints.keeper import Keeping
 
         folder = self._store.cell_path(plant(cells).leader) / "checkpoints"
         is_long = steps is not None or estimate_job(cells) >= SHARE_WORTH_KEEPING * seconds

@@ -126,7 +126,7 @@ def serve(store: Store, requests: IO[str], replies: IO[str]) -> int:
 
 def _plan(cell: Cell, request: dict[str, Any]) -> dict[str, Any]:
     """Returns the answer about a program; a measurement that fails leaves the defaults, and says so."""
-    from scaling.calibration import choose_execution
+    from scaling.training.calibration import choose_execution
 
     try:
         execution, how = choose_execution(cell, num_members=request["members"], seconds=request["seconds"])

@@ -8,7 +8,6 @@ import dataclasses
 import os
 from typing import Any
 
-from scaling.models.counting.flops import model_flops_utilization
 from scaling.specs.base import InputError, suggest
 
 GIB = 2**30
@@ -198,3 +197,17 @@ def device_memory(device: Any = None) -> int | None:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // jax.local_device_count("cpu")
     chip = chip_of(device.device_kind)
     return None if chip is None else chip.device_bytes
+
+
+def model_flops_utilization(
+    tokens_per_second: float, flops_per_token: float, num_chips: int, peak_flops: float
+) -> float:
+    """Returns MFU: the share of the chips' peak that the FLOPs a model needs make up (Chowdhery et al. 2022).
+
+    `peak_flops` is of one chip, in FLOP/s. PaLM 540B on 6,144 TPU v4 at 238.3 thousand tokens a second:
+
+    >>> flops_per_token = palm_flops_per_token(540.35e9, 118, 48, 256, 2048)
+    >>> round(model_flops_utilization(238.3e3, flops_per_token, 6144, 275e12), 4)
+    0.4623
+    """
+    return tokens_per_second * flops_per_token / (num_chips * peak_flops)

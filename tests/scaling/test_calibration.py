@@ -2,8 +2,6 @@
 
 import pytest
 
-from scaling import calibration
-from scaling.calibration import candidates, choose_execution, measure
 from scaling.data.loading import load_source
 from scaling.data.source import task_shape
 from scaling.models.registry import make_shape
@@ -12,6 +10,8 @@ from scaling.specs.data import DataSpec, DigitsSource, MarkovSource
 from scaling.specs.execution import Execution
 from scaling.specs.models import ConvNetSpec, LogisticRegressionSpec, MLPSpec, TransformerSpec
 from scaling.specs.training import AdamWSpec, TrainingSpec
+from scaling.training import calibration
+from scaling.training.calibration import candidates, choose_execution, measure
 
 TRAINING = TrainingSpec(optimizer=AdamWSpec(peak_lr=1e-2), batch_size=8, num_steps=100)
 DIGITS = DataSpec(source=DigitsSource(), size=100, evaluation_size=100)

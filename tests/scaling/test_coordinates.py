@@ -8,7 +8,7 @@ import pytest
 
 from analysis.coordinates import fit_slopes, judge
 from analysis.transfer import find_optima
-from scaling.coordinates import measure_coordinates, watched_places
+from scaling.checks.coordinates import measure_coordinates, watched_places
 from scaling.models.registry import make_shape
 from scaling.models.shape import make_layers
 from scaling.specs.models import LSTMSpec, MLPSpec, ResNetSpec, TransformerSpec, ViTSpec

@@ -8,8 +8,8 @@ import pytest
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from scaling.cross_entropy import log_likelihood_parts
-from scaling.objectives import nats
+from scaling.learning.cross_entropy import log_likelihood_parts
+from scaling.learning.objectives import nats
 
 LOGITS = 5.0 * jax.random.normal(jax.random.key(0), (3, 4, 12))
 TARGETS = jax.random.randint(jax.random.key(1), (3, 4), 0, 12)

@@ -2,7 +2,8 @@
 
 import pytest
 
-from scaling.models.counting.flops import Convention, count_flops, model_flops_utilization, palm_flops_per_token
+from scaling.devices.hardware import model_flops_utilization
+from scaling.models.counting.flops import Convention, count_flops, palm_flops_per_token
 from scaling.models.counting.params import count_active, count_by_convention, count_params
 from scaling.models.registry import make_shape
 from scaling.specs.models import TransformerSpec

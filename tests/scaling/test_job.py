@@ -8,10 +8,7 @@ import numpy as np
 import pytest
 from etils import epath
 
-from scaling import job
 from scaling.data.feeding import placement
-from scaling.evaluate import Verdict
-from scaling.runner import train_cell, train_cells
 from scaling.specs.cell import Cell
 from scaling.specs.data import DataSpec, DigitsSource, MarkovSource
 from scaling.specs.execution import Execution
@@ -19,6 +16,9 @@ from scaling.specs.models import MLPSpec, TransformerSpec
 from scaling.specs.training import AdamWSpec, TrainingSpec, WSDSchedule
 from scaling.store.record import Evaluation
 from scaling.tracking import CurveFile, Tracker, is_evaluation
+from scaling.training import job
+from scaling.training.evaluate import Verdict
+from scaling.training.runner import train_cell, train_cells
 
 DIGITS = DataSpec(source=DigitsSource(), size=300, evaluation_size=100)
 MLP = MLPSpec(num_params=1000)
@@ -267,7 +267,8 @@ def test_records_say_how_they_were_run_and_what_is_not_known():
 
 
 def test_spikes_are_in_the_record(monkeypatch):
-    from scaling import program, step
+    from scaling.learning import step
+    from scaling.training import program
 
     with monkeypatch.context() as lower:
         lower.setattr(step, "SPIKE_DEVIATIONS", 0.0)  # everything above the mean is a spike

@@ -7,10 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from scaling.learning.objectives import Batch, evaluation_sums, is_regression, make_batch, training_loss
 from scaling.models.counting.params import count_params
 from scaling.models.network import Outputs, build
 from scaling.models.registry import make_shape
-from scaling.objectives import Batch, evaluation_sums, is_regression, make_batch, training_loss
 from scaling.specs.models import ConvNetSpec, LSTMSpec, MLPSpec, ResNetSpec, TransformerSpec, ViTSpec
 from scaling.specs.task import TaskShape, image_task
 

@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from scaling.optim import apply_update, make_direction
+from scaling.learning.optim import apply_update, make_direction
 from scaling.specs.training import AdamSpec, AdamWSpec, LionSpec, MuonSpec, OptimizerSpec, RMSPropSpec, SGDSpec
 
 LR, DECAY = 0.01, 0.3

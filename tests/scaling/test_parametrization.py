@@ -5,7 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from scaling.coordinates import synthetic_examples
+from scaling.checks.coordinates import synthetic_examples
+from scaling.learning.objectives import make_batch
+from scaling.learning.schedules import horizon_of
+from scaling.learning.step import Hyper, make_learner
 from scaling.models.layers.core import Dense, Residual
 from scaling.models.layers.sequence import Attention, Experts, SinusoidalPositions, TiedReadout
 from scaling.models.network import build
@@ -19,13 +22,10 @@ from scaling.models.parametrization import (
 )
 from scaling.models.registry import make_shape
 from scaling.models.shape import make_layers
-from scaling.objectives import make_batch
-from scaling.optim import horizon_of
 from scaling.specs.base import InputError
 from scaling.specs.models import LSTMSpec, MLPSpec, ResNetSpec, TransformerSpec, XceptionSpec
 from scaling.specs.task import TaskShape, image_task, token_task
 from scaling.specs.training import AdamSpec, AdamWSpec, ConstantSchedule, MuonSpec, SGDSpec, TrainingSpec
-from scaling.step import Hyper, make_learner
 
 NUMBERS = TaskShape(num_features=16, vocab_size=None, num_classes=4)
 TEXT = token_task(16, 8)

@@ -6,15 +6,15 @@ import time
 import numpy as np
 import pytest
 
-from scaling import population, runner
 from scaling.data.feeding import placement
-from scaling.runner import train_cell, train_cells
 from scaling.specs.cell import Cell
 from scaling.specs.data import DataSpec, DiabetesSource, DigitsSource, MarkovSource, TextSource
 from scaling.specs.execution import Execution
 from scaling.specs.models import ConvNetSpec, MLPSpec, ResNetSpec, TransformerSpec
 from scaling.specs.training import AdamWSpec, TrainingSpec
 from scaling.tracking import Tracker, is_evaluation
+from scaling.training import population, runner
+from scaling.training.runner import train_cell, train_cells
 
 TOGETHER = Execution(population=8)
 DIGITS = DataSpec(source=DigitsSource(), size=300, evaluation_size=100)

@@ -8,13 +8,10 @@ import pytest
 from scaling.data.loading import load_source
 from scaling.data.order.subsets import draw_subset
 from scaling.data.source import task_shape
+from scaling.learning.pretraining import count_pretraining_flops, pretrain_layers
 from scaling.models.families.mlp import hidden_paths
 from scaling.models.network import build
 from scaling.models.registry import make_shape
-from scaling.population import make_hypers, place_members
-from scaling.pretraining import count_pretraining_flops, pretrain_layers
-from scaling.program import get_program
-from scaling.runner import describe_cell, train_cell
 from scaling.specs.base import InputError
 from scaling.specs.cell import Cell
 from scaling.specs.data import DataSpec, DigitsSource, StdlibSource
@@ -23,6 +20,10 @@ from scaling.specs.models import ConvNetSpec, MLPSpec
 from scaling.specs.sharing import plant
 from scaling.specs.task import TaskShape
 from scaling.specs.training import LayerwiseSpec, SGDSpec, TrainingSpec
+from scaling.training.plan import describe_cell
+from scaling.training.population import make_hypers, place_members
+from scaling.training.program import get_program
+from scaling.training.runner import train_cell
 
 SHAPE = make_shape(MLPSpec(width=24, depth=3, activation="sigmoid"), TaskShape(20, None, 4))
 

@@ -7,14 +7,14 @@ import pytest
 
 from scaling.data.feeding.placement import DeviceData, Standard
 from scaling.devices.ahead_of_time import report
+from scaling.learning.schedules import horizon_of
+from scaling.learning.step import Hyper
 from scaling.models.registry import make_shape
-from scaling.optim import horizon_of
-from scaling.program import MAX_CHUNK, Stacked, get_program, prepare_inputs, prepare_labels
 from scaling.specs.execution import Execution, MeshSpec
 from scaling.specs.models import MLPSpec, TransformerSpec
 from scaling.specs.task import TaskShape
 from scaling.specs.training import AdamSpec, AdamWSpec, TrainingSpec
-from scaling.step import Hyper
+from scaling.training.program import MAX_CHUNK, Stacked, get_program, prepare_inputs, prepare_labels
 
 SHAPE = make_shape(MLPSpec(num_params=200), TaskShape(num_features=5, vocab_size=None, num_classes=3))
 SHARED = Stacked(inputs=False, labels=False)

@@ -7,8 +7,6 @@ from scaling.data.feeding.standard import standard_of, undo_labels
 from scaling.data.loading import load_source
 from scaling.data.order.subsets import draw_subset
 from scaling.data.sources.synthetic import expected_error
-from scaling.evaluate import log_loss
-from scaling.runner import describe_cell, train_cell, train_cells
 from scaling.specs.base import InputError, parse
 from scaling.specs.cell import Cell
 from scaling.specs.data import (
@@ -36,6 +34,9 @@ from scaling.specs.models import (
 from scaling.specs.training import AdamWSpec, TrainingSpec
 from scaling.store.record import Evaluation, Record
 from scaling.tracking import Tracker, is_evaluation
+from scaling.training.evaluate import log_loss
+from scaling.training.plan import describe_cell
+from scaling.training.runner import train_cell, train_cells
 
 CLASSICAL = [
     LogisticRegressionSpec(),

@@ -8,10 +8,10 @@ import pytest
 
 from scaling.data.feeding.placement import DeviceData, Standard, StreamedData
 from scaling.data.order.batches import batch_indices
+from scaling.learning.schedules import horizon_of, make_schedule
+from scaling.learning.step import Hyper, TrainState
 from scaling.models.network import build
 from scaling.models.registry import make_shape
-from scaling.optim import horizon_of, make_schedule
-from scaling.program import get_program
 from scaling.specs.execution import DEFAULT, Execution
 from scaling.specs.models import MLPSpec
 from scaling.specs.task import TaskShape
@@ -27,8 +27,8 @@ from scaling.specs.training import (
     TrainingSpec,
     WSDSchedule,
 )
-from scaling.step import Hyper, TrainState
-from scaling.train import Leg, Pace, Place, Watcher, copy_state, evaluation_steps, plan_legs, run_job
+from scaling.training.loop import Leg, Pace, Place, Watcher, copy_state, evaluation_steps, plan_legs, run_job
+from scaling.training.program import get_program
 
 TASK = TaskShape(num_features=5, vocab_size=None, num_classes=3)
 SHAPE = make_shape(MLPSpec(num_params=200), TASK)

@@ -105,17 +105,3 @@ def palm_flops_per_token(num_params: float, depth: int, num_heads: int, head_siz
     3.277734806784
     """
     return 6.0 * num_params + 12.0 * depth * num_heads * head_size * num_tokens
-
-
-def model_flops_utilization(
-    tokens_per_second: float, flops_per_token: float, num_chips: int, peak_flops: float
-) -> float:
-    """Returns MFU: the share of the chips' peak that the FLOPs a model needs make up (Chowdhery et al. 2022).
-
-    `peak_flops` is of one chip, in FLOP/s. PaLM 540B on 6,144 TPU v4 at 238.3 thousand tokens a second:
-
-    >>> flops_per_token = palm_flops_per_token(540.35e9, 118, 48, 256, 2048)
-    >>> round(model_flops_utilization(238.3e3, flops_per_token, 6144, 275e12), 4)
-    0.4623
-    """
-    return tokens_per_second * flops_per_token / (num_chips * peak_flops)

@@ -2,7 +2,7 @@
 
 import pytest
 
-import scaling.runner
+import scaling.training.runner
 from launch.coordination.claims import Budget
 from launch.coordination.leases import Leases
 from launch.coordination.presence import Observer, Presence
@@ -51,6 +51,6 @@ def test_a_cell_that_fails_is_tried_as_often_as_is_allowed(store, monkeypatch):
         tried.extend(given)
         raise RuntimeError("no luck")
 
-    monkeypatch.setattr(scaling.runner, "train_cells", train)
+    monkeypatch.setattr(scaling.training.runner, "train_cells", train)
     assert work(store, budget=Budget(failures=3)) == 1
     assert sorted(map(tried.count, set(tried))) == [3, 3]

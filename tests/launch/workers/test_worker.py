@@ -10,8 +10,8 @@ import time
 import numpy as np
 import pytest
 
-import scaling.calibration
-import scaling.runner
+import scaling.training.calibration
+import scaling.training.runner
 from launch.coordination.presence import Presence
 from launch.jobs import begun_jobs
 from launch.workers import worker
@@ -106,9 +106,9 @@ def test_a_plan_is_what_the_calibration_chooses(store, monkeypatch):
 
     def choose(cell, *, num_members, seconds):
         asked.update(cell=cell, num_members=num_members, seconds=seconds)
-        return scaling.calibration.Choice(Execution(population=4, loop="step"), "as told")
+        return scaling.training.calibration.Choice(Execution(population=4, loop="step"), "as told")
 
-    monkeypatch.setattr(scaling.calibration, "choose_execution", choose)
+    monkeypatch.setattr(scaling.training.calibration, "choose_execution", choose)
     (event,) = ask(store, {"plan": names(1)[0], "members": 5, "seconds": 7.0})
     assert event == {"event": "plan", "execution": {"population": 4, "loop": "step"}, "how": "as told"}
     assert asked == {"cell": CELL, "num_members": 5, "seconds": 7.0}
@@ -118,21 +118,21 @@ def test_a_calibration_that_fails_leaves_the_defaults_and_says_so(store, monkeyp
     def choose(cell, **_):
         raise RuntimeError("no\nclock")
 
-    monkeypatch.setattr(scaling.calibration, "choose_execution", choose)
+    monkeypatch.setattr(scaling.training.calibration, "choose_execution", choose)
     (event,) = ask(store, {"plan": names(1)[0], "members": 5, "seconds": 7.0})
     assert event["execution"] == {}
     assert "RuntimeError: no clock" in event["how"]
 
 
 def test_a_bad_member_fails_alone(store, monkeypatch):
-    train_cells, bad = scaling.runner.train_cells, cells(3)[1]
+    train_cells, bad = scaling.training.runner.train_cells, cells(3)[1]
 
     def train(given, *arguments, **options):
         if bad in given:
             raise RuntimeError("bad luck")
         return train_cells(given, *arguments, **options)
 
-    monkeypatch.setattr(scaling.runner, "train_cells", train)
+    monkeypatch.setattr(scaling.training.runner, "train_cells", train)
     events = ask(store, {"train": names(3), "execution": {"population": 3}})
     assert {event["cell"]: event["status"] for event in events[:-1]} == dict(
         zip(names(3), ("ok", "failed", "ok"), strict=True)
@@ -167,7 +167,7 @@ def test_the_same_job_is_offered_again_only_while_it_has_checkpoints(store, monk
         ]
         raise Preempted
 
-    monkeypatch.setattr(scaling.runner, "train_cells", train)
+    monkeypatch.setattr(scaling.training.runner, "train_cells", train)
     with StopNotices() as notices, pytest.raises(Preempted):
         make_trainer(store, notices, checkpoint_steps=1).train(cells(3), Execution(population=3), lambda *_: None)
     monkeypatch.undo()
@@ -182,7 +182,7 @@ def test_short_jobs_keep_no_checkpoints_unless_some_are_there(store, monkeypatch
     def train(given, *arguments, checkpoints, **options):
         kept.append(checkpoints)
 
-    monkeypatch.setattr(scaling.runner, "train_cells", train)
+    monkeypatch.setattr(scaling.training.runner, "train_cells", train)
     folder = store.cell_path(names(1)[0]) / "checkpoints"
     with StopNotices() as notices:
         for seconds, is_there in ((600, False), (0.01, False), (600, True), (0, True)):

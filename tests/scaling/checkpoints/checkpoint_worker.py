@@ -17,7 +17,7 @@ from etils import epath
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from scaling.checkpoints.checkpoint import Checkpoints
+from scaling.training.checkpoints.checkpoint import Checkpoints
 
 IDENTITY = {"job": "kill", "code": "1"}
 ENDLESS_SHAPE = (64, 4096)

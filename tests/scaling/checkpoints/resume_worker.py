@@ -14,13 +14,13 @@ import jax
 import numpy as np
 from etils import epath
 
-import scaling.job
-from scaling.checkpoints.keeper import Keeper, Keeping
-from scaling.runner import load_state, train_cells
+import scaling.training.job
 from scaling.specs.base import parse
 from scaling.specs.cell import Cell
 from scaling.specs.execution import Execution
 from scaling.tracking import CurveFile, is_evaluation
+from scaling.training.checkpoints.keeper import Keeper, Keeping
+from scaling.training.runner import load_state, train_cells
 
 
 class Saying(CurveFile):
@@ -38,7 +38,7 @@ def main() -> None:
     folder = epath.Path(sys.argv[1])
     execution = parse(Execution, sys.argv[2], "the execution")
     cell = parse(Cell, (folder / "cell.json").read_text(), "the cell")
-    scaling.job.CURVE_POINTS = 1 << 30  # a point for every step
+    scaling.training.job.CURVE_POINTS = 1 << 30  # a point for every step
     save = Keeper.save
 
     def say_and_save(self, place, legs, facts):

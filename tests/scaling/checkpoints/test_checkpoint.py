@@ -23,10 +23,10 @@ from etils import epath
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
-import scaling.checkpoints.checkpoint
-from scaling.checkpoints.checkpoint import Checkpoints, CheckpointWriteError, CorruptCheckpointError
-from scaling.checkpoints.checksums import DamageError, seal, unseal
+import scaling.training.checkpoints.checkpoint
 from scaling.specs.base import InputError
+from scaling.training.checkpoints.checkpoint import Checkpoints, CheckpointWriteError, CorruptCheckpointError
+from scaling.training.checkpoints.checksums import DamageError, seal, unseal
 
 IDENTITY = {"job": "a1b2", "code": "7"}
 WORKER = Path(__file__).with_name("checkpoint_worker.py")
@@ -157,13 +157,13 @@ def test_a_folder_without_checkpoints_gives_none(tmp_path):
 
 
 def test_save_returns_before_the_files_are_hashed_and_the_next_one_waits(tmp_path, monkeypatch):
-    may_go, hashing = threading.Event(), scaling.checkpoints.checkpoint.prove_files
+    may_go, hashing = threading.Event(), scaling.training.checkpoints.checkpoint.prove_files
 
     def hash_later(folder):
         assert may_go.wait(30)
         return hashing(folder)
 
-    monkeypatch.setattr(scaling.checkpoints.checkpoint, "prove_files", hash_later)
+    monkeypatch.setattr(scaling.training.checkpoints.checkpoint, "prove_files", hash_later)
     with open_folder(tmp_path) as checkpoints:
         checkpoints.save(1, state(1), {"step": 1})
         assert not (tmp_path / "0000000001" / "manifest.json").exists()

@@ -14,9 +14,7 @@ import numpy as np
 import pytest
 from etils import epath
 
-from scaling.checkpoints.keeper import Keeping
 from scaling.devices.processes import Preempted
-from scaling.runner import load_state, train_cells
 from scaling.specs.cell import Cell
 from scaling.specs.data import DataSpec, DigitsSource, MarkovSource
 from scaling.specs.execution import Execution
@@ -24,6 +22,8 @@ from scaling.specs.models import ConvNetSpec, MLPSpec, TransformerSpec
 from scaling.specs.sharing import plant
 from scaling.specs.training import AdamWSpec, CosineSchedule, SGDSpec, TrainingSpec, WSDSchedule
 from scaling.store.record import Record
+from scaling.training.checkpoints.keeper import Keeping
+from scaling.training.runner import load_state, train_cells
 
 WORKER = Path(__file__).with_name("resume_worker.py")
 NUM_STEPS = 60

@@ -11,13 +11,13 @@ from scaling.data.order.batches import batch_indices
 from scaling.data.order.subsets import draw_subset
 from scaling.data.source import Source, task_shape
 from scaling.models.registry import make_shape
-from scaling.program import get_program
-from scaling.runner import train_cell
 from scaling.specs.base import InputError
 from scaling.specs.cell import Cell
 from scaling.specs.data import AugmentationSpec, DataSpec, DigitsSource, TextSource
 from scaling.specs.models import MLPSpec
 from scaling.specs.training import AdamWSpec, LayerwiseSpec, TrainingSpec
+from scaling.training.program import get_program
+from scaling.training.runner import train_cell
 
 DATA = DataSpec(source=DigitsSource(), size=900, evaluation_size=333)
 DIGITS_BYTES = 1464 * 64 * 4

@@ -23,15 +23,15 @@ from etils import epath
 
 import scaling.data.feeding.placement
 import scaling.data.feeding.stream
-import scaling.job
-import scaling.train
-from scaling.checkpoints.keeper import Keeper, Keeping
+import scaling.training.job
+import scaling.training.loop
 from scaling.devices.processes import Notices, Preempted, is_writer, join
-from scaling.runner import train_cells
 from scaling.specs.base import parse
 from scaling.specs.cell import Cell
 from scaling.specs.execution import Execution
 from scaling.tracking import CurveFile, Tracker, is_evaluation
+from scaling.training.checkpoints.keeper import Keeper, Keeping
+from scaling.training.runner import train_cells
 
 PREEMPTED = 75
 
@@ -71,9 +71,9 @@ def main() -> None:
         join(asked["coordinator"], asked["num_processes"], number)
     cells = [parse(Cell, line, "a cell") for line in (folder / "cells.jsonl").read_text().splitlines()]
     execution = parse(Execution, json.dumps(asked["execution"]), "the execution")
-    scaling.job.CURVE_POINTS = 1 << 30  # a point for every step
+    scaling.training.job.CURVE_POINTS = 1 << 30  # a point for every step
     if asked["hasty"] and number == asked["num_processes"] - 1:
-        scaling.train.CHUNK_SECONDS = 1e-9
+        scaling.training.loop.CHUNK_SECONDS = 1e-9
     batches: dict[int, list[str]] = {}
     if asked["streamed"]:
         scaling.data.feeding.placement.RESIDENT_BYTES = 0

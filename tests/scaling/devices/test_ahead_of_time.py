@@ -25,10 +25,10 @@ from scaling.devices.sharding import (
     make_mesh,
     state_shardings,
 )
+from scaling.learning.objectives import make_batch, training_loss
 from scaling.models.network import build
 from scaling.models.registry import make_shape
 from scaling.models.shape import Shape
-from scaling.objectives import make_batch, training_loss
 from scaling.specs.execution import MeshSpec
 from scaling.specs.models import TransformerSpec
 from scaling.specs.task import token_task

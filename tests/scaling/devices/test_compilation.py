@@ -15,7 +15,7 @@ from scaling.specs.cell import Cell
 from scaling.specs.data import DataSpec, DigitsSource
 from scaling.specs.models import MLPSpec
 from scaling.specs.training import AdamWSpec, TrainingSpec
-from scaling.runner import train_cell
+from scaling.training.runner import train_cell
 
 compilation.MIN_COMPILE_SECONDS = 0.0
 found = compilation.use_compilation_cache()

@@ -8,18 +8,18 @@ import jax.numpy as jnp
 import pytest
 
 from scaling.devices.hardware import GIB
-from scaling.devices.memory import check_memory, state_bytes
 from scaling.devices.sharding import make_mesh, state_shardings
+from scaling.learning.optim import make_direction
 from scaling.models.network import build
 from scaling.models.parametrization import update_trees
 from scaling.models.registry import make_shape
 from scaling.models.shape import Shape
-from scaling.optim import make_direction
 from scaling.specs.base import InputError
 from scaling.specs.execution import Execution, MeshSpec
 from scaling.specs.models import TransformerSpec
 from scaling.specs.task import token_task
 from scaling.specs.training import AdamWSpec, MuonSpec, TrainingSpec
+from scaling.training.memory import check_memory, state_bytes
 
 TASK = token_task(256, 32)
 DECODER = make_shape(TransformerSpec(width=64, depth=2, head_size=16), TASK)

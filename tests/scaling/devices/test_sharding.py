@@ -30,10 +30,10 @@ from scaling.devices.sharding import (
     placements,
     state_shardings,
 )
+from scaling.learning.optim import make_direction
 from scaling.models.network import abstract_variables
 from scaling.models.parametrization import update_trees
 from scaling.models.registry import make_shape
-from scaling.optim import make_direction
 from scaling.specs.base import InputError
 from scaling.specs.execution import MeshSpec
 from scaling.specs.models import LSTMSpec, MLPSpec, ResNetSpec, TransformerSpec, ViTSpec

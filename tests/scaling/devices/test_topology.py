@@ -6,12 +6,13 @@ from typing import Any
 import jax
 import pytest
 
-from scaling.devices.topology import compile_training, has_libtpu, parse_topology, run_described
+from scaling.devices.topology import has_libtpu, parse_topology, run_described
 from scaling.specs.base import InputError
 from scaling.specs.execution import Execution, MeshSpec
 from scaling.specs.models import MLPSpec, TransformerSpec
 from scaling.specs.task import image_task, token_task
 from scaling.specs.training import AdamWSpec, TrainingSpec
+from scaling.training.described import compile_training
 
 TRAINING = TrainingSpec(optimizer=AdamWSpec(peak_lr=0.1), batch_size=16, num_steps=10)
 MLP, IMAGES = MLPSpec(width=64, depth=2), image_task(8, 10)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from scaling.learning.objectives import make_batch, training_loss
 from scaling.models.layers import core as layers
 from scaling.models.layers.sequence import TiedReadout
 from scaling.models.modules.context import Context
@@ -17,7 +18,6 @@ from scaling.models.modules.repeat import is_block
 from scaling.models.network import abstract_variables, build
 from scaling.models.registry import make_shape
 from scaling.models.shape import Shape, make_layers
-from scaling.objectives import make_batch, training_loss
 from scaling.specs.execution import Execution
 from scaling.specs.models import (
     ConvNetSpec,

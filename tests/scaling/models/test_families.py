@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from scaling.learning.objectives import make_batch, training_loss
 from scaling.models.counting.flops import Convention, count_flops
 from scaling.models.layers.core import walk
 from scaling.models.modules import image as image_modules
@@ -14,7 +15,6 @@ from scaling.models.network import abstract_variables, build
 from scaling.models.parametrization import update_trees
 from scaling.models.registry import all_presets, make_shape
 from scaling.models.shape import Shape, make_layers
-from scaling.objectives import make_batch, training_loss
 from scaling.specs.models import (
     ConvNetSpec,
     InceptionSpec,

@@ -19,7 +19,6 @@ from scaling.data.feeding.placement import DeviceData, Standard
 from scaling.data.order.batches import batch_indices, batch_positions
 from scaling.devices.ahead_of_time import abstract
 from scaling.devices.hardware import device_memory
-from scaling.devices.memory import check_memory
 from scaling.devices.options import compile_lightly
 from scaling.devices.sharding import (
     batch_sharding,
@@ -29,16 +28,17 @@ from scaling.devices.sharding import (
     make_mesh,
     state_shardings,
 )
+from scaling.learning.objectives import evaluation_sums, keep_real, make_batch
+from scaling.learning.optim import to_dtype
+from scaling.learning.pretraining import check_pretraining, pretrain_layers
+from scaling.learning.step import Hyper, TrainState, make_learner
 from scaling.models.network import Variables, build
 from scaling.models.shape import Shape
-from scaling.objectives import evaluation_sums, keep_real, make_batch
-from scaling.optim import to_dtype
-from scaling.pretraining import check_pretraining, pretrain_layers
 from scaling.specs.data import AugmentationSpec
 from scaling.specs.execution import DEFAULT, Execution, MeshSpec
 from scaling.specs.sharing import program_training
 from scaling.specs.training import TrainingSpec
-from scaling.step import Hyper, TrainState, make_learner
+from scaling.training.memory import check_memory
 
 # The most steps in one call of `run`: as many losses have room in what it returns.
 MAX_CHUNK = 512

@@ -10,8 +10,8 @@ from scaling.data.feeding.placement import Standard, evaluation_batches
 from scaling.data.source import Source
 from scaling.devices.processes import fetch
 from scaling.models.network import Variables
-from scaling.program import Program
 from scaling.specs.execution import MeshSpec
+from scaling.training.program import Program
 
 
 class Verdict(NamedTuple):

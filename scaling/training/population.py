@@ -13,11 +13,11 @@ from scaling.data.feeding.placement import DeviceData, Standard, StreamedData, p
 from scaling.data.feeding.standard import standard_of
 from scaling.data.order.subsets import Subset
 from scaling.devices.sharding import batch_sharding, host_share
-from scaling.program import Layout, Stacked, make_layout
+from scaling.learning.step import Hyper, make_hyper
 from scaling.specs.cell import Cell
 from scaling.specs.execution import Execution
 from scaling.specs.sharing import Tree
-from scaling.step import Hyper, make_hyper
+from scaling.training.program import Layout, Stacked, make_layout
 
 
 class NotTogether(Exception):  # noqa: N818  (no error: they are trained one by one)

@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 from scaling.specs.cell import Cell
 from scaling.store.record import Evaluation
-from scaling.train import evaluation_steps
+from scaling.training.loop import evaluation_steps
 
 
 class Measured(NamedTuple):

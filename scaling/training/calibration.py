@@ -13,19 +13,19 @@ from scaling.data.feeding.placement import DeviceData, Standard
 from scaling.data.loading import load_source
 from scaling.data.source import task_shape
 from scaling.devices.processes import visible_cores
+from scaling.learning.step import Hyper, make_hyper
 from scaling.models.counting.params import count_params
 from scaling.models.registry import make_shape
 from scaling.models.shape import Shape
-from scaling.program import Stacked, get_program
 from scaling.specs.base import InputError, canonical_json, fingerprint_text, parse
 from scaling.specs.cell import Cell
 from scaling.specs.execution import Execution
 from scaling.specs.models import NetworkSpec
 from scaling.specs.sharing import program_key
 from scaling.specs.task import TaskShape
-from scaling.step import Hyper, make_hyper
 from scaling.store.cache import cache_folder
 from scaling.store.files import publish_text
+from scaling.training.program import Stacked, get_program
 
 # Raise when what is compared changes meaning; choices of other versions are measured anew.
 CALIBRATION_VERSION = 1

@@ -11,24 +11,24 @@ from typing import Any
 import jax
 import numpy as np
 
-from scaling.checkpoints.keeper import Keeper
 from scaling.data.feeding.placement import DeviceData, StreamedData
 from scaling.data.order.subsets import Subset
 from scaling.devices.hardware import mfu
 from scaling.devices.processes import fetch, platform_facts
-from scaling.evaluate import Verdict, evaluate_members
-from scaling.leaf import Leaf, Measured
+from scaling.learning.pretraining import count_pretraining_flops
 from scaling.models.counting.flops import count_flops
 from scaling.models.shape import Shape
-from scaling.population import make_hypers, place_members
-from scaling.pretraining import count_pretraining_flops
-from scaling.program import Program, get_program
 from scaling.specs.cell import Cell
 from scaling.specs.execution import Execution
 from scaling.specs.sharing import Tree, trunk_of
 from scaling.store.record import Evaluation
 from scaling.tracking import Tracker
-from scaling.train import Leg, Pace, Place, Watcher, check_streamed, plan_legs, run_job
+from scaling.training.checkpoints.keeper import Keeper
+from scaling.training.evaluate import Verdict, evaluate_members
+from scaling.training.leaf import Leaf, Measured
+from scaling.training.loop import Leg, Pace, Place, Watcher, check_streamed, plan_legs, run_job
+from scaling.training.population import make_hypers, place_members
+from scaling.training.program import Program, get_program
 
 # Training losses are told as means over so many stretches of the longest run.
 CURVE_POINTS = 100

@@ -22,10 +22,18 @@ import orbax.checkpoint as ocp
 from etils import epath
 from jax.experimental import multihost_utils
 
-from scaling.checkpoints.arrays import StoredLeaf, as_wanted, describe_leaf, named_leaves, say_leaf
-from scaling.checkpoints.checksums import DamageError, FileProof, find_damage, prove_files, seal, sync_folder, unseal
 from scaling.specs.base import InputError, canonical_json
 from scaling.store.files import is_local, write_atomically
+from scaling.training.checkpoints.arrays import StoredLeaf, as_wanted, describe_leaf, named_leaves, say_leaf
+from scaling.training.checkpoints.checksums import (
+    DamageError,
+    FileProof,
+    find_damage,
+    prove_files,
+    seal,
+    sync_folder,
+    unseal,
+)
 
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"

@@ -13,13 +13,14 @@ from jax import lax
 from jax.sharding import Mesh
 
 from scaling.devices.sharding import gather_params
+from scaling.learning.objectives import Batch, training_loss
+from scaling.learning.optim import apply_update, make_direction, to_dtype
+from scaling.learning.schedules import Horizon, horizon_of, make_schedule
 from scaling.models.layers.core import walk
 from scaling.models.layers.sequence import Experts
 from scaling.models.network import Variables, abstract_variables, build
 from scaling.models.parametrization import epsilon_factor, update_trees
 from scaling.models.shape import Shape, make_layers
-from scaling.objectives import Batch, training_loss
-from scaling.optim import Horizon, apply_update, horizon_of, make_direction, make_schedule, to_dtype
 from scaling.specs.base import InputError
 from scaling.specs.execution import DEFAULT, Execution
 from scaling.specs.training import TrainingSpec

@@ -16,7 +16,7 @@ from scaling.models.families.mlp import hidden_paths, widths
 from scaling.models.modules.core import ACTIVATIONS
 from scaling.models.shape import Shape
 from scaling.specs.base import InputError
-from scaling.specs.training import LayerwiseSpec
+from scaling.specs.training import LayerwiseSpec, TrainingSpec
 
 
 def check_pretraining(shape: Shape) -> None:
@@ -108,3 +108,9 @@ def _at(tree: dict[str, Any], path: tuple[str, ...]) -> Any:
 
 def _with(tree: dict[str, Any], path: tuple[str, ...], value: Any) -> dict[str, Any]:
     return {**tree, path[0]: _with(tree[path[0]], path[1:], value)} if path else value
+
+
+def pretraining_flops(shape: Shape, training: TrainingSpec) -> float:
+    """Returns the FLOPs of what comes before the first step of a training; 0 where nothing does."""
+    spec = training.pretraining
+    return 0.0 if spec is None else count_pretraining_flops(shape, spec, training.batch_size)

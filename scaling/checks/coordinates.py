@@ -13,17 +13,17 @@ import jax
 import jax.numpy as jnp
 
 from scaling.devices.options import compile_lightly
+from scaling.learning.objectives import Batch, make_batch
+from scaling.learning.step import TrainState, make_hyper, make_learner
 from scaling.models.layers.core import Dense, Dims, Layer, Repeat, Residual
 from scaling.models.layers.image import Conv
 from scaling.models.layers.sequence import LSTM, Attention, Embed, Experts
 from scaling.models.network import Model, Variables, build
 from scaling.models.registry import make_shape
 from scaling.models.shape import Shape, make_layers
-from scaling.objectives import Batch, make_batch
 from scaling.specs.models import NetworkSpec
 from scaling.specs.task import TaskShape
 from scaling.specs.training import ConstantSchedule, OptimizerSpec, TrainingSpec
-from scaling.step import TrainState, make_hyper, make_learner
 
 Axis = Literal["width", "depth"]
 

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from scaling.cross_entropy import log_likelihood_parts
+from scaling.learning.cross_entropy import log_likelihood_parts
 from scaling.models.network import Outputs
 from scaling.specs.task import TaskShape
 

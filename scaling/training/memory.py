@@ -12,9 +12,9 @@ import numpy as np
 
 from scaling.devices.hardware import GIB
 from scaling.devices.sharding import abstract_mesh, abstract_params, divide, state_shardings
+from scaling.learning.optim import make_direction
 from scaling.models.parametrization import update_trees
 from scaling.models.shape import Shape
-from scaling.optim import make_direction
 from scaling.specs.base import InputError
 from scaling.specs.execution import DEFAULT, Execution, MeshSpec
 from scaling.specs.training import TrainingSpec

@@ -11,10 +11,10 @@ import numpy as np
 
 from scaling.data.feeding.placement import DeviceData, StreamedData
 from scaling.devices.processes import agree
-from scaling.program import MAX_CHUNK, Program
+from scaling.learning.step import Hyper, TrainState
 from scaling.specs.base import InputError
 from scaling.specs.training import TrainingSpec, WSDSchedule
-from scaling.step import Hyper, TrainState
+from scaling.training.program import MAX_CHUNK, Program
 
 # A chunk is as many steps as take about so long: losses come back, signals are seen and the clock is read once a chunk.
 CHUNK_SECONDS = 1.0

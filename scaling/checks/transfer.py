@@ -9,14 +9,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from scaling.coordinates import Axis, resized
+from scaling.checks.coordinates import Axis, resized
+from scaling.learning.objectives import make_batch
+from scaling.learning.step import TrainState, make_hyper, make_learner
 from scaling.models.registry import make_shape
 from scaling.models.shape import Shape
-from scaling.objectives import make_batch
 from scaling.specs.models import NetworkSpec
 from scaling.specs.task import TaskShape
 from scaling.specs.training import ConstantSchedule, OptimizerSpec, ScheduleSpec, TrainingSpec
-from scaling.step import TrainState, make_hyper, make_learner
 
 # The last share of the steps whose batches the final loss is a mean of: one batch alone is noisy.
 FINAL_SHARE = 0.1

@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 import jax
 from etils import epath
 
-from scaling.checkpoints.checkpoint import Checkpoints
 from scaling.devices.processes import Preempted, agree
-from scaling.step import TRAINING_VERSION
-from scaling.train import Leg, Place
+from scaling.learning.step import TRAINING_VERSION
+from scaling.training.checkpoints.checkpoint import Checkpoints
+from scaling.training.loop import Leg, Place
 
 
 @dataclasses.dataclass(frozen=True)

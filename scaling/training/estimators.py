@@ -1,0 +1,91 @@
+"""Cells of scikit-learn's estimators, from a cell to its record."""
+
+import time
+import warnings
+from collections.abc import Collection
+from typing import Any
+
+import numpy as np
+
+from scaling.data.feeding.placement import read_all
+from scaling.data.feeding.standard import standard_of, undo_labels
+from scaling.data.loading import draw_cell
+from scaling.data.source import task_shape
+from scaling.models.families import classical
+from scaling.specs.cell import Cell
+from scaling.store.record import Evaluation, Record
+from scaling.tracking import Tracker
+from scaling.training.evaluate import log_loss, task_metrics
+from scaling.training.records import common_fields, make_manifest
+
+
+def train_estimator(cell: Cell, study_sizes: Collection[int], tracker: Tracker) -> Record:
+    """Returns the record of an estimator's cell after fitting it here and now.
+
+    Args:
+      cell: to fit.
+      study_sizes: subset sizes of the whole study.
+      tracker: is told when it begins, and of its evaluation.
+
+    Raises:
+      InputError: the data is missing or does not allow this cell.
+    """
+    from sklearn.exceptions import ConvergenceWarning
+
+    began, subset = time.monotonic(), draw_cell(cell)
+    source, task = subset.source, task_shape(subset.source)
+    classical.check_task(cell.model, task)
+    standard = standard_of(cell.data, subset)
+    tracker.begin(cell.fingerprint(), 0)
+
+    def prepared(inputs: np.ndarray) -> Any:
+        numbers = (
+            inputs if source.vocab_size is not None else (inputs.astype(np.float32) - standard.shift) * standard.scale
+        )
+        return classical.encode_inputs(cell.model, numbers, task)
+
+    inputs, labels = read_all(subset)
+    assert labels is not None  # noqa: S101  (check_task)
+    if task.objective == "regress":
+        labels = (labels - standard.label_shift) * standard.label_scale
+    if task.objective == "classify" and len(np.unique(labels)) < 2:
+        raise ValueError(f"the first {len(labels)} examples hold one class only, which {cell.model.kind} cannot fit")
+    estimator = classical.build(cell.model, task, cell.seed)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", ConvergenceWarning)
+        estimator.fit(prepared(inputs), labels)
+    eval_inputs = prepared(source.eval_inputs[:])
+    predicted = estimator.predict(eval_inputs)
+    loss: float | None
+    if task.objective == "regress":
+        loss = float(np.square(undo_labels(predicted, standard) - source.eval_labels).mean())
+        metrics = task_metrics(source, loss, 0.0, source.evaluation_size)
+    else:
+        probabilities = classical.class_probabilities(cell.model, estimator, eval_inputs)
+        loss = log_loss(probabilities, estimator.classes_, source)
+        metrics = task_metrics(source, loss, float((predicted == source.eval_labels).sum()), source.evaluation_size)
+    params = classical.effective_params(cell.model, estimator)
+    train_flops = classical.train_flops(cell.model, estimator, subset.size, task.num_features)
+    evaluation = Evaluation(
+        step=None,
+        data_seen=subset.size,
+        train_flops=train_flops,
+        loss=loss,
+        metrics=metrics,
+    )
+    tracker.log(cell.fingerprint(), [evaluation.model_dump(mode="json")])
+    return Record(
+        **common_fields(cell, source, make_manifest(cell, subset, study_sizes), task, evaluation),
+        status="ok",
+        num_params=sum(params.values()) or None,
+        params=params,
+        flops={} if train_flops is None else {"fit": train_flops},
+        train_flops_spent=train_flops,
+        evaluations=(evaluation,),
+        peak_lr=None,
+        batch_size=None,
+        wall_seconds=time.monotonic() - began,
+        device_kind="cpu",
+        num_devices=1,
+        warnings=tuple(sorted({" ".join(str(warning.message).split()) for warning in caught})),
+    )

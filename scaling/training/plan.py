@@ -1,0 +1,49 @@
+"""What a cell will cost, before it runs."""
+
+from typing import Any
+
+from scaling.data.loading import check_data, load_source
+from scaling.data.source import task_shape
+from scaling.learning.pretraining import check_pretraining, pretraining_flops
+from scaling.learning.step import check_learner
+from scaling.models.counting.flops import count_flops
+from scaling.models.counting.params import count_params
+from scaling.models.families import classical
+from scaling.models.registry import make_shape
+from scaling.specs.cell import Cell
+from scaling.specs.data import count_unique
+from scaling.specs.models import NetworkSpec
+
+
+def describe_cell(cell: Cell) -> dict[str, Any]:
+    """Returns a cell's `num_params`, `data_unique`, `data_seen` and `train_flops` before it runs.
+
+    Those that are not counted are None. Examples or tokens are counted, whichever the record will have.
+
+    Raises:
+      InputError: the data is missing or does not allow this cell, or no model of the asked size exists.
+    """
+    source = load_source(cell.data)
+    check_data(cell.data, source)
+    task = task_shape(source)
+    data_unique = count_unique(cell.data.size, cell.data.duplication) * source.example_tokens
+    if cell.training is None:
+        params = classical.count_params(cell.model, task)
+        return {
+            "num_params": sum(params.values()) or None,
+            "data_unique": data_unique,
+            "data_seen": cell.data.size,
+            "train_flops": None,
+        }
+    assert isinstance(cell.model, NetworkSpec)  # noqa: S101  (a cell with training holds a network)
+    shape = make_shape(cell.model, task)
+    seen = cell.training.num_steps * cell.training.batch_size * source.example_tokens
+    check_learner(shape, cell.training)
+    if cell.training.pretraining is not None:
+        check_pretraining(shape)
+    return {
+        "num_params": sum(count_params(shape).values()),
+        "data_unique": data_unique,
+        "data_seen": seen,
+        "train_flops": pretraining_flops(shape, cell.training) + seen * sum(count_flops(shape).train.values()),
+    }
