@@ -17,9 +17,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from analysis.laws import Law, get_law
-from analysis.predictions import predict_interval
-from analysis.series import fit
+from analysis.fit_table import fit
+from analysis.laws.law import Law
+from analysis.laws.registry import get_law
+from analysis.uncertainty.predictions import predict_interval
 
 
 @dataclass(frozen=True)

@@ -72,7 +72,7 @@ def start_often() -> dict[str, Any]:
 
 def fit_once() -> dict[str, Any]:
     """Returns what our global fit costs, the first time and again."""
-    from analysis.fitting import fit_law
+    from analysis.fitting.fit_law import fit_law
 
     size, data, loss = load()
     times = []
@@ -181,7 +181,7 @@ def refit_compiled(count: int) -> dict[str, Any]:
 
 def refit_ours(count: int) -> dict[str, Any]:
     """Returns what our refits cost, the first time and again, and their objectives."""
-    from analysis.fitting import refit
+    from analysis.fitting.fit_law import refit
 
     size, data, loss = load()
     columns, weights, (a, b, e, alpha, beta) = {"num_params": size, "data_seen": data}, draw()[:count], optimum()
@@ -200,7 +200,7 @@ def refit_ours(count: int) -> dict[str, Any]:
 
 def optimum() -> tuple[float, ...]:
     """Returns (a, b, e, alpha, beta) of the 240 points, from our fit; where the warm-started sides begin."""
-    from analysis.fitting import fit_law
+    from analysis.fitting.fit_law import fit_law
 
     size, data, loss = load()
     params = fit_law("chinchilla", {"num_params": size, "data_seen": data}, loss).params
@@ -211,7 +211,7 @@ def analyse() -> dict[str, Any]:
     """Returns what a table, its fit and 1,000 resamples cost after the first import."""
     import pandas as pd
 
-    from analysis.fitting import fit_law, refit
+    from analysis.fitting.fit_law import fit_law, refit
 
     began = clock()
     rows = pd.read_csv(TABLE).sort_values("loss").iloc[:-5]

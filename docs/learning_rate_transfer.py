@@ -14,8 +14,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from analysis.plots import save_figure
-from analysis.transfer import find_optima, plot_transfer
+from analysis.checks.transfer import find_optima, plot_transfer
+from analysis.figures.style import save_figure
 from launch.text import render_table
 from scaling.checks.coordinates import Axis
 from scaling.checks.transfer import sweep_learning_rates

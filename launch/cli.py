@@ -96,10 +96,10 @@ def _plan_on_topology(options: argparse.Namespace, study: "Study") -> int:
 
 def report(options: argparse.Namespace) -> int:
     """Prints fits, crossing points and order, and writes them with the figure as one HTML file."""
-    from analysis.plots import save_figure
+    from analysis.figures.style import save_figure
+    from analysis.fit_table import fit_rows
     from analysis.report.findings import crossing_rows, find_all, order_rows
     from analysis.report.page import draw_figure, write_page
-    from analysis.series import fit_rows
     from launch.text import render_table
 
     store = Store.open(options.store)

@@ -37,7 +37,14 @@ def test_analysis_imports_only_specs_and_store_of_scaling_and_no_training_librar
 
 
 @pytest.mark.parametrize(
-    "module", ["analysis", "analysis.table", "analysis.laws", "analysis.fitting", "analysis.plots"]
+    "module",
+    [
+        "analysis",
+        "analysis.tables.table",
+        "analysis.laws.registry",
+        "analysis.fitting.fit_law",
+        "analysis.figures.fits",
+    ],
 )
 def test_light_modules_of_the_analysis_do_without_jax(python, module):
     assert not packages(loaded_modules(python, f"import {module}")) & {"jax", "sklearn", *TRAINING}

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from etils import epath
 
-from analysis.fits import load_fits
-from analysis.frozen import score
-from analysis.table import fingerprint_table, read_table
+from analysis.fitting.fit import load_fits
+from analysis.tables.table import fingerprint_table, read_table
+from analysis.validation.frozen import score
 from launch.cli import main
 from launch.coordination.launches import read_launches
 from scaling.specs.base import parse

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
-
-from analysis.laws.law import Array, Law, Range, get_law, register
+from analysis.laws.law import Law, Range, register
 from analysis.laws.maths import exp, sigmoid
 
 gadre_error = register(
@@ -43,27 +40,3 @@ accuracy_sigmoid = register(
         design={"loss": (0.3, 2.5)},
     )
 )
-
-
-def chain(
-    loss_law: str | Law,
-    loss_params: Mapping[str, float],
-    accuracy_law: str | Law,
-    accuracy_params: Mapping[str, float],
-) -> Callable[[Mapping[str, Any]], Array]:
-    """Returns a function from the loss law's columns `[n]` to accuracy `[n]`: the two-step protocol of Bhagia et al.
-
-    Args:
-      loss_law: A law, such as `chinchilla` fitted to a task's loss.
-      loss_params: Its fitted parameters.
-      accuracy_law: A law of one variable, the loss.
-      accuracy_params: Its fitted parameters.
-
-    >>> params = {"E": 0.5, "A": 100.0, "B": 100.0, "alpha": 0.3, "beta": 0.3}
-    >>> predict = chain("chinchilla", params, "accuracy_sigmoid", accuracy_sigmoid.example)
-    >>> predict({"num_params": [1e8, 1e10], "data_seen": [2e9, 2e11]}).round(3).tolist()
-    [0.591, 0.81]
-    """
-    first, second = get_law(loss_law), get_law(accuracy_law)
-    (name,) = second.variables
-    return lambda columns: second.predict(accuracy_params, {name: first.predict(loss_params, columns)})

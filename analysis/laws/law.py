@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Array = NDArray[Any]
+EXPONENT = (1e-3, 3.0)  # published exponents lie in [0.03, 1]; above 3 a term only fits the noise of the first points
 TARGET = "target"  # what `Range.of` calls the fitted column
 
 
@@ -140,6 +141,7 @@ class Law:
         Raises:
           AnalysisError: if the law has no such parameter, or none would be left to fit.
 
+        >>> from analysis.laws.registry import get_law
         >>> law = get_law("power_floor").hold({"E": 1.0})
         >>> law.params, float(law.predict({"A": 8.0, "alpha": 0.5}, {"data_unique": [16.0]})[0])
         (('A', 'alpha'), 3.0)
@@ -226,6 +228,7 @@ class Law:
     def predict(self, params: Mapping[str, float], columns: Mapping[str, Any]) -> Array:
         """Returns the law's value at every row of `columns`.
 
+        >>> from analysis.laws.registry import get_law
         >>> law = get_law("power_floor")
         >>> float(law.predict({"E": 1.0, "A": 8.0, "alpha": 0.5}, {"data_unique": [16.0]})[0])
         3.0
@@ -301,21 +304,3 @@ def register(law: Law) -> Law:
         raise AnalysisError(f"law={law.name!r} has one of link and unlink; give both or neither")
     LAWS[law.name] = law
     return law
-
-
-def get_law(law: str | Law) -> Law:
-    """Returns the law of that name (a `Law` passes through).
-
-    Raises:
-      AnalysisError: if no law has the name; the nearest one is named.
-    """
-    from analysis import curves, laws  # noqa: F401  (their modules register the laws)
-
-    if isinstance(law, Law):
-        return law
-    if law not in LAWS:
-        raise suggest_name("law", law, LAWS)
-    return LAWS[law]
-
-
-EXPONENT = (1e-3, 3.0)  # published exponents lie in [0.03, 1]; above 3 a term only fits the noise of the first points

@@ -10,6 +10,7 @@ import numpy as np
 
 from analysis.laws.law import TARGET, Array, Law, Range, register
 from analysis.laws.maths import decay, exp, expm1, log, maximum, minimum
+from analysis.laws.size_and_data import split_budget
 
 
 def count_effective(unique: Any, total: Any, scale: Any) -> Any:
@@ -72,8 +73,6 @@ def start_data_constrained(columns: Sequence[Array], y: Array) -> Array:
 
 
 def _split(params: Mapping[str, Any]) -> dict[str, Any]:
-    from analysis.laws.size_and_data import split_budget
-
     return split_budget(params)
 
 

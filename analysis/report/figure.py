@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 import matplotlib as mpl
 import numpy as np
 
-from analysis.plots import HUES, MARKERS, STYLE
+from analysis.figures.style import HUES, MARKERS, STYLE
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-    from analysis.uncertainty import Bootstrap
+    from analysis.uncertainty.bootstrap import Bootstrap
 
 NAMES = {"error": "error rate", "bits_per_byte": "bits per byte", "r2": "R²"}
 UNITS = {"examples": "labelled examples m", "tokens": "unique tokens m"}

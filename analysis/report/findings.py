@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from analysis.compare import Crossing, Ordering, find_crossings, order_by_size
+from analysis.decisions.compare import Crossing, Ordering, find_crossings, order_by_size
 from analysis.errors import AnalysisError
-from analysis.series import SIZE, fit_study, format_interval
-from analysis.table import fingerprint_table, select_rows
-from analysis.uncertainty import Bootstrap, mean_interval
+from analysis.fit_table import SIZE, fit_study, format_interval
+from analysis.tables.table import fingerprint_table, select_rows
+from analysis.uncertainty.bootstrap import Bootstrap, mean_interval
 from scaling.store.store import cell_labels
 
 if TYPE_CHECKING:

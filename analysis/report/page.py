@@ -11,11 +11,11 @@ import pandas as pd
 from etils import epath
 
 from analysis.errors import AnalysisError
-from analysis.laws import get_law
-from analysis.plots import render_svg
+from analysis.figures.style import render_svg
+from analysis.fit_table import fit_rows
+from analysis.laws.registry import get_law
 from analysis.report.figure import plot_performance
 from analysis.report.findings import Findings, crossing_rows, lead_rows, order_rows
-from analysis.series import fit_rows
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -25,7 +25,7 @@ from scaling.store.files import write_atomically
 if TYPE_CHECKING:
     import pandas as pd
 
-    from analysis.fits import Fit
+    from analysis.fitting.fit import Fit
 
 DONE, WORK_FAILED = 0, 1
 OBJECTIVES = ("huber", "lad", "asymmetric", "log_mse", "mse")
@@ -34,7 +34,7 @@ SCHEMES = ("auto", "seed", "wild", "residual", "pairs")
 
 def table(options: argparse.Namespace) -> int:
     """Prints or writes the records of a store, or anybody's file, as one tidy table."""
-    from analysis.table import write_table
+    from analysis.tables.table import write_table
 
     frame = read_source(options)
     if options.to:
@@ -52,8 +52,8 @@ def table(options: argparse.Namespace) -> int:
 
 def fit(options: argparse.Namespace) -> int:
     """Fits a law to a store or table: each series by itself, or all rows together where N varies within them."""
-    from analysis.fits import document_fits
-    from analysis.laws import LAWS, get_law
+    from analysis.fitting.fit import document_fits
+    from analysis.laws.registry import LAWS, get_law
 
     if options.law == "list":
         rows = [{"law": law.name, "formula": law.formula, "columns": ", ".join(law.variables)} for law in LAWS.values()]
@@ -75,13 +75,14 @@ def fit(options: argparse.Namespace) -> int:
         saved = document["fits"][0] if len(fits) == 1 else document  # one fit is one document
         write_atomically(epath.Path(options.to), json.dumps(saved) + "\n")
     if options.figure:
-        from analysis.plots import save_figure
+        from analysis.figures.fits import plot_fit
+        from analysis.figures.style import save_figure
 
         if len(fits) > 1:
             raise InputError(
                 f"--figure shows one fit and there are {len(fits)}; choose a series with --keep label==NAME"
             )
-        save_figure(fits[0].plot(frame), options.figure)
+        save_figure(plot_fit(fits[0], frame), options.figure)
     if options.json:
         print_json(document_fits(fits, with_draws=False))
     else:
@@ -98,8 +99,8 @@ def _fit_rows(
     changes: dict[str, Any],
     options: argparse.Namespace,
 ) -> tuple[list["Fit"], list[str]]:
-    from analysis.series import fit as fit_table
-    from analysis.series import fit_study
+    from analysis.fit_table import fit as fit_table
+    from analysis.fit_table import fit_study
 
     declared = {**study["fit"], **changes}
     extra: dict[str, Any] = {
@@ -143,9 +144,9 @@ def predict(options: argparse.Namespace) -> int:
     """Prints what a saved fit says of sizes that were not run, with 95 % intervals."""
     import pandas as pd
 
-    from analysis.fits import choose_fit, load_fits
-    from analysis.notices import check_distance
-    from analysis.predictions import predict_interval
+    from analysis.fitting.fit import choose_fit, load_fits
+    from analysis.fitting.notices import check_distance
+    from analysis.uncertainty.predictions import predict_interval
 
     one = choose_fit(load_fits(options.fit), options.label)
     points: list[dict[str, float]] = []
@@ -162,7 +163,7 @@ def predict(options: argparse.Namespace) -> int:
         {**at, **{name: float(found[name].iloc[i]) for name in ("estimate", "low", "high")}}
         for i, at in enumerate(points)
     ]
-    notices = check_distance(one, {name: frame[name].to_numpy() for name in one.columns})
+    notices = check_distance(one.ranges, {name: frame[name].to_numpy() for name in one.columns})
     if options.json:
         warnings = [notice.model_dump() for notice in notices]
         print_json({"law": one.law, "target": one.target, "rows": clean(rows), "warnings": warnings})

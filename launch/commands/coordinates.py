@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from analysis.coordinates import (
+from analysis.checks.coordinates import (
     MAX_SLOPE,
     MIN_HIDDEN_SLOPE,
     MIN_UPDATE_SLOPE,
@@ -12,7 +12,7 @@ from analysis.coordinates import (
     judge,
     plot_coordinates,
 )
-from analysis.plots import save_figure
+from analysis.figures.style import save_figure
 from launch.text import render_table
 from scaling.checks.coordinates import Axis, measure_coordinates
 from scaling.models.registry import FAMILIES

@@ -31,8 +31,8 @@ def optimum(options: argparse.Namespace) -> int:
     A saved fit answers at a budget or for a loss. A table is read by its envelope, by isoFLOP profiles and by a law,
     beside each other; where it says how N and C were counted, the law is fitted under every way of counting.
     """
-    from analysis.fits import choose_fit, load_fits
-    from analysis.optimum import find_optimum
+    from analysis.decisions.optimum import find_optimum
+    from analysis.fitting.fit import choose_fit, load_fits
 
     if not options.source.endswith(".json"):
         return _compare_approaches(options)
@@ -54,8 +54,8 @@ def optimum(options: argparse.Namespace) -> int:
 
 
 def _compare_approaches(options: argparse.Namespace) -> int:
-    from analysis.approaches import compare_approaches
-    from analysis.conventions import compare_conventions
+    from analysis.decisions.approaches import compare_approaches
+    from analysis.decisions.conventions import compare_conventions
 
     asked = [f"--{name.replace('_', '-')}" for name in (*OF_FITS, "price") if getattr(options, name)]
     if asked:
@@ -96,11 +96,11 @@ def _check_label(frame: "pd.DataFrame", flag: str, label: str) -> None:
 
 def compare(options: argparse.Namespace) -> int:
     """Prints where two series cross, who is ahead at each size, and how much compute the candidate saves."""
-    from analysis.compare import find_crossings, order_by_size
-    from analysis.gain import compare_series
-    from analysis.laws import get_law
-    from analysis.series import SIZE
-    from analysis.uncertainty import bootstrap_series
+    from analysis.decisions.compare import find_crossings, order_by_size
+    from analysis.decisions.gain import compare_series
+    from analysis.fit_table import SIZE
+    from analysis.laws.registry import get_law
+    from analysis.uncertainty.bootstrap import bootstrap_series
 
     frame, study = read_source(options), declared_study(options.source)
     pair = (options.baseline, options.candidate)
@@ -177,9 +177,9 @@ def _print_comparison(document: dict[str, Any]) -> None:
 
 def suggest(options: argparse.Namespace) -> int:
     """Prints the next runs that say most about a target budget, for what they cost."""
-    from analysis.design import suggest_cells
-    from analysis.fits import choose_fit, load_fits
-    from analysis.series import fit as fit_table
+    from analysis.decisions.design import suggest_cells
+    from analysis.fit_table import fit as fit_table
+    from analysis.fitting.fit import choose_fit, load_fits
 
     target = read_numbers([options.target_budget], "--target")
     if set(target) != {"flops"}:

@@ -60,7 +60,9 @@ def describe_preset(name: str, assignments: Sequence[str]) -> dict[str, Any]:
       InputError: there is none of that name, or an assignment does not fit it.
     """
     preset = find_preset(name)
-    return _describe(name, *_assigned(Description(model=typing.cast(Any, preset.spec), task=preset.task), assignments))
+    return _describe(
+        name, *_assigned(Description(model=typing.cast("Any", preset.spec), task=preset.task), assignments)
+    )
 
 
 def describe_family(kind: str, num_params: int | None, assignments: Sequence[str]) -> dict[str, Any]:

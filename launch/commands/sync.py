@@ -220,10 +220,10 @@ def _send_report(mirror: Mirror, findings: "Findings") -> None:
     """Logs the tables, the figure and the page of a report."""
     import wandb
 
-    from analysis.plots import save_figure
+    from analysis.figures.style import save_figure
+    from analysis.fit_table import fit_rows
     from analysis.report.findings import crossing_rows, order_rows
     from analysis.report.page import draw_figure, write_page
-    from analysis.series import fit_rows
 
     labels = list(dict.fromkeys(findings.points["label"]))
     tables = {

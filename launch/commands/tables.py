@@ -11,7 +11,7 @@ from scaling.store.store import Store
 if TYPE_CHECKING:
     import pandas as pd
 
-    from analysis.fits import Fit
+    from analysis.fitting.fit import Fit
 
 DEFAULTS = {"metric": "loss", "fit": {"law": "power_floor", "objective": "huber", "delta": 1e-3, "smallest_size": 1}}
 
@@ -41,7 +41,7 @@ def print_warnings(notices: Sequence[Any], fits: Sequence["Fit"]) -> None:
 
 def read_source(options: argparse.Namespace) -> "pd.DataFrame":
     """Returns the table that a call names."""
-    from analysis.table import read_table
+    from analysis.tables.table import read_table
 
     columns = dict(split_pair(pair, "--column") for pair in options.column)
     return read_table(options.source, columns=columns, derive=tuple(options.derive), keep=tuple(options.keep))
@@ -77,7 +77,7 @@ def split_pair(pair: str, flag: str) -> tuple[str, str]:
 
 def show_interval(low: float | None = None, high: float | None = None) -> str:
     """Returns an interval for people."""
-    from analysis.series import format_interval
+    from analysis.fit_table import format_interval
 
     return format_interval(low, high)
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from launch.imports.expressions import Expression, read_expression
+from analysis.tables.expressions import Expression, read_expression
 from launch.imports.raw import RawFolder, RawRun
 from launch.imports.rows import TEXTS, RunRows, build_rows
 from scaling.specs.base import InputError, Spec, suggest
@@ -174,7 +174,7 @@ def build_table(folder: RawFolder, mapping: TableMapping, runs: Sequence[RawRun]
     import numpy as np
     import pandas as pd
 
-    from analysis.columns import derive_columns
+    from analysis.tables.columns import derive_columns
 
     names = collect_names(runs)
     expressions = resolve(mapping, names)

@@ -4,7 +4,7 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from launch.imports.expressions import Expression, Factor
+from analysis.tables.expressions import Expression, Factor
 from launch.imports.mapping import TableMapping, collect_names
 from launch.imports.raw import RawFolder, RawRun
 from launch.imports.rows import read_count, read_number

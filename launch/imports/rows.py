@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from launch.imports.expressions import Expression, Factor
+from analysis.tables.expressions import Expression, Factor
 from launch.imports.histories import NOT_FINITE, Values
 from launch.imports.raw import RawFolder, RawRun
 from scaling.specs.base import InputError, suggest

@@ -30,7 +30,7 @@ class TableSource(LocalSource):
     """
 
     def __init__(self, kind: str, path: str, run_column: str | None) -> None:
-        from analysis.table import read_table
+        from analysis.tables.table import read_table
 
         if not Path(path).is_file():
             raise InputError(f"{kind} {path!r} does not exist; give a file")

@@ -2,8 +2,8 @@
 
 A parametrisation that lets one learning rate serve every size keeps activations, and their changes in training, at one
 size (Yang et al. 2022, appendix D.1; Dey et al. 2025, section 3). Here they are measured: a few real training steps on
-one batch, at several widths or depths. `analysis.coordinates` judges the rows, and `launch.commands.coordinates` prints
-them.
+one batch, at several widths or depths. `analysis/checks` draws and judges the rows,
+and `scaling models --check-coordinates` prints them.
 """
 
 from collections.abc import Iterator, Sequence

@@ -8,11 +8,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.allocation import allocate
-from analysis.approaches import NAMES, compare_approaches
+from analysis.decisions.allocation import allocate
+from analysis.decisions.approaches import NAMES, compare_approaches
 from analysis.errors import AnalysisError
-from analysis.fitting import fit_law
-from analysis.laws import get_law
+from analysis.fitting.fit_law import fit_law
+from analysis.laws.registry import get_law
 
 TABLES = Path(__file__).parents[3] / "shared" / "data" / "scaling-tables"
 TRUTH = {"E": 1.69, "A": 406.4, "B": 410.7, "alpha": 0.34, "beta": 0.28}

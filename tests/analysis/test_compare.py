@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.compare import find_crossings, locate_turns, order_by_size
+from analysis.decisions.compare import find_crossings, locate_turns, order_by_size
 from analysis.errors import AnalysisError
-from analysis.uncertainty import bootstrap_series
+from analysis.uncertainty.bootstrap import bootstrap_series
 
 LAWS = {"forest": (0.15, 2.0, 0.5), "mlp": (0.02, 3.0, 0.4)}  # the forest leads until 402
 

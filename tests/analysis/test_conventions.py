@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.conventions import compare_conventions, count_flops, count_sizes
+from analysis.decisions.conventions import compare_conventions, count_flops, count_sizes
 from analysis.errors import AnalysisError
-from analysis.laws import get_law
+from analysis.laws.registry import get_law
 
 # Hoffmann et al. 2022, unrounded; their N counts embeddings
 TRUTH = {"E": 1.6934, "A": 406.4, "B": 410.7, "alpha": 0.33917084, "beta": 0.2849083}

@@ -3,14 +3,14 @@
 import numpy as np
 import pytest
 
-from analysis.decision_plots import plot_contours, plot_gain, plot_isoflops, plot_tournament
+from analysis.decisions.gain import measure_gain
+from analysis.decisions.isoflop import fit_isoflops
+from analysis.decisions.optimum import trace_frontier
 from analysis.errors import AnalysisError
-from analysis.fitting import fit_law
-from analysis.gain import measure_gain
-from analysis.isoflop import fit_isoflops
-from analysis.laws import get_law
-from analysis.optimum import trace_frontier
-from analysis.validate import run_tournament
+from analysis.figures.decisions import plot_contours, plot_gain, plot_isoflops, plot_tournament
+from analysis.fitting.fit_law import fit_law
+from analysis.laws.registry import get_law
+from analysis.validation.validate import run_tournament
 
 BUDGETS = np.geomspace(1e18, 1e21, 5)
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from analysis.design import assess, choose_cells, suggest_cells
+from analysis.decisions.design import assess, choose_cells, suggest_cells
 from analysis.errors import AnalysisError
-from analysis.fitting import fit_law
-from analysis.laws import get_law
+from analysis.fitting.fit_law import fit_law
+from analysis.laws.registry import get_law
 
 TRUTH = {"E": 1.81686, "A": 482.01, "B": 2085.43, "alpha": 0.34781, "beta": 0.36585}
 FAR = {"num_params": 7e10, "data_seen": 1.4e12}

@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.envelope import fit_envelope
+from analysis.decisions.envelope import fit_envelope
 from analysis.errors import AnalysisError
-from analysis.laws import get_law
+from analysis.laws.registry import get_law
 
 TRUTH = {"E": 1.69, "A": 406.4, "B": 410.7, "alpha": 0.34, "beta": 0.28}
 

@@ -10,9 +10,9 @@ import pandas as pd
 import pytest
 
 from analysis.errors import AnalysisError
-from analysis.frozen import freeze, score
-from analysis.laws import get_law
-from analysis.series import fit
+from analysis.fit_table import fit
+from analysis.laws.registry import get_law
+from analysis.validation.frozen import freeze, score
 
 
 @pytest.fixture

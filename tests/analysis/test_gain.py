@@ -6,11 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from analysis.decisions.gain import Curve, compare_series, measure_gain
 from analysis.errors import AnalysisError
-from analysis.fitting import fit_law
-from analysis.gain import Curve, compare_series, measure_gain
-from analysis.laws import get_law
-from analysis.uncertainty import bootstrap_series
+from analysis.fitting.fit_law import fit_law
+from analysis.laws.registry import get_law
+from analysis.uncertainty.bootstrap import bootstrap_series
 
 C = np.geomspace(1e15, 1e20, 12)
 LAW = get_law("power_floor").bind(("train_flops",))

@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 
 from analysis.errors import AnalysisError
-from analysis.fitting import fit_law
-from analysis.laws import LAWS, Range, get_law, register
+from analysis.fitting.fit_law import fit_law
 from analysis.laws.breaks import make_bnsl
-from analysis.laws.downstream import chain
+from analysis.laws.law import Range, register
 from analysis.laws.learning_curves import predict_m4
+from analysis.laws.registry import LAWS, get_law
 from analysis.laws.size_and_data import convert_farseer
+from analysis.uncertainty.predictions import chain
 
 FORMS = "last1 pow2 log2 exp2 lin2 ilog2 pow3 exp3 vap3 expp3 expd3 logpower3 pow4 mmf4 wbl4 exp4"
 OTHERS = (

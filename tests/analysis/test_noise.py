@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 
 from analysis.errors import AnalysisError
-from analysis.fitting import fit_law
-from analysis.noise import Noise, evaluation_variance, measure_noise, weigh_rows
+from analysis.fitting.fit_law import fit_law
+from analysis.uncertainty.noise import Noise, evaluation_variance, measure_noise, weigh_rows
 
 SIZES = np.geomspace(100, 1e5, 40)
 

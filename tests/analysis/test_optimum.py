@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 from scipy.optimize import brentq, minimize_scalar
 
-from analysis.allocation import allocate
+from analysis.decisions.allocation import allocate
+from analysis.decisions.optimum import Optimum, estimate, find_optimum, iso_loss, trace_frontier
 from analysis.errors import AnalysisError
-from analysis.fitting import fit_law
-from analysis.laws import Law, get_law
-from analysis.optimum import Optimum, estimate, find_optimum, iso_loss, trace_frontier
+from analysis.fitting.fit_law import fit_law
+from analysis.laws.law import Law
+from analysis.laws.registry import get_law
 
 LAW = get_law("chinchilla")
 HOFFMANN = [np.exp(0.5267228), np.exp(6.0073404), np.exp(6.0179186), 0.33917084, 0.2849083]  # unrounded

@@ -4,12 +4,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.columns import note
 from analysis.errors import AnalysisError
-from analysis.fitting import fit_law, refit
-from analysis.laws import Law, get_law, register
-from analysis.laws.law import LAWS
-from analysis.plots import format_size, plot_fit, render_svg, usable_rows
+from analysis.figures.fits import plot_fit, usable_rows
+from analysis.figures.style import format_size, render_svg
+from analysis.fitting.fit_law import fit_law, refit
+from analysis.laws.law import Law, register
+from analysis.laws.registry import LAWS, get_law
+from analysis.tables.columns import note
 
 
 @pytest.fixture(scope="module")

@@ -9,10 +9,10 @@ import pandas as pd
 import pytest
 
 from analysis.errors import AnalysisError
-from analysis.fits import document_fits, load_fits
-from analysis.laws import get_law
-from analysis.predictions import predict_interval
-from analysis.series import fit
+from analysis.fit_table import fit
+from analysis.fitting.fit import document_fits, load_fits
+from analysis.laws.registry import get_law
+from analysis.uncertainty.predictions import predict_interval
 
 AT = {"data_unique": np.array([1e5, 1e6])}
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from analysis.errors import AnalysisError
-from analysis.laws import get_law
-from analysis.profiles import profile
-from analysis.series import fit
+from analysis.fit_table import fit
+from analysis.laws.registry import get_law
+from analysis.uncertainty.profiles import profile
 
 
 @pytest.fixture(scope="module")

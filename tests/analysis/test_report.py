@@ -8,11 +8,11 @@ import pandas as pd
 import pytest
 
 from analysis.errors import AnalysisError
-from analysis.plots import save_figure
+from analysis.figures.style import save_figure
+from analysis.fit_table import fit_rows, fit_study, format_interval
 from analysis.report.figure import assign_looks
 from analysis.report.findings import crossing_rows, find_all, lead_rows, order_rows
 from analysis.report.page import draw_figure, format_rows, render_page, write_page
-from analysis.series import fit_rows, fit_study, format_interval
 from scaling.specs.cell import Cell
 from scaling.specs.data import DataSpec, DigitsSource
 from scaling.specs.models import LogisticRegressionSpec

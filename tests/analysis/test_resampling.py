@@ -7,8 +7,9 @@ import pandas as pd
 import pytest
 
 from analysis.errors import AnalysisError
-from analysis.laws import get_law
-from analysis.resampling import (
+from analysis.fit_table import fit
+from analysis.laws.registry import get_law
+from analysis.uncertainty.resampling import (
     Points,
     correct_residuals,
     draw_pairs,
@@ -17,7 +18,6 @@ from analysis.resampling import (
     find_spread,
     number_clusters,
 )
-from analysis.series import fit
 
 
 def line(n=12, seed=0, clusters=None, scale=1.0):

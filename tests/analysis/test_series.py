@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 
 from analysis.errors import AnalysisError
-from analysis.laws import get_law
-from analysis.series import fit, format_interval
+from analysis.fit_table import fit, format_interval
+from analysis.laws.registry import get_law
 
 
 @pytest.fixture

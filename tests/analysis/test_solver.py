@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize, nnls
 
-from analysis.fitting import fit_law, refit
-from analysis.laws import Law, Range, get_law
-from analysis.objective import make_objective
-from analysis.search import solve_nonnegative
-from analysis.solver import Problem
+from analysis.fitting.fit_law import fit_law, refit
+from analysis.fitting.objective import make_objective
+from analysis.fitting.search import solve_nonnegative
+from analysis.fitting.solver import Problem
+from analysis.laws.law import Law, Range
+from analysis.laws.registry import get_law
 
 TABLE = Path(__file__).parents[3] / "shared" / "data" / "scaling-tables" / "chinchilla_epoch.csv"
 X = np.geomspace(100.0, 1e5, 12)

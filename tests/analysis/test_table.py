@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.columns import keep_rows
 from analysis.errors import AnalysisError
-from analysis.table import fingerprint_table, read_table, select_rows, write_table
+from analysis.tables.columns import keep_rows
+from analysis.tables.table import fingerprint_table, read_table, select_rows, write_table
 
 
 @pytest.fixture

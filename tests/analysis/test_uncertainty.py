@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 
 from analysis.errors import AnalysisError
-from analysis.fits import Fit
-from analysis.resampling import split_two_ways
-from analysis.uncertainty import bootstrap_series, mean_interval
+from analysis.fitting.fit import Fit
+from analysis.uncertainty.bootstrap import bootstrap_series, mean_interval
+from analysis.uncertainty.resampling import split_two_ways
 
 E, A, ALPHA = 0.1, 5.0, 0.5
 

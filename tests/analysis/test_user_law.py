@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from analysis.fitting import Fit, fit_law, refit
-from analysis.laws import LAWS, Law, get_law, register
+from analysis.fitting.fit_law import Fit, fit_law, refit
+from analysis.laws.law import Law, register
+from analysis.laws.registry import LAWS, get_law
 
 
 @pytest.fixture

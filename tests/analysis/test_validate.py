@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from analysis.errors import AnalysisError
-from analysis.laws import get_law
-from analysis.scores import score_log
-from analysis.table import read_table
-from analysis.validate import hold_out, roll, run_tournament
+from analysis.laws.registry import get_law
+from analysis.tables.table import read_table
+from analysis.validation.scores import score_log
+from analysis.validation.validate import hold_out, roll, run_tournament
 
 TABLES = Path(__file__).parents[3] / "shared" / "data" / "scaling-tables"
 

@@ -11,11 +11,13 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from analysis.curves import CurveLaw, predict_curve
-from analysis.fits import Fit, document_fits, load_fits
-from analysis.laws.law import LAWS, get_law
-from analysis.predictions import predict_interval
-from analysis.schedules import Curve, make_rates, summarise_schedules
+from analysis.fitting.fit import Fit, document_fits, load_fits
+from analysis.fitting.fit_curves import predict_curve
+from analysis.laws.law import LAWS
+from analysis.laws.registry import get_law
+from analysis.laws.schedules import Curve, make_rates, summarise_schedules
+from analysis.laws.whole_curves import CurveLaw
+from analysis.uncertainty.predictions import predict_interval
 from launch.cli import main
 from launch.commands.models import describe_family, describe_preset
 from scaling.learning.schedules import horizon_of, make_schedule

@@ -17,12 +17,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.curves import fit_curves, multi_power, tissue
-from analysis.fits import Fit, document_fits, load_fits
-from analysis.frozen import freeze
-from analysis.laws.law import get_law
-from analysis.schedules import Curve, make_rates
-from analysis.table import read_table
+from analysis.fitting.fit import Fit, document_fits, load_fits
+from analysis.fitting.fit_curves import fit_curves
+from analysis.laws.registry import get_law
+from analysis.laws.schedules import Curve, make_rates
+from analysis.laws.whole_curves import multi_power, tissue
+from analysis.tables.table import read_table
+from analysis.validation.frozen import freeze
 from launch.cli import main
 from launch.coordination.provenance import user_name
 from tests.golden.cells import vary

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from analysis.coordinates import fit_slopes, judge
-from analysis.transfer import find_optima
+from analysis.checks.coordinates import fit_slopes, judge
+from analysis.checks.transfer import find_optima
 from scaling.checks.coordinates import measure_coordinates, watched_places
 from scaling.models.registry import make_shape
 from scaling.models.shape import make_layers

@@ -139,7 +139,7 @@ def _unpack_tar(tar: tarfile.TarFile, folder: Path, where: str) -> None:
         elif is_link:
             place.hardlink_to(folder / member.linkname)
         else:
-            with cast(IO[bytes], tar.extractfile(member)) as content, place.open("xb") as file:
+            with cast("IO[bytes]", tar.extractfile(member)) as content, place.open("xb") as file:
                 shutil.copyfileobj(content, file)
 
 

@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.laws import get_law
-from analysis.series import fit
+from analysis.fit_table import fit
+from analysis.laws.registry import get_law
 
 TRUTH = {"E": 1.8172, "A": 477.83, "B": 2143.4, "alpha": 0.34731, "beta": 0.36717}
 

@@ -5,9 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from analysis.fits import Fit
-from analysis.fitting import fit_law
-from analysis.laws import get_law
+from analysis.fitting.fit import Fit
+from analysis.fitting.fit_law import fit_law
+from analysis.laws.registry import get_law
 
 SIZES = (100, 300, 1000, 3000, 10_000)
 

@@ -5,7 +5,7 @@ import subprocess
 import pytest
 
 from analysis.errors import AnalysisError
-from analysis.table import read_table
+from analysis.tables.table import read_table
 
 HEAVY = ("numpy", "pandas", "pyarrow", "wandb", "mlflow", "tensorboardX", "tqdm", "yaml", "sqlite3")
 

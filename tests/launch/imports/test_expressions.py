@@ -2,7 +2,7 @@
 
 import pytest
 
-from launch.imports.expressions import read_expression
+from analysis.tables.expressions import read_expression
 from scaling.specs.base import InputError
 
 NAMES = (

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from analysis.table import read_table, select_rows
+from analysis.tables.table import read_table, select_rows
 from launch.imports.mapping import TableMapping, build_table, order_columns, resolve
 from scaling.specs.base import InputError
 from scaling.store.rows import TABLE_HEAD

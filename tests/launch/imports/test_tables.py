@@ -3,8 +3,8 @@
 import pandas as pd
 import pytest
 
-from analysis.series import fit
-from analysis.table import read_table
+from analysis.fit_table import fit
+from analysis.tables.table import read_table
 from launch.imports.raw import RawFolder
 
 

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from analysis.table import read_table
+from analysis.tables.table import read_table
 from launch.imports.raw import RawFolder
 from tests.launch.imports.wandb_history_server import HistoryServer
 from tests.wandb_server import no_server

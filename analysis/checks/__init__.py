@@ -1,0 +1,1 @@
+"""Figures of the checks: activations by width, and learning rates that transfer."""

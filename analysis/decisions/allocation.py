@@ -1,0 +1,245 @@
+"""Compute-optimal sizes of many parameter vectors at once: the minimum of a law along lines of equal total FLOPs.
+
+A budget is C = 6 N D FLOPs of training, plus 2 N for each token that the model will read or write in use. At a fixed
+budget the optimum is a minimum along one line, sought in log N; for a target loss the smallest budget that reaches it
+is sought around that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from analysis.errors import AnalysisError
+from analysis.laws.law import Array, Law
+from analysis.laws.registry import get_law
+from analysis.laws.repeated_data import count_effective
+
+TRAIN = 6.0  # FLOPs a parameter and token: 2 forward, 4 backward (Kaplan et al. 2020, section 2.1)
+INFER = 2.0
+# How fast repeated data, and parameters beyond those the data feeds, lose worth (Muennighoff et al. 2023, C4 runs).
+REPEATED_DATA, EXCESS_PARAMS = 15.387756, 5.309743
+BUDGETS = (float(np.log(1e2)), float(np.log(1e45)))  # between which a target loss is sought, in FLOPs
+FIRST_GRID, GRID = 257, 33  # points of the first grid in log N, and of those nested in it
+HALVINGS, SECANTS = 14, 5  # 14 leave 0.006 in log C, where false position gains three digits a step
+EDGE = 1e-3  # in logarithms: this near to N = 1, D = 1 or the whole budget in N there is no optimum inside
+FAR_OUT = 1e6  # makes the distance from the fitted sizes count before the loss
+
+
+@dataclass(frozen=True)
+class Allocation:
+    """Optima of R parameter vectors: arrays `[R]`; `total_flops` is infinite where no budget reaches the loss.
+
+    `is_edge` says that the loss still falls at the end of the search, so that there is no optimum inside.
+    """
+
+    num_params: Array
+    data_seen: Array
+    loss: Array
+    total_flops: Array
+    is_edge: Array
+
+
+def allocate(
+    law: str | Law,
+    params: Array,
+    *,
+    flops: float | Array | None = None,
+    loss: float | None = None,
+    inference_tokens: float = 0.0,
+    unique_data: float | None = None,
+    at: Mapping[str, float] | None = None,
+    cost: Callable[[Array], Array] | None = None,
+    sizes: tuple[float, float] | None = None,
+) -> Allocation:
+    """Returns the optimum of every parameter vector `[R, p]` of a law; the closed form for Chinchilla's where it holds.
+
+    Args:
+      law: A law of `num_params` and `data_seen`; one of `data_unique` in its place is read as one pass over the data.
+      params: Parameters `[R, p]` in the law's order.
+      flops: The budget, or `[R]` of them: of training, and of inference where `inference_tokens` are given.
+      loss: In place of a budget: the loss to reach at the smallest total.
+      inference_tokens: Tokens in use, at 2 N FLOPs each.
+      unique_data: Distinct tokens or examples; see `analysis.decisions.optimum.find_optimum`.
+      at: Values of the law's other variables.
+      cost: Training FLOPs of one token as a function of N; 6 N by default.
+      sizes: Smallest and largest N that the law was fitted on: of several minima, one near them is taken.
+
+    Raises:
+      AnalysisError: unless exactly one of `flops` and `loss` is given; if the law is not one of `num_params` and
+        `data_seen`, or a variable has no value.
+
+    >>> e, a, b = np.exp([0.5267228, 6.0073404, 6.0179186])  # Hoffmann et al. 2022, unrounded
+    >>> best = allocate("chinchilla", np.array([[e, a, b, 0.33917084, 0.2849083]]), flops=5.76e23)
+    >>> f"{best.num_params[0]:.3e} {best.data_seen[0]:.3e} {best.loss[0]:.5f}"
+    '4.036e+10 2.379e+12 1.91841'
+    """
+    if (flops is None) == (loss is None):
+        raise AnalysisError(f"flops={flops} and loss={loss}: give exactly one of them, the budget or the loss to reach")
+    law, params = get_law(law), np.atleast_2d(np.asarray(params, dtype=np.float64))
+    line = Line(law, params, inference_tokens, unique_data, dict(at or {}), cost, sizes)
+    if flops is not None:
+        return line.minimise(np.broadcast_to(np.log(flops), len(params)))
+    goal = float(loss or 0.0)
+    low, high = (np.full(len(params), end) for end in BUDGETS)
+    above, below = (line.minimise(end).loss - goal for end in (low, high))
+    reached = (above > 0) & (below < 0)
+    for step in range(HALVINGS + SECANTS):
+        with np.errstate(invalid="ignore", divide="ignore"):
+            share = above / (above - below)  # once the bracket is short, the loss is straight in it
+        share = np.where(reached & (step >= HALVINGS), share, 0.5)
+        middle = low + share * (high - low)
+        gap = line.minimise(middle, is_rough=True).loss - goal
+        low, above = np.where(gap > 0, middle, low), np.where(gap > 0, gap, above)
+        high, below = np.where(gap > 0, high, middle), np.where(gap > 0, below, gap)
+    middle = np.where(above < -below, low, high)  # the end that is nearer to the goal
+    found = line.minimise(middle)
+    missing = np.where(reached, 1.0, np.inf)
+    return Allocation(
+        found.num_params * missing, found.data_seen * missing, found.loss, found.total_flops * missing, found.is_edge
+    )
+
+
+class Line:
+    """The law along lines of equal total FLOPs, one for each of R parameter vectors."""
+
+    def __init__(
+        self,
+        law: Law,
+        params: Array,
+        inference_tokens: float,
+        unique_data: float | None,
+        at: dict[str, float],
+        cost: Callable[[Array], Array] | None,
+        sizes: tuple[float, float] | None,
+    ) -> None:
+        given = set(law.variables)
+        if "num_params" not in given or not given & {"data_seen", "data_unique"}:
+            raise AnalysisError(
+                f"law={law.name!r} has variables {law.variables!r}; an optimum needs a law of num_params and "
+                "data_seen, like chinchilla"
+            )
+        for name in law.variables:
+            if name not in ("num_params", "data_seen", "data_unique", *at):
+                raise AnalysisError(f"law={law.name!r} also depends on {name}; give its value with at={{{name!r}: …}}")
+        self.law, self.params, self.at, self.cost = law, params[:, :, None], at, cost
+        self.inference, self.unique, self.sizes = inference_tokens, unique_data, sizes
+        self.repeats = unique_data is not None and not {"data_seen", "data_unique"} <= given
+        self.fed: Array = self.feed() if self.repeats else np.array(np.inf)
+        plain = law.name == "chinchilla" and not law.held and cost is None and not inference_tokens
+        self.is_closed = plain and bool((params[:, 1:3] > 0).all())
+
+    def value(self, N: Array, D: Array, unique: float | None) -> Array:
+        """Returns the loss at N and D `[R, g]`, infinite where the formula has no value."""
+        m = D if unique is None else np.minimum(D, unique)
+        columns = {"num_params": N, "data_seen": D, "data_unique": m, **self.at}
+        with np.errstate(all="ignore"):
+            found = self.law.evaluate(
+                [columns[name] for name in self.law.variables], [self.params[:, i] for i in range(self.params.shape[1])]
+            )
+        found = np.broadcast_to(found, N.shape)
+        return np.where(np.isfinite(found), found, np.inf)
+
+    def worth(self, N: Array, D: Array) -> Array:
+        """Returns the loss where `unique` tokens are seen more than once; D is at least that."""
+        if not self.repeats:
+            return self.value(N, D, self.unique)
+        useful = np.minimum(N, self.fed)
+        return self.value(
+            count_effective(useful, N, EXCESS_PARAMS), count_effective(self.unique, D, REPEATED_DATA), None
+        )
+
+    def feed(self) -> Array:
+        """Returns the size `[R, 1]` for which the unique data is compute-optimal: there neither is worth trading."""
+        low, high = (np.full((self.params.shape[0], 1), end) for end in (0.0, 2 * np.log(1e22)))
+        D, step = np.full_like(low, self.unique), np.exp(1e-3)
+        for _ in range(70):
+            N = np.exp((low + high) / 2)
+            grows = self.value(N * step, D / step, None) < self.value(N / step, D * step, None)
+            low, high = np.where(grows, np.log(N), low), np.where(grows, high, np.log(N))
+        return np.exp((low + high) / 2)
+
+    def minimise(self, log_flops: Array, *, is_rough: bool = False) -> Allocation:
+        """Returns the optima at budgets `[R]`; a rough one has its loss to 10 digits, which is flat at a minimum."""
+        best = self.solve(log_flops) if self.is_closed else self.search(log_flops, None, is_rough)
+        if self.unique is None or (best.data_seen <= self.unique).all():
+            return best
+        again, short = self.search(log_flops, self.unique, is_rough), best.data_seen > self.unique
+        pick = [np.where(short, getattr(again, name), getattr(best, name)) for name in Allocation.__dataclass_fields__]
+        return Allocation(*pick)
+
+    def solve(self, log_flops: Array) -> Allocation:
+        """Returns Chinchilla's closed form: N* = G (C/6)^a, D* = (C/6)^b / G."""
+        _, A, B, alpha, beta = self.params[:, :, 0].T
+        total = alpha + beta
+        log_g = np.log(alpha * A / (beta * B)) / total
+        budget = log_flops - np.log(TRAIN)
+        N, D = np.exp(log_g + budget * beta / total), np.exp(budget * alpha / total - log_g)
+        return Allocation(
+            N, D, self.value(N[:, None], D[:, None], None)[:, 0], np.exp(log_flops), np.zeros(len(N), bool)
+        )
+
+    def search(self, log_flops: Array, unique: float | None, is_rough: bool) -> Allocation:
+        """Returns the optima on nested grids in log N, polished by Newton steps."""
+        C = np.exp(log_flops)[:, None]
+
+        def data(x: Array) -> Array:
+            N = np.exp(x)
+            per_token = TRAIN * N if self.cost is None else self.cost(N)
+            return (C - INFER * N * self.inference) / per_token
+
+        def measure(x: Array) -> Array:
+            D = data(x)
+            least = 1.0 if unique is None else unique * (1 - 1e-12)
+            safe = np.maximum(D, least)
+            found = self.value(np.exp(x), safe, None) if unique is None else self.worth(np.exp(x), safe)
+            return np.where(least <= D, found, np.inf)
+
+        low, high = np.zeros_like(C), np.log(C)
+        x = low + (high - low) * np.linspace(0, 1, FIRST_GRID)
+        best, rows = self.choose(x, measure(x), np.log(C)), np.arange(len(C))
+        for _ in range(3 if is_rough else 5):
+            first, last = (x[rows, np.clip(best + step, 0, x.shape[1] - 1)][:, None] for step in (-1, 1))
+            x = first + (last - first) * np.linspace(0, 1, GRID)
+            best = measure(x).argmin(axis=1)
+        x = x[rows, best][:, None]
+        for _ in range(0 if is_rough else 3):
+            x = _polish(measure, x)
+        N, D = np.exp(x), np.maximum(data(x), 1.0)
+        is_edge = (np.minimum(x - low, high - x) < EDGE) | (np.log(D) < EDGE)
+        return Allocation(N[:, 0], D[:, 0], measure(x)[:, 0], np.exp(log_flops), is_edge[:, 0])
+
+    def choose(self, x: Array, values: Array, log_flops: Array) -> Array:
+        """Returns which grid point `[R]` to start from: the lowest of the minima near the fitted sizes.
+
+        Flexible laws turn down again far outside of their points. A minimum is lower than both neighbours, and the
+        ones beyond them are higher by more than rounding; without any, the lowest point is returned.
+        """
+        padded = np.pad(values, ((0, 0), (2, 2)), constant_values=np.nan)
+        sides = [padded[:, 2 + step : padded.shape[1] - 2 + step] for step in (-2, -1, 1, 2)]
+        with np.errstate(invalid="ignore"):
+            is_low = (values <= sides[1]) & (values <= sides[2]) & np.isfinite(sides[0] + sides[3])
+            is_low &= (np.minimum(sides[0], sides[3]) - values) > 1e-12 * np.abs(values)
+        distance = np.zeros_like(x)
+        if self.sizes is not None:
+            # where N grows by half of what the budget grows by, give or take ten times
+            growth = np.maximum(log_flops - np.log(TRAIN * self.sizes[1] ** 2), 0)
+            near = np.log(self.sizes[0] / 10), np.log(self.sizes[1] * 10) + growth
+            distance = np.maximum(np.maximum(near[0] - x, x - near[1]), 0)
+        ranked = np.where(is_low, distance * FAR_OUT + values, np.inf)
+        return np.where(is_low.any(axis=1), ranked.argmin(axis=1), values.argmin(axis=1))
+
+
+def _polish(measure: Callable[[Array], Array], x: Array) -> Array:
+    """Returns x after a Newton step with derivatives of fourth order, where that raises nothing (kinks do)."""
+    h = 0.01  # truncation, of order h^4, and rounding, of order 1e-16 / h, are then both near 1e-11
+    f = [measure(x + k * h) for k in (-2, -1, 0, 1, 2)]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        slope = (8 * (f[3] - f[1]) - (f[4] - f[0])) / (12 * h)
+        bend = (16 * (f[3] + f[1]) - (f[4] + f[0]) - 30 * f[2]) / (12 * h * h)
+        moved = x - slope / bend
+        fine = np.isfinite(moved) & (bend > 0) & (np.abs(moved - x) < h)
+    moved = np.where(fine, moved, x)
+    return np.where(measure(moved) <= f[2] * (1 + 1e-14), moved, x)

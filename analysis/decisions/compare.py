@@ -1,0 +1,231 @@
+"""Who is ahead at which size: crossings of fitted curves, and the order of series by paired differences at each m.
+
+Intervals are 95 % for each comparison by itself; they are not corrected for the number of pairs and sizes compared,
+so among 20 true ties one is expected to look settled.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from analysis.errors import AnalysisError, suggest_name
+from analysis.laws.law import Array
+from analysis.uncertainty.resampling import read_percentiles
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from analysis.uncertainty.bootstrap import Bootstrap
+
+GRID = 401  # points in log m on which sign changes are sought: 0.7 % apart over three decades before the polish
+
+
+@dataclass(frozen=True)
+class Crossing:
+    """One size at which the fitted curves of two series cross.
+
+    Attributes:
+      first: A label.
+      second: Another label.
+      size: The m of the crossing.
+      low: Lower end of its 95 % interval, among the replicates that cross here at all.
+      high: Upper end.
+      share: Share of the replicates with a crossing in this direction inside the common range; below 0.95 the crossing
+        itself is in doubt, not only its place.
+      ahead_before: The label that is better at smaller m.
+      ahead_after: The label that is better at larger m.
+      value: The curves' common value there.
+    """
+
+    first: str
+    second: str
+    size: float
+    low: float
+    high: float
+    share: float
+    ahead_before: str
+    ahead_after: str
+    value: float
+
+
+def find_crossings(bootstrap: Bootstrap, *, lower_is_better: bool = True) -> list[Crossing]:
+    """Returns every crossing of every pair of fitted curves inside the range of m in which both were observed.
+
+    The estimate is the root of the fitted curves' difference; each replicate contributes its crossing in the same
+    direction that lies nearest (in log m), so the interval is paired like the replicates.
+
+    Raises:
+      AnalysisError: if the law has more than one variable, where curves cross in lines and not in points.
+    """
+    from scipy.optimize import brentq
+
+    law = bootstrap.law
+    if len(law.variables) != 1:
+        raise AnalysisError(
+            f"law={law.name} has variables {law.variables!r}; crossings need a law of one, like power_floor"
+        )
+    variable, found = law.variables[0], []
+    for first, second in itertools.combinations(sorted(bootstrap.fits), 2):
+        low = max(bootstrap.ranges[label][variable][0] for label in (first, second))
+        high = min(bootstrap.ranges[label][variable][1] for label in (first, second))
+        if not low < high:
+            continue
+        logs = np.linspace(np.log(low), np.log(high), GRID)
+        fits = [bootstrap.fits[label] for label in (first, second)]
+
+        def gap(log_size: Array | float, fits: list = fits) -> Array:
+            at = {variable: np.exp(np.atleast_1d(log_size))}
+            return fits[0].predict(at) - fits[1].predict(at)
+
+        sign = gap(logs) > 0
+        turns = np.flatnonzero(sign[1:] != sign[:-1])
+        if not len(turns):
+            continue
+        at = {variable: np.exp(logs)}
+        gaps = law.predict_many(bootstrap.replicates[first], at) - law.predict_many(bootstrap.replicates[second], at)
+        for turn in turns:
+            root = float(brentq(lambda z, gap=gap: float(gap(z)[0]), logs[turn], logs[turn + 1], xtol=1e-13))
+            near = locate_turns(gaps, logs, root, rising=bool(sign[turn + 1]))
+            crossed = near[np.isfinite(near)]
+            ends = np.exp(read_percentiles(crossed, [2.5, 97.5])) if len(crossed) else np.full(2, np.nan)
+            # the difference rises through 0: the first was below, which is ahead where lower is better
+            before = first if bool(sign[turn + 1]) == lower_is_better else second
+            found.append(
+                Crossing(
+                    first=first,
+                    second=second,
+                    size=float(np.exp(root)),
+                    low=float(ends[0]),
+                    high=float(ends[1]),
+                    share=len(crossed) / len(near),
+                    ahead_before=before,
+                    ahead_after=second if before == first else first,
+                    value=float(fits[0].predict({variable: np.exp([root])})[0]),
+                )
+            )
+    return found
+
+
+def locate_turns(gaps: Array, logs: Array, root: float, *, rising: bool) -> Array:
+    """Returns, for each row of `gaps` `[R, g]`, its root in that direction nearest to `root`, or NaN without one."""
+    above = gaps > 0
+    turns = (above[:, 1:] & ~above[:, :-1]) if rising else (~above[:, 1:] & above[:, :-1])
+    with np.errstate(invalid="ignore", divide="ignore"):
+        places = logs[:-1] + (logs[1:] - logs[:-1]) * gaps[:, :-1] / (gaps[:, :-1] - gaps[:, 1:])
+    distance = np.where(turns, np.abs(places - root), np.inf)
+    nearest, every = distance.argmin(axis=1), np.arange(len(gaps))
+    return np.where(turns.any(axis=1), places[every, nearest], np.nan)
+
+
+@dataclass(frozen=True)
+class Ordering:
+    """The order of several series at every size.
+
+    Attributes:
+      pairs: One row for each pair and common size: `first second m seeds difference low high better`; `difference` is
+      the
+        mean of first - second over common seeds, and `better` names the label that is significantly ahead, or is empty.
+      sizes: One row for each size: `m best value low high runner_up settled leaders`; `settled` says that the best
+      mean is
+        significantly ahead of the runner-up, and `leaders` names all that are not significantly worse than the best.
+    """
+
+    pairs: pd.DataFrame
+    sizes: pd.DataFrame
+
+    @property
+    def unsettled_sizes(self) -> list[float]:
+        """Returns the m at which the best mean is not significantly ahead of the runner-up."""
+        return self.sizes.loc[~self.sizes["settled"].astype(bool), "m"].tolist()
+
+    def ahead_from(self, label_a: str, label_b: str) -> float | None:
+        """Returns the smallest m from which on a is significantly better at every common size, or None.
+
+        Raises:
+          AnalysisError: if a label is unknown or the two share no size.
+        """
+        known = set(self.pairs["first"]) | set(self.pairs["second"])
+        for label in (label_a, label_b):
+            if label not in known:
+                raise suggest_name("label", label, known)
+        rows = self.pairs[self.pairs["first"].isin([label_a, label_b]) & self.pairs["second"].isin([label_a, label_b])]
+        if rows.empty:
+            raise AnalysisError(
+                f"labels {label_a!r} and {label_b!r} share no size; run both at one m, or name two others"
+            )
+        start = None
+        for m, better in sorted(zip(rows["m"], rows["better"], strict=True), reverse=True):
+            if better != label_a:
+                break
+            start = float(m)
+        return start
+
+
+def order_by_size(
+    table: pd.DataFrame,
+    target: str,
+    *,
+    by: str = "label",
+    size: str = "data_unique",
+    cluster: str = "seed",
+    lower_is_better: bool = True,
+) -> Ordering:
+    """Returns who is ahead at each size, from differences paired by seed with 95 % t intervals.
+
+    With one common seed there is no interval and nothing is settled. Intervals are for each comparison by itself.
+
+    Args:
+      table: Rows in the contract's columns; only usable rows count (`table.select_rows`).
+      target: What to compare.
+      by: Column that names the series.
+      size: Column of m.
+      cluster: Column of seeds; runs of one seed share their subset, which is what pairing removes.
+      lower_is_better: True for loss and error, False for accuracy.
+
+    Raises:
+      AnalysisError: on a missing column, or two rows for one series, size and seed.
+    """
+    import pandas as pd
+
+    from analysis.tables.table import select_rows
+    from analysis.uncertainty.bootstrap import mean_interval
+
+    if by not in table.columns:
+        raise suggest_name("by", by, table.columns)
+    rows, _, _ = select_rows(table, [size, target])
+    rows = rows.assign(**{cluster: rows[cluster] if cluster in rows.columns else 0, by: rows[by].astype(str)})
+    twice = rows[rows.duplicated([by, size, cluster])]
+    if len(twice):
+        label, m, seed = twice.iloc[0][[by, size, cluster]]
+        raise AnalysisError(
+            f"{by}={label} has two rows at {size}={m:g}, {cluster}={seed}; keep one with --keep, or label them apart"
+        )
+    grid = rows.pivot(index=[size, cluster], columns=by, values=target)
+    pairs, sizes = [], []
+    for m, block in grid.groupby(level=0, sort=True):
+        present = block.dropna(axis=1, how="all")
+        ahead: dict[frozenset[str], str] = {}
+        for first, second in itertools.combinations(sorted(present.columns), 2):
+            gaps = (present[first] - present[second]).dropna().to_numpy()
+            if not len(gaps):
+                continue
+            mean, low, high = mean_interval(gaps)
+            better = ""
+            if low > 0 or high < 0:
+                better = first if (high < 0) == lower_is_better else second
+            ahead[frozenset((first, second))] = better
+            pairs.append((first, second, m, len(gaps), mean, low, high, better))
+        means = present.mean().sort_values(ascending=lower_is_better, kind="stable")
+        best, runner_up = means.index[0], means.index[1] if len(means) > 1 else None
+        leaders = tuple(label for label in means.index if label == best or ahead.get(frozenset((best, label))) != best)
+        value, low, high = mean_interval(present[best].dropna().to_numpy())
+        settled = runner_up is None or ahead.get(frozenset((best, runner_up))) == best
+        sizes.append((m, best, value, low, high, runner_up, settled, leaders))
+    return Ordering(
+        pairs=pd.DataFrame(pairs, columns=["first", "second", "m", "seeds", "difference", "low", "high", "better"]),
+        sizes=pd.DataFrame(sizes, columns=["m", "best", "value", "low", "high", "runner_up", "settled", "leaders"]),
+    )

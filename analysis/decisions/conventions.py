@@ -1,0 +1,254 @@
+"""How much the exponent of N* ~ C^a depends on how parameters and FLOPs are counted: a refit under every convention.
+
+Porian et al. 2024 (2406.19146) and Pearce & Song 2024 (2406.12907) trace most of the gap between Kaplan et al. and
+Hoffmann et al. to this choice: leaving tables or the readout out of N or C matters most for small models.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from analysis.decisions.allocation import TRAIN, Allocation, allocate
+from analysis.decisions.optimum import estimate
+from analysis.errors import AnalysisError
+from analysis.fitting.notices import Notice
+from analysis.laws.law import Array, Law
+from analysis.laws.registry import get_law
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+TABLES = ("embedding", "positions")  # groups of parameters that are looked up and not multiplied by
+HEAD = ("head",)
+SCALES = ("norm",)
+ELEMENTWISE = ("softmax", "norm", "embedding")  # terms that are no matrix products; a lookup written as one is none
+SPREAD = 0.02  # in the exponent: at a thousand times the compute it moves N* by 15 %
+
+
+@dataclass(frozen=True)
+class ConventionSpread:
+    """The exponent under every way of counting that the table's columns allow; prints as a table.
+
+    Attributes:
+      rows: `size flops exponent low high alpha beta status`, for each pair of conventions: a of N* ~ C^a between the
+        smallest and the largest budget in that convention, with its 95 % interval over resamples; alpha and beta
+        are empty for laws without them.
+      same: Conventions that count like another one on this table, by name.
+      warnings: Coded warnings with remedies.
+    """
+
+    rows: pd.DataFrame
+    same: dict[str, str]
+    warnings: tuple[Notice, ...]
+
+    @property
+    def spread(self) -> float:
+        """Returns the largest exponent less the smallest."""
+        return float(self.rows["exponent"].max() - self.rows["exponent"].min())
+
+    def to_frame(self) -> pd.DataFrame:
+        """Returns `rows`."""
+        return self.rows
+
+    def __str__(self) -> str:
+        table = self.rows.to_string(index=False, float_format=lambda value: f"{value:.4f}", na_rep="")
+        same = [f"{name} counts like {other} here" for name, other in self.same.items()]
+        return "\n".join([table, f"spread of the exponent: {self.spread:.4f}", *same, *map(str, self.warnings)])
+
+
+def count_sizes(table: pd.DataFrame) -> dict[str, Array]:
+    """Returns N `[n]` under every convention that the columns `params_<group>` allow.
+
+    `all` is every parameter. `non_embedding` leaves out the tables of tokens and positions; `blocks` the readout too
+    (Kaplan et al.); `with_head` is `blocks` and the readout, which is the token table where that is tied; `matmul` is
+    `with_head` without the gains of norms (biases of other groups cannot be told apart and stay).
+
+    Raises:
+      AnalysisError: if `num_params` is missing or a group holds more than there are.
+    """
+    from analysis.tables.table import read_numbers
+
+    total = read_numbers(table, "num_params")
+    groups = {
+        name.removeprefix("params_"): np.nan_to_num(read_numbers(table, name))
+        for name in table.columns
+        if name.startswith("params_")
+    }
+    if not groups:
+        return {"all": total}
+
+    def add(names: tuple[str, ...]) -> Array:
+        return sum((groups[name] for name in names if name in groups), start=np.zeros(len(table)))
+
+    head = add(HEAD)
+    tied = np.where(head > 0, 0.0, add(("embedding",)))
+    outside = add(TABLES)
+    if (outside + head >= total).any():
+        row = int(np.argmax(outside + head >= total))
+        raise AnalysisError(
+            f"params_embedding, params_positions and params_head hold {outside[row] + head[row]:g} of "
+            f"num_params={total[row]:g} in row {row}; num_params must count all groups"
+        )
+    return {
+        "all": total,
+        "non_embedding": total - outside,
+        "blocks": total - outside - head,
+        "with_head": total - outside + tied,
+        "matmul": total - outside + tied - add(SCALES),
+    }
+
+
+def count_flops(table: pd.DataFrame) -> dict[str, Array]:
+    """Returns the training FLOPs `[n]` that the columns `flops_<term>` allow, beside 6 N D, which has none of its own.
+
+    `exact` is all matrix products but those of attention's scores; `with_attention` adds them; `no_head` is `exact`
+    without the readout (as Kaplan et al. counted); `recorded` is the column `train_flops`.
+    """
+    from analysis.tables.table import read_numbers
+
+    terms = {
+        name.removeprefix("flops_"): np.nan_to_num(read_numbers(table, name))
+        for name in table.columns
+        if name.startswith("flops_")
+    }
+    found: dict[str, Array] = {}
+    if terms:
+        products = {name: value for name, value in terms.items() if name not in (*ELEMENTWISE, "attention")}
+        exact = sum(products.values(), start=np.zeros(len(table)))
+        found["exact"] = exact
+        if "attention" in terms:
+            found["with_attention"] = exact + terms["attention"]
+        if "logits" in terms:
+            found["no_head"] = exact - terms["logits"]
+    if "train_flops" in table.columns:
+        found["recorded"] = read_numbers(table, "train_flops")
+    return {name: values for name, values in found.items() if (values > 0).all()}
+
+
+def compare_conventions(
+    table: pd.DataFrame,
+    *,
+    law: str | Law = "chinchilla",
+    target: str = "loss",
+    resamples: int = 200,
+    seed: int = 0,
+) -> ConventionSpread:
+    """Returns the exponent of the compute-optimal size under every convention for N and for C.
+
+    For each N the law is fitted anew. For each C, FLOPs a token are taken from the table's models, interpolated in log
+    N between them, and the loss is minimised along lines of equal C; the exponent is the slope of log N* between the
+    smallest and the largest C of the table.
+
+    Args:
+      table: Final rows with `num_params`, `data_seen` and the target; `params_<group>` and `flops_<term>` where known.
+      law: Of `num_params` and `data_seen`.
+      target: The loss.
+      resamples: R of each fit.
+      seed: Of the resamples.
+
+    Raises:
+      AnalysisError: on missing columns or no usable rows; if the law has other variables.
+    """
+    import pandas as pd
+
+    from analysis.fit_table import fit as fit_table
+    from analysis.tables.table import read_numbers, select_rows
+
+    law = get_law(law)
+    if set(law.variables) != {"num_params", "data_seen"}:
+        raise AnalysisError(
+            f"law={law.name!r} has variables {law.variables!r}; conventions are compared on laws of num_params and "
+            "data_seen alone, like chinchilla"
+        )
+    needed = ["num_params", "data_seen", target]
+    rows, _, _ = select_rows(table, needed, positive=needed)
+    if not len(rows):
+        raise AnalysisError(f"table has no usable rows with {', '.join(needed)}; see what --keep and status left over")
+    data = read_numbers(rows, "data_seen")
+    sizes, same_sizes = _keep_distinct(count_sizes(rows))
+    flops, same_flops = _keep_distinct(count_flops(rows))
+    found = []
+    for size, N in sizes.items():
+        fit = fit_table(rows.assign(num_params=N), law, target, bootstrap=resamples, seed=seed)
+        params = np.concatenate([fit.vector[None], fit.replicates])
+        for name, spent in {"6nd": TRAIN * N * data, **flops}.items():
+            cost = None if name == "6nd" else _price(N, spent / data)
+            ends = [_solve(law, params, float(budget), cost, N) for budget in (spent.min(), spent.max())]
+            exponents = np.log(ends[1].num_params / ends[0].num_params) / np.log(spent.max() / spent.min())
+            exponent = estimate(float(exponents[0]), exponents[1:])
+            is_weak = fit.status != "ok" or bool(ends[0].is_edge[0] or ends[1].is_edge[0])
+            found.append(
+                {
+                    "size": size,
+                    "flops": name,
+                    "exponent": exponent.value,
+                    "low": exponent.low,
+                    "high": exponent.high,
+                    "alpha": fit.params.get("alpha"),
+                    "beta": fit.params.get("beta"),
+                    "status": "weak" if is_weak else "ok",
+                }
+            )
+    frame = pd.DataFrame(found).astype(dict.fromkeys(("exponent", "low", "high", "alpha", "beta"), float))
+    return ConventionSpread(frame, {**same_sizes, **same_flops}, tuple(_check_spread(frame, rows)))
+
+
+def _keep_distinct(counts: dict[str, Array]) -> tuple[dict[str, Array], dict[str, str]]:
+    """Returns the conventions that differ, and which earlier one each other equals."""
+    kept: dict[str, Array] = {}
+    same: dict[str, str] = {}
+    for name, values in counts.items():
+        twin = next((other for other, those in kept.items() if np.allclose(values, those, rtol=1e-9, atol=0)), None)
+        if twin is None:
+            kept[name] = values
+        else:
+            same[name] = twin
+    return kept, same
+
+
+def _price(N: Array, per_token: Array) -> Callable[[Array], Array]:
+    """Returns FLOPs a token as a function of N: through the models in logarithms, proportional to N beyond them."""
+    sizes, place = np.unique(N, return_inverse=True)
+    costs = np.bincount(place, np.log(per_token)) / np.bincount(place)
+    log_n = np.log(sizes)
+
+    def cost(at: Array) -> Array:
+        x = np.log(at)
+        inside = np.clip(x, log_n[0], log_n[-1])
+        return np.exp(np.interp(inside, log_n, costs) + x - inside)
+
+    return cost
+
+
+def _solve(law: Law, params: Array, flops: float, cost: Callable[[Array], Array] | None, N: Array) -> Allocation:
+    return allocate(law, params, flops=flops, cost=cost, sizes=(float(N.min()), float(N.max())))
+
+
+def _check_spread(frame: pd.DataFrame, rows: pd.DataFrame) -> list[Notice]:
+    notices = []
+    if not any(name.startswith(("params_", "flops_")) for name in rows.columns):
+        text = (
+            "the table has no params_<group> and no flops_<term>, so only num_params and its own FLOPs are compared; "
+            "export records with their groups and terms"
+        )
+        notices.append(Notice(code="one_convention", text=text))
+    weak = frame.loc[frame["status"] != "ok", "size"].unique()
+    if len(weak):
+        text = (
+            f"with N counted as {', '.join(weak)} the law fits weakly or has no optimum inside: it need not hold in "
+            "that count; fit it alone and read its warnings"
+        )
+        notices.append(Notice(code="weak_fit", text=text, is_weak=True))
+    least, most = (frame.loc[getattr(frame["exponent"], which)()] for which in ("idxmin", "idxmax"))
+    if most["exponent"] - least["exponent"] > SPREAD:
+        text = (
+            f"the exponent runs from {least['exponent']:.3f} ({least['size']}, {least['flops']}) to "
+            f"{most['exponent']:.3f} ({most['size']}, {most['flops']}) with how N and C are counted; name the "
+            "convention beside the number, and compare it only with numbers of the same one"
+        )
+        notices.append(Notice(code="convention_sensitive", text=text))
+    return notices

@@ -1,0 +1,1 @@
+"""Pictures of tables, fits and decisions; no number is computed here that a table lacks."""

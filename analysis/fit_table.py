@@ -1,0 +1,192 @@
+"""Fits of tables: one law to all rows or to every series, as a notebook or a study asks, and what a person reads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from analysis.errors import AnalysisError, suggest_name
+from analysis.fitting.fit import Fit
+from analysis.fitting.fit_law import fit_law
+from analysis.fitting.objective import Objective, make_objective
+from analysis.laws.law import Array, Law
+from analysis.laws.registry import get_law
+from analysis.tables.columns import keep_rows, read_numbers
+from analysis.tables.table import fingerprint_table, select_rows
+from analysis.uncertainty.bootstrap import Bootstrap, bootstrap_fit, bootstrap_series
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SIZE = "data_unique"
+
+
+def fit(
+    table: pd.DataFrame,
+    law: str | Law = "power_floor",
+    target: str | None = None,
+    *,
+    variables: Sequence[str] | None = None,
+    keep: Iterable[str] = (),
+    objective: str | Objective | None = None,
+    delta: float = 1e-3,
+    tilt: float = 0.5,
+    hold: Mapping[str, float] | None = None,
+    weights: str | None = None,
+    evaluation_size: int | None = None,
+    bootstrap: int = 0,
+    scheme: str = "auto",
+    clusters: Sequence[str] | None = None,
+    interval: str = "percentile",
+    seed: int = 0,
+) -> Fit:
+    """Returns the fit of a law to the usable rows of a table, with intervals; it lists the rows it left out.
+
+    For several series with paired resamples, see `uncertainty.bootstrap_series`.
+
+    Args:
+      table: Rows in our column names (`read_table`).
+      law: A registered law's name, or a `Law`.
+      target: The column to fit; by default the law's own.
+      variables: Columns that the law is of, instead of its own.
+      keep: Rows to fit, as `loss<3.44`.
+      objective: See `analysis.fitting.objective`; the law's own by default.
+      delta: Where Huber's quadratic ends, in log y.
+      tilt: Of the asymmetric objective.
+      hold: Parameters to fix.
+      weights: A column of weights, or `noise`: the inverse of the variance measured from repeated seeds.
+      evaluation_size: Examples of the evaluation set, which the noise of `error` and `accuracy` follows from.
+      bootstrap: Resamples; 0 gives Gauss-Newton intervals.
+      scheme: What is drawn anew, see `uncertainty.bootstrap_fit`.
+      clusters: Columns whose equal values make rows dependent; by default `cell` and `trunk`.
+      interval: `percentile` or `bca`.
+      seed: Of the resamples.
+
+    Raises:
+      AnalysisError: on an unknown name, a missing column, no usable rows, repeated cells or mixed units.
+
+    >>> table = get_law("power_floor").sample(levels=8, noise=0.0)
+    >>> round(fit(table).params["alpha"], 4)
+    0.5
+    """
+    law = get_law(law)
+    law = law.bind(variables) if variables else law
+    goal, target = make_objective(objective or law.objective, delta, tilt), target or law.target
+    kept, twins = _drop_twins(keep_rows(table, keep))
+    positive = [*law.variables, target] if goal.is_log else law.variables
+    rows, left_out, rule = select_rows(kept, [*law.variables, target], positive=positive)
+    left_out = {**({"the same cell under another label": twins} if twins else {}), **left_out}
+    if rows.empty:
+        reasons = ", ".join(f"{count} {reason}" for reason, count in left_out.items()) or "the table has no rows"
+        raise AnalysisError(f"no row can be fitted by law {law.name}: {reasons}; check --keep and the columns")
+    columns = {name: rows[name].to_numpy(dtype=float) for name in law.variables}
+    weight, note = _weigh(rows, weights, target, evaluation_size)
+    notes = {"rows": rule, **note}
+    found = fit_law(
+        law, columns, rows[target].to_numpy(dtype=float), weights=weight, objective=goal, hold=hold, target=target,
+        left_out=left_out, conventions=notes, table_sha256=fingerprint_table(table),
+    )  # fmt: skip
+    if not bootstrap:
+        return found
+    return bootstrap_fit(
+        found, rows, scheme=scheme, clusters=clusters, interval=interval, resamples=bootstrap, seed=seed, weights=weight
+    )
+
+
+def _drop_twins(table: pd.DataFrame) -> tuple[pd.DataFrame, int]:
+    """Returns the rows with each cell once, where a store lists it under several labels, and how many went."""
+    if not {"cell", "label"} <= set(table.columns):
+        return table, 0
+    key = [name for name in ("study", "cell", "step", "seed") if name in table.columns]
+    twin = table.duplicated(key) & ~table.duplicated([*key, "label"]) & table["cell"].notna()
+    return table[~twin], int(twin.sum())
+
+
+def _weigh(
+    rows: pd.DataFrame, weights: str | None, target: str, evaluation_size: int | None
+) -> tuple[Array | None, dict[str, str]]:
+    """Returns the weights of rows and a note of where they come from."""
+    if weights is None:
+        return None, {}
+    if weights in rows.columns:
+        return read_numbers(rows, weights), {"weights": f"column {weights}"}
+    if weights != "noise":
+        raise suggest_name("weights", weights, [*rows.columns, "noise"])
+    from analysis.uncertainty.noise import measure_noise, weigh_rows
+
+    noise = measure_noise(rows, target, evaluation_size=evaluation_size)
+    text = (
+        f"1 / variance; run noise {noise.run_sd:.3g} of log {target} at {noise.size} = {noise.middle:.3g} "
+        f"(exponent {noise.slope:.2g}, {noise.freedom} degrees of freedom), evaluation noise {noise.evaluation_sd:.3g}"
+    )
+    return weigh_rows(rows, target, noise, evaluation_size=evaluation_size), {"weights": text}
+
+
+def fit_study(
+    table: pd.DataFrame, study: Mapping[str, Any], resamples: int, **changes: Any
+) -> tuple[Bootstrap, list[str]]:
+    """Returns the fits that a study declares, with intervals, and a sentence for each series that cannot be fitted.
+
+    Args:
+      table: the study's rows.
+      study: as JSON.
+      resamples: replicates of the bootstrap.
+      **changes: `law`, `objective` or `delta` instead of the declared ones.
+
+    Raises:
+      AnalysisError: an unknown law or column, or a value that the law cannot take.
+    """
+    declared = {**study["fit"], **changes}
+    smallest, law, metric = declared.pop("smallest_size"), get_law(declared.pop("law")), study["metric"]
+    rows = table[table[SIZE] >= smallest] if SIZE in table.columns else table
+    usable, _, _ = select_rows(rows, [*law.variables, metric])
+    fitted, notices = [], []
+    for label in dict.fromkeys(table["label"]):
+        points = usable[usable["label"] == label]
+        distinct = len(points[list(law.variables)].drop_duplicates())
+        if distinct < len(law.params):
+            notices.append(
+                f"{label} is not fitted: {distinct} different points for the {len(law.params)} parameters of {law.name}"
+            )
+        elif declared["objective"] != "mse" and (points[metric] <= 0).any():
+            notices.append(f"{label} is not fitted: {metric} reaches 0, which has no logarithm; objective mse takes it")
+        else:
+            fitted.append(label)
+    if not fitted:
+        return Bootstrap(law, {}, {}, {}, seed=0), notices
+    return bootstrap_series(rows[rows["label"].isin(fitted)], law, metric, resamples=resamples, **declared), notices
+
+
+def fit_rows(bootstrap: Bootstrap, labels: list[str]) -> list[dict[str, Any]]:
+    """Returns a row for each fitted series in the order of `labels`: estimates, 95 % intervals, objective, status."""
+    rows = []
+    for label in labels:
+        if label in bootstrap.fits:
+            fit = bootstrap.fits[label]
+            row: dict[str, Any] = {"label": label}
+            for name, value in fit.params.items():
+                row[name], row[f"{name} 95 %"] = value, format_interval(*fit.ci95[name])
+            row[fit.objective.name] = fit.objective.value
+            rows.append({**row, "n": fit.n, "status": fit.status})
+    return rows
+
+
+def format_interval(low: float | None, high: float | None) -> str:
+    """Returns an interval for people.
+
+    >>> format_interval(0.12345, 2100.0)
+    '0.123 … 2,100'
+    """
+    if low is None or high is None or not np.isfinite([low, high]).all():
+        return "unknown"
+    # An end that is nothing beside the other is a floor at 0 that rounding missed.
+    largest = max(abs(low), abs(high), 1e-4)
+    return f"{_format_end(low, largest)} … {_format_end(high, largest)}"
+
+
+def _format_end(end: float, largest: float) -> str:
+    if abs(end) < 1e-5 * largest:
+        return "0"
+    return f"{end:,.0f}" if 1000 <= end < 1e6 else f"{end:.3g}"

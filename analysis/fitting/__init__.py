@@ -1,0 +1,1 @@
+"""A law fitted to points: objectives, the global search, the solver, and what a fit says of its own weakness."""

@@ -1,0 +1,1 @@
+"""Anybody's records as one tidy table: read, renamed, derived, kept, checked."""
