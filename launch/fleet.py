@@ -7,9 +7,9 @@ from launch.coordination.claims import Budget
 from launch.coordination.launches import is_cancelled, note_allocations, read_allocations, read_launches
 from launch.coordination.presence import Beat, Observer, read_beats
 from launch.engines import LIVE, Engine, EngineError, Order, Sighting
-from launch.jobs import divide_seconds, estimate_job
 from launch.options import Outcome
 from launch.progress import Progress
+from launch.queue.estimates import divide_seconds, estimate_job
 from scaling.specs.cell import Cell
 from scaling.store.attempts import count_outcomes, last_status
 from scaling.store.store import Store

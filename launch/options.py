@@ -2,11 +2,11 @@
 
 import argparse
 import dataclasses
+from collections.abc import Sequence
 
 from launch.coordination.claims import ONCE, Budget
 from launch.coordination.presence import PATIENCE_SECONDS
-from launch.jobs import parse_execution
-from scaling.specs.base import InputError
+from scaling.specs.base import InputError, override, parse
 from scaling.specs.execution import Execution
 
 
@@ -97,3 +97,19 @@ def read_options(given: argparse.Namespace) -> Options:
     words = [*same, *(f"--execution={wish}" for wish in given.execution)]
     budget = Budget(failures=1 + given.retries)
     return Options(parse_execution(given.execution), tuple(same), budget, tuple(words))
+
+
+def parse_execution(given: Sequence[str]) -> Execution | None:
+    """Returns the execution that a user asks for: JSON, or `PATH=VALUE` over the defaults; None for no wish.
+
+    Raises:
+      InputError: there is no such field, or it does not take this value.
+    """
+    if not given:
+        return None
+    first, *others = given if given[0].lstrip().startswith("{") else ("{}", *given)
+    try:
+        (execution,) = override([parse(Execution, first, "--execution")], others)
+    except InputError as error:
+        raise InputError(str(error).replace("--set", "--execution")) from None
+    return execution

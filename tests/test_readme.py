@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from launch.cli import _parser
+from launch.cli import make_parser
 from scaling.specs.study import resolve_study
 
 ROOT = Path(__file__).parents[1]
@@ -28,7 +28,7 @@ def test_the_study_of_your_own_resolves(tmp_path):
 
 @pytest.mark.parametrize("line", COMMANDS)
 def test_every_command_parses(line):
-    _parser().parse_args(shlex.split(line, comments=True)[1:])
+    make_parser().parse_args(shlex.split(line, comments=True)[1:])
 
 
 def test_the_readme_shows_every_command():

@@ -1,1 +1,1 @@
-"""What people type: one module for each group of commands, and what those print."""
+"""One file for each word that people type: its arguments, and what it does with them."""

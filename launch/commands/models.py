@@ -1,37 +1,80 @@
-"""What families and published networks look like at a size: shape, parameters by group, FLOPs by term."""
+"""`scaling models`: what a family, or a published network, looks like at a size."""
 
-import dataclasses
+import argparse
 import re
-import typing
-from collections.abc import Sequence
 from typing import Any
 
-from launch.text import render_table
-from scaling.models.counting.flops import Convention, count_flops
-from scaling.models.counting.params import count_active, count_by_convention, count_params
-from scaling.models.families.classical import REGRESSES_ONLY
-from scaling.models.families.classical import count_params as count_classical_params
-from scaling.models.registry import FAMILIES, all_presets, find_preset, make_shape
-from scaling.models.shape import Shape
-from scaling.specs.base import InputError, Spec, override, suggest
-from scaling.specs.models import ModelSpec, NetworkSpec
-from scaling.specs.task import TaskShape, image_task, settle_task
+from launch.commands.arguments import add_json
+from launch.exits import DONE, WORK_FAILED
+from launch.text import print_json, render_table
+from scaling.specs.base import InputError
 
 SUFFIXES = {"": 1, "k": 10**3, "M": 10**6, "B": 10**9, "T": 10**12}
 
 
-class Description(Spec):
-    """A network to describe: all that `--set` may change.
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments of this command."""
+    parser.add_argument("--family", metavar="NAME", help="mlp, convnet, resnet, transformer, vit, lstm, …")
+    parser.add_argument("--params", metavar="N", help="size asked for: 10M, 1.5B, 300k")
+    parser.add_argument("--preset", metavar="NAME", help="a published network: resnet50, gpt2, vit_b16, …")
+    parser.add_argument(
+        "--set", action="append", default=[], dest="assignments", metavar="PATH=VALUE",
+        help="change model (model.depth=4), task (task.vocab_size=50257) or count (flops.attention=causal); repeatable",
+    )  # fmt: skip
+    parser.add_argument(
+        "--coordinate-check", action="store_true",
+        help="train the family for a few steps at growing widths and depths: do activations keep their size?",
+    )  # fmt: skip
+    parser.add_argument("--out", metavar="FILE", help="the check's figure; default coordinate-check-NAME.svg")
+    add_json(parser)
 
-    Attributes:
-      model: what the network is, as in a cell.
-      task: what it must fit.
-      flops: what the FLOP count includes.
-    """
 
-    model: ModelSpec
-    task: TaskShape
-    flops: Convention = Convention()
+def command(options: argparse.Namespace) -> int:
+    """Shows a model family at a size, or a published network: shape, parameters and FLOPs."""
+    from scaling.models.description import describe_family, describe_preset, list_networks
+    from scaling.models.registry import FAMILIES
+
+    if options.coordinate_check:
+        return _check_coordinates(options)
+    if options.out:
+        raise InputError(f"--out {options.out}: is for the figure of --coordinate-check; add that, or leave --out out")
+    if options.preset and (options.family or options.params):
+        raise InputError("--preset names a network of its own; leave --family and --params out")
+    if options.preset:
+        found = describe_preset(options.preset, options.assignments)
+    elif options.family and (options.params or options.assignments or options.family not in (*FAMILIES, "classical")):
+        size = parse_count(options.params) if options.params else None
+        found = describe_family(options.family, size, options.assignments)
+    else:
+        if options.params:
+            raise InputError(f"--params {options.params}: of which family? add --family, for example --family mlp")
+        rows = list_networks(options.family)
+        if options.json:
+            print_json(rows)
+        else:
+            print(render_table(rows) + "\n\nAny size of a family: scaling models --family transformer --params 10M")
+        return DONE
+    if options.json:
+        print_json(found)
+    else:
+        print(render_description(found))
+    return DONE
+
+
+def _check_coordinates(options: argparse.Namespace) -> int:
+    """Prints whether activations and their changes keep their size as a family grows; 1 where muP or CompleteP fail."""
+    if not options.family or options.preset or options.params:
+        raise InputError("--coordinate-check is of a family at small sizes of its own; give --family NAME alone")
+    from launch.commands.coordinates import check_family, draw_check, render_check, transfers
+
+    rows, verdicts = check_family(options.family, options.assignments)
+    path = options.out or f"coordinate-check-{options.family}.svg"
+    draw_check(options.family, rows, verdicts, path)
+    if options.json:
+        print_json({"family": options.family, "figure": path, "verdicts": verdicts})
+    else:
+        print(render_check(verdicts) + f"\n\nfigure: {path}")
+    return DONE if transfers(verdicts) else WORK_FAILED
 
 
 def parse_count(text: str) -> int:
@@ -51,128 +94,6 @@ def parse_count(text: str) -> int:
     if count < 1:
         raise InputError(f"--params {text}: is no count; write 10M, 1.5B, 300k or a whole number")
     return count
-
-
-def describe_preset(name: str, assignments: Sequence[str]) -> dict[str, Any]:
-    """Returns a published network as one JSON-like document.
-
-    Raises:
-      InputError: there is none of that name, or an assignment does not fit it.
-    """
-    preset = find_preset(name)
-    return _describe(
-        name, *_assigned(Description(model=typing.cast("Any", preset.spec), task=preset.task), assignments)
-    )
-
-
-def describe_family(kind: str, num_params: int | None, assignments: Sequence[str]) -> dict[str, Any]:
-    """Returns a family's network of a size as one JSON-like document.
-
-    Args:
-      kind: the family.
-      num_params: N asked for; None where an assignment sets `model.width`.
-      assignments: `PATH=VALUE` on `model`, `task` and `flops`.
-
-    Raises:
-      InputError: the family is unknown or cannot have that size.
-    """
-    classes = {str(cls.model_fields["kind"].default): cls for cls in _spec_classes()}
-    if kind not in classes:
-        raise InputError(f"--family {kind}: there is no such family; {suggest(kind, classes)}")
-    if kind not in FAMILIES:
-        if num_params is not None:
-            raise InputError(f"--params: {kind} has the size that its data gives it; leave --params out")
-        task = image_task(28, 10, 1)
-        if classes[kind] in REGRESSES_ONLY:
-            task = dataclasses.replace(task, num_classes=1, objective="regress")
-        return _describe_classical(*_assigned(Description(model=classes[kind](), task=task), assignments))
-    unsized = num_params is None
-    if unsized and not any(assignment.startswith("model.width=") for assignment in assignments):
-        raise InputError(f"--params is missing: give {kind} a size, for example --params 10M, or --set model.width=64")
-    description = Description(model=classes[kind](num_params=num_params or 1), task=FAMILIES[kind].TASK)
-    return _describe(None, *_assigned(description, [*assignments, *(["model.num_params=null"] if unsized else [])]))
-
-
-def _spec_classes() -> tuple[Any, ...]:
-    return typing.get_args(typing.get_args(ModelSpec)[0])
-
-
-def _assigned(description: Description, assignments: Sequence[str]) -> tuple[Any, TaskShape, Convention]:
-    changed = override([description], assignments)[0]
-    return changed.model, settle_task(changed.task), changed.flops
-
-
-def _describe(preset: str | None, spec: NetworkSpec, task: TaskShape, convention: Convention) -> dict[str, Any]:
-    shape = make_shape(spec, task)
-    groups = count_params(shape)
-    flops = count_flops(shape, convention)
-    counts = {name: count_by_convention(shape, name) for name in ("total", "non_embedding", "matmul")}
-    return {
-        "family": shape.spec.kind,
-        "preset": preset,
-        "task": dataclasses.asdict(task),
-        "shape": _describe_shape(shape),
-        "num_params": {"total": sum(groups.values()), **groups},
-        "num_params_by_convention": {**counts, "active": count_active(shape)},
-        "request": None
-        if spec.num_params is None
-        else {
-            "num_params": spec.num_params,
-            "convention": spec.convention,
-            "miss": counts[spec.convention] / spec.num_params - 1.0,
-        },
-        "flops": {
-            "forward": sum(flops.forward.values()),
-            "train": sum(flops.train.values()),
-            "terms": flops.forward,
-            "train_terms": flops.train,
-            "hardware": flops.hardware,
-            "six_n": flops.six_n,
-            "unit": flops.unit,
-            "convention": dataclasses.asdict(convention),
-        },
-    }
-
-
-def _describe_shape(shape: Shape) -> dict[str, Any]:
-    """Returns width, depth, what the family derives from them, and the switches."""
-    family = FAMILIES[shape.spec.kind]
-    details: dict[str, Any] = family.details(shape) if hasattr(family, "details") else {}
-    hidden = {"kind", "num_params", "width", "depth", "convention", *details}
-    switches = {name: value for name, value in shape.spec.model_dump(mode="json").items() if name not in hidden}
-    return {"width": shape.width, "depth": shape.depth, **details, **switches}
-
-
-def _describe_classical(spec: Any, task: TaskShape, convention: Convention) -> dict[str, Any]:
-    groups = count_classical_params(spec, task)
-    return {
-        "family": spec.kind,
-        "preset": None,
-        "task": dataclasses.asdict(task),
-        "shape": spec.model_dump(mode="json", exclude={"kind"}),
-        "num_params": {"total": sum(groups.values()), **groups} if groups else None,
-        "request": None,
-        "flops": None,
-    }
-
-
-def list_networks(kind: str | None = None) -> list[dict[str, Any]]:
-    """Returns a row for each published network, of one family or of all; for `classical`, scikit-learn's families."""
-    if kind == "classical":
-        kinds = (str(cls.model_fields["kind"].default) for cls in _spec_classes())
-        found = (describe_family(kind, None, []) for kind in kinds if kind not in FAMILIES)
-        return [
-            {"family": row["family"], "parameters": row["num_params"] and row["num_params"]["total"]} for row in found
-        ]
-    rows = []
-    for name, preset in all_presets().items():
-        family = str(type(preset.spec).model_fields["kind"].default)
-        if kind in (None, family):
-            shape = make_shape(*preset)
-            flops = count_flops(shape)
-            row = {"preset": name, "family": family, "parameters": sum(count_params(shape).values())}
-            rows.append(row | {"forward FLOPs": sum(flops.forward.values()), "unit": flops.unit})
-    return rows
 
 
 def render_description(found: dict[str, Any]) -> str:

@@ -1,25 +1,100 @@
-"""Where a store stands: what is done, running, failed, diverged and left, and what every worker is doing."""
+"""`scaling status`: what is done, running, failed, diverged and left in a store, and what every worker is doing."""
 
+import argparse
+import sys
 import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from launch.commands.arguments import add_json
+from launch.coordination.launches import read_allocations, read_launches
 from launch.coordination.presence import Beat, beat_path, is_gone, read_beats
-from launch.jobs import estimate_seconds
+from launch.engines import ENGINES, LIVE, find_anywhere, reconnect
+from launch.exits import DONE
 from launch.progress import format_seconds
-from launch.text import render_table
+from launch.queue.estimates import estimate_seconds
+from launch.text import print_json, render_table
 from scaling.devices.hardware import chip_of
-from scaling.specs.base import canonical_json, fingerprint_text, parse
+from scaling.specs.base import InputError, canonical_json, fingerprint_text, parse
 from scaling.specs.cell import Cell
 from scaling.store.attempts import read_attempts
 from scaling.store.record import Record
 from scaling.store.store import Store, cell_labels
 
+WATCH_SECONDS = 2.0
 STATES = ("done", "running", "failed", "diverged", "left")
 
 # A heartbeat file that has not been written for so many times its promise is shown as lost; by the clock of the store's
 # disk, so it is said to people and decides nothing.
 LATE = 2.0
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments of this command."""
+    parser.add_argument("store", metavar="STORE", nargs="?")
+    parser.add_argument("--watch", action="store_true", help="print again every two seconds until the run has ended")
+    parser.add_argument(
+        "--engine",
+        choices=ENGINES,
+        help="ask this engine, too, what it has given; without STORE, to any store's launches",
+    )
+    parser.add_argument(
+        "--option", action="append", default=[], dest="settings", metavar="PATH=VALUE",
+        help="without STORE: a setting of the engine, for example project=mine; repeatable",
+    )  # fmt: skip
+    add_json(parser)
+
+
+def command(options: argparse.Namespace) -> int:
+    """Prints where every series of a store stands, and what every worker is doing."""
+    if options.store is None:
+        return _find_anywhere(options)
+    while True:
+        store = Store.open(options.store)
+        found = describe_store(store)
+        if options.engine:
+            found["allocations"] = _describe_allocations(store, options.engine)
+        if options.json:
+            print_json(found)
+        else:
+            clear = "\033[H\033[J" if options.watch and sys.stdout.isatty() else ""
+            allocations = f"\n\n{render_table(found['allocations'])}" if found.get("allocations") else ""
+            print(clear + render_status(found) + allocations, flush=True)
+        if not options.watch or not (found["is_running"] or any(_is_live(one) for one in found.get("allocations", ()))):
+            return DONE
+        try:
+            time.sleep(WATCH_SECONDS)
+        except KeyboardInterrupt:  # how a person stops watching
+            return DONE
+
+
+def _find_anywhere(options: argparse.Namespace) -> int:
+    """Prints what an engine has given to launches on any store: for who has lost track."""
+    if options.engine is None:
+        raise InputError("status needs a STORE, or --engine NAME to look for what launches on any store have got")
+    rows = find_anywhere(options.engine, options.settings)
+    if options.json:
+        print_json(rows)
+    else:
+        print(render_table(rows) if rows else f"{options.engine} has given nothing that is still there")
+    return DONE
+
+
+def _describe_allocations(store: Store, name: str) -> list[dict[str, Any]]:
+    rows = []
+    for launch in read_launches(store):
+        handles = read_allocations(store, launch.name)
+        if launch.engine == name and handles:
+            seen = reconnect(name, launch.settings, store).observe(handles)
+            rows += [
+                {"allocation": handle, "launch": launch.name, "state": one.state, "place": one.place, "why": one.why}
+                for handle, one in seen.items()
+            ]
+    return rows
+
+
+def _is_live(row: dict[str, Any]) -> bool:
+    return row["state"] in LIVE
 
 
 def describe_store(store: Store) -> dict[str, Any]:

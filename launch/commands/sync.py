@@ -1,4 +1,4 @@
-"""The command `scaling sync`: W&B gets what it lacks of a store, and nothing twice."""
+"""`scaling sync`: W&B gets what it lacks of a store, and nothing twice."""
 
 import argparse
 import concurrent.futures
@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from analysis.errors import AnalysisError
+from launch.commands.arguments import add_json
 from launch.coordination.presence import is_gone, read_beats
+from launch.exits import DONE, WORK_FAILED
 from launch.text import print_json
 from scaling.specs.base import InputError, canonical_json, fingerprint_text
 from scaling.store.store import Store, cell_labels
@@ -22,8 +24,6 @@ from scaling.tracking.wandb_runs import MARK, Description, Mirror, has_account, 
 
 if TYPE_CHECKING:
     from analysis.report.findings import Findings
-
-DONE, WORK_FAILED = 0, 1
 
 # Runs that are sent at a time: each waits for the server a few times.
 AT_A_TIME = 4
@@ -51,7 +51,22 @@ class There:
     is_live: bool
 
 
-def sync(options: argparse.Namespace) -> int:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments of this command."""
+    parser.add_argument("store", metavar="STORE")
+    parser.add_argument("--project", metavar="P", help="at W&B; default the study's name")
+    parser.add_argument("--entity", metavar="E", help="a user or team; default the account's own")
+    parser.add_argument("--no-report", action="store_true", help="leave out the report's tables, figure and page")
+    parser.add_argument("--workspace", action="store_true", help="save a workspace with the study's views there, too")
+    parser.add_argument(
+        "--live-seconds", type=float, default=LIVE_SECONDS, metavar="S",
+        help=f"leave runs alone that were heard from within this time; default {LIVE_SECONDS:g}",
+    )  # fmt: skip
+    parser.add_argument("--dry-run", action="store_true", help="say what would be sent, and stop")
+    add_json(parser)
+
+
+def command(options: argparse.Namespace) -> int:
     """Mirrors a store to W&B: sends what is lacking there, and the report; a second call sends nothing."""
     store = Store.open(options.store)
     _check_account()
@@ -82,7 +97,7 @@ def _sync(mirror: Mirror, options: argparse.Namespace) -> int:
         by_change[change].append(cell)
     address = None
     if options.workspace and not options.dry_run:
-        from launch.commands.workspace import save_workspace
+        from scaling.tracking.wandb_workspace import save_workspace
 
         address = save_workspace(mirror.store, mirror.project, mirror.entity)
     lacking: list[str] = []
@@ -270,19 +285,3 @@ def _check_account() -> None:
         raise InputError(f"WANDB_MODE={os.environ['WANDB_MODE']}: sync talks to the server; unset it, or set it online")
     if not has_account():
         raise InputError("W&B has no account on this machine; set WANDB_API_KEY, or call `wandb login`")
-
-
-def add_commands(add: Callable[..., argparse.ArgumentParser], add_json: Callable[..., None]) -> None:
-    """Adds this command to the parser of `scaling`."""
-    sub = add("sync", sync)
-    sub.add_argument("store", metavar="STORE")
-    sub.add_argument("--project", metavar="P", help="at W&B; default the study's name")
-    sub.add_argument("--entity", metavar="E", help="a user or team; default the account's own")
-    sub.add_argument("--no-report", action="store_true", help="leave out the report's tables, figure and page")
-    sub.add_argument("--workspace", action="store_true", help="save a workspace with the study's views there, too")
-    sub.add_argument(
-        "--live-seconds", type=float, default=LIVE_SECONDS, metavar="S",
-        help=f"leave runs alone that were heard from within this time; default {LIVE_SECONDS:g}",
-    )  # fmt: skip
-    sub.add_argument("--dry-run", action="store_true", help="say what would be sent, and stop")
-    add_json(sub)

@@ -13,6 +13,7 @@ from typing import Annotated
 from pydantic import Field, PositiveInt
 
 from launch.engines import EngineError, Order, Sighting, State
+from launch.exits import PREEMPTED
 from scaling.specs.base import InputError, Spec
 from scaling.store.files import is_local
 from scaling.store.store import Store
@@ -22,9 +23,6 @@ WAITING = ("PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", 
 LOST = ("PREEMPTED", "NODE_FAIL", "BOOT_FAIL", "REVOKED")
 FAILED = ("FAILED", "TIMEOUT", "DEADLINE", "OUT_OF_MEMORY")
 RUNNING = ("RUNNING", "COMPLETING", "STAGE_OUT", "SIGNALING", "STOPPED")
-
-# An agent that was told to stop ends with this; its element goes back to the queue, as Slurm's own preemption does it.
-PREEMPTED = 75
 
 # Commands of Slurm answer within seconds or not at all; its controller is restarted in about a minute.
 ASK_SECONDS = 60.0

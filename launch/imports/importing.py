@@ -7,6 +7,7 @@ import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from launch.exits import DONE, WORK_FAILED, WRONG_CALL
 from launch.imports import TABLES
 from launch.imports.fetching import Fetched, Source, SourceError, choose_runs, fetch_runs
 from launch.imports.mapping import Report, TableMapping, build_table
@@ -17,7 +18,6 @@ from scaling.specs.base import InputError, parse
 if TYPE_CHECKING:
     import pandas as pd
 
-DONE, WORK_FAILED, WRONG_CALL = 0, 1, 2
 MAX_SHOWN = 20
 
 

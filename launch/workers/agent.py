@@ -17,9 +17,11 @@ from typing import Any
 from launch.coordination.launches import is_cancelled
 from launch.coordination.leases import Leases
 from launch.coordination.presence import Observer, beat_path
-from launch.jobs import Job, Question, Queue, begun_jobs, divide_seconds, estimate_job, queue_cells
 from launch.options import Options, Outcome
 from launch.progress import Progress
+from launch.queue.begun import begun_jobs
+from launch.queue.estimates import divide_seconds, estimate_job
+from launch.queue.queue import Job, Question, Queue, queue_cells
 from launch.workers.slots import Slot
 from launch.workers.worker_process import WorkerProcess
 from scaling.specs.base import InputError, parse

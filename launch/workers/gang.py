@@ -6,14 +6,14 @@ from collections.abc import Callable
 import jax
 import numpy as np
 
-from launch.jobs import Job, Queue, missing_cells, queue_cells, read_cell, read_study
-from launch.workers.trainer import PREEMPTED, Trainer
+from launch.exits import DONE, PREEMPTED, WORK_FAILED
+from launch.queue.cells import missing_cells, read_cell, read_study
+from launch.queue.queue import Job, Queue, queue_cells
+from launch.workers.trainer import Trainer
 from scaling.devices.processes import Preempted, agree
 from scaling.specs.base import parse
 from scaling.specs.execution import Execution, MeshSpec
 from scaling.store.store import Store
-
-DONE, WORK_FAILED = 0, 1
 
 
 def work_together(store: Store, trainer: Trainer, execution: Execution | None, *, is_first: bool) -> int:

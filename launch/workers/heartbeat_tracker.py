@@ -4,7 +4,7 @@ import functools
 from collections.abc import Sequence
 
 from launch.coordination.presence import Presence
-from launch.jobs import read_cell
+from launch.queue.cells import read_cell
 from scaling.store.store import Store
 from scaling.tracking.tracker import Point, Tracker
 

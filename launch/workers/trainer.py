@@ -14,7 +14,10 @@ from launch.coordination.claims import ONCE, Budget, Claims
 from launch.coordination.leases import LeaseLostError
 from launch.coordination.logs import JOB_MARK
 from launch.coordination.presence import Observer, Presence
-from launch.jobs import estimate_job, note_begun, read_cell
+from launch.exits import PREEMPTED
+from launch.queue.begun import note_begun
+from launch.queue.cells import read_cell
+from launch.queue.estimates import estimate_job
 from launch.workers.notices import StopNotices
 from scaling.devices.processes import Preempted
 from scaling.specs.cell import Cell
@@ -29,7 +32,6 @@ if TYPE_CHECKING:
     from scaling.training.checkpoints.keeper import Keeping
 
 # The exit status of a process that was told to stop: what could be saved is, and the same call goes on from there.
-PREEMPTED = 75
 
 # Jobs that take less than this share of the time between two checkpoints keep none: they would be over before the first
 # one, and the folder, the threads and the copies of a keeper would be for nothing. The estimate may be ten times off.

@@ -15,9 +15,11 @@ from absl import app, flags
 from launch.coordination.claims import Budget
 from launch.coordination.launches import is_cancelled
 from launch.coordination.presence import PATIENCE_SECONDS, Presence
-from launch.jobs import parse_execution, read_cell
+from launch.exits import DONE, PREEMPTED, WORK_FAILED, WRONG_CALL
+from launch.options import parse_execution
+from launch.queue.cells import read_cell
 from launch.workers.notices import StopNotices
-from launch.workers.trainer import PREEMPTED, Rules, Trainer
+from launch.workers.trainer import Rules, Trainer
 from scaling.devices.processes import Preempted, agree, is_writer, join
 from scaling.specs.base import InputError, parse
 from scaling.specs.cell import Cell
@@ -26,8 +28,6 @@ from scaling.store.attempts import read_attempts
 from scaling.store.store import CorruptStoreError, Store
 
 FLAGS = flags.FLAGS
-
-UNUSABLE = 2  # the exit status where the store cannot be used
 
 STORE = flags.DEFINE_string("store", None, "Folder to which the record is published.")
 READER_WORKERS = flags.DEFINE_integer(
@@ -120,8 +120,8 @@ def serve(store: Store, requests: IO[str], replies: IO[str]) -> int:
         return PREEMPTED
     except InputError as error:  # a cell's own errors are its attempts'
         reply(event="unusable", error=str(error))
-        return UNUSABLE
-    return 0
+        return WRONG_CALL
+    return DONE
 
 
 def _plan(cell: Cell, request: dict[str, Any]) -> dict[str, Any]:
@@ -151,7 +151,7 @@ def main(arguments: list[str]) -> int:
     if GANG.value:
         return _work_in_gang(arguments)
     if STORE.value is None or len(arguments) != 2:
-        raise app.UsageError("usage: scaling cell CELL.json --store DIR", exitcode=2)
+        raise app.UsageError("usage: scaling cell CELL.json --store DIR", exitcode=WRONG_CALL)
     return _train_one(Store(STORE.value), Path(arguments[1]))
 
 
@@ -162,7 +162,7 @@ def run(arguments: list[str]) -> None:
         app.run(main, argv=[_with_underscores(word) for word in arguments])
     except (InputError, CorruptStoreError) as error:
         print(f"scaling cell: {error}", file=sys.stderr)
-        sys.exit(2 if isinstance(error, InputError) else 1)
+        sys.exit(WRONG_CALL if isinstance(error, InputError) else WORK_FAILED)
 
 
 def _with_underscores(word: str) -> str:
@@ -187,7 +187,7 @@ def _train_one(store: Store, path: Path) -> int:
     folder = store.cell_path(name)
     if store.is_complete(name):
         _say(writes, f"cell {name} is complete: {folder / 'record.json'}")
-        return 0
+        return DONE
     if writes:
         store.write_cell(cell.canonical_json())
     ended: list[str] = []
@@ -203,13 +203,13 @@ def _train_one(store: Store, path: Path) -> int:
     if ended == ["held"]:
         words = f"cell {name} is being trained by another worker; `scaling status` shows where"
         print(f"scaling cell: {words}", file=sys.stderr)
-        return 1
+        return WORK_FAILED
     if ended[-1:] in (["failed"], ["again"]):
         words = (read_attempts(folder)[-1].error if writes else None) or "failed"
         print(f"scaling cell: {words.strip().splitlines()[-1]} ({folder / 'attempts.jsonl'})", file=sys.stderr)
-        return 1
+        return WORK_FAILED
     _say(writes, f"cell {name} {ended[-1] if ended else 'ended'}: {folder / 'record.json'}")
-    return 0
+    return DONE
 
 
 def _join() -> tuple[bool, int]:
@@ -241,7 +241,7 @@ def _work_in_gang(arguments: list[str]) -> int:
     from launch.workers.gang import work_together
 
     if len(arguments) != 2:
-        raise app.UsageError("usage: scaling work STORE --launch NAME --distributed", exitcode=2)
+        raise app.UsageError("usage: scaling work STORE --launch NAME --distributed", exitcode=WRONG_CALL)
     if WORKERS.value is not None:
         raise InputError(f"--workers {WORKERS.value}: processes that train together are one worker; leave it out")
     store = Store.open(arguments[1])

@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 import jax
 from flax import nnx
 
-from scaling.models.modules import image as image_modules  # noqa: F401  (register themselves)
+import scaling.models.modules.image
+import scaling.models.modules.sequence  # noqa: F401  (both register their modules)
 from scaling.models.modules.context import Context
 from scaling.models.modules.core import make_module
 from scaling.models.modules.repeat import split_module

@@ -19,11 +19,11 @@ from analysis.laws.schedules import Curve, make_rates, summarise_schedules
 from analysis.laws.whole_curves import CurveLaw
 from analysis.uncertainty.predictions import predict_interval
 from launch.cli import main
-from launch.commands.models import describe_family, describe_preset
 from scaling.learning.schedules import horizon_of, make_schedule
 from scaling.models import family_of
 from scaling.models.counting.flops import EVERY_TERM, count_flops
 from scaling.models.counting.params import count_params
+from scaling.models.description import describe_family, describe_preset
 from scaling.models.layers.core import walk
 from scaling.models.registry import FAMILIES, all_presets, find_preset, make_shape
 from scaling.models.shape import Shape, make_layers

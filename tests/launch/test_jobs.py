@@ -5,17 +5,10 @@ from typing import get_args
 
 import pytest
 
-from launch.jobs import (
-    Job,
-    Question,
-    Queue,
-    begun_jobs,
-    divide_seconds,
-    estimate_job,
-    estimate_seconds,
-    note_begun,
-    parse_execution,
-)
+from launch.options import parse_execution
+from launch.queue.begun import begun_jobs, note_begun
+from launch.queue.estimates import divide_seconds, estimate_job, estimate_seconds
+from launch.queue.queue import Job, Question, Queue
 from scaling.specs.base import InputError, override
 from scaling.specs.cell import Cell
 from scaling.specs.data import DataSpec, DigitsSource
@@ -235,7 +228,7 @@ def test_flops_that_are_known_replace_the_guess():
 
 
 def test_estimates_come_without_jax(python):
-    code = "import sys, launch.jobs; print('jax' in sys.modules)"
+    code = "import sys, launch.queue.queue; print('jax' in sys.modules)"
     done = subprocess.run([python, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
 

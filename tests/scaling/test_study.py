@@ -15,6 +15,7 @@ from scaling.specs.cell import *
 from scaling.specs.data import *
 from scaling.specs.models import *
 from scaling.specs.study import *
+from scaling.specs.training import *
 
 def study(largest: int = 400) -> Study:
     cells = tuple(

@@ -7,6 +7,7 @@ from typing import Any
 from launch.engines import Sighting, State
 from launch.engines.cloud_tpu.api import Api, labels_of, nodes_of
 from launch.engines.cloud_tpu.costs import HOUR, Allocation, Budget, Ledger
+from launch.exits import OF_AGENTS, WORK_FAILED
 from scaling.specs.base import Spec
 
 # Of what ended a host's agent, after which the host's fate is its own: nothing, or its deadline. After the others the
@@ -212,11 +213,11 @@ def _how_ended(reports: Sequence[Report], entry: Allocation) -> tuple[State, str
     """Returns how an allocation ended whose first hosts have."""
     if any(one.told == "deadline" for one in reports):
         return ("preempted", f"it may run for {entry.hours:.2f} hours, and has")
-    worst = max(reports, key=lambda one: (one.status not in (0, 1, 75), one.status or 0))
+    worst = max(reports, key=lambda one: (one.status not in OF_AGENTS, one.status or 0))
     log = f"its log is cloud_tpu/{entry.handle}/{worst.host}.log"
-    if worst.status not in (0, 1, 75):
+    if worst.status not in OF_AGENTS:
         return ("failed", f"on host {worst.host}: {worst.why}; {log}")
-    return ("ended", f"its agent ended with status 1, cells have failed; {log}" if worst.status == 1 else "")
+    return ("ended", f"its agent ended with status 1, cells have failed; {log}" if worst.status == WORK_FAILED else "")
 
 
 def _as_ended(entry: Allocation) -> Sighting:

@@ -23,12 +23,13 @@ from launch.engines.google import (
     store_label,
 )
 from launch.engines.tpu_slices import Slice, find_slice
+from launch.exits import PREEMPTED
 from scaling.specs.base import InputError, Spec
 from scaling.store.store import Store
 
 # Statuses of an agent after which it is worth another start: told to stop after saving, and what a signal, a crash or a
 # lost machine leaves. All others, cells that failed above all, would only be repeated.
-RESTARTED = (42, 75, *range(127, 256))
+RESTARTED = (42, PREEMPTED, *range(127, 256))
 
 STOP_SECONDS = 60  # that agents have to save
 KEPT_SECONDS = 7 * 24 * 3600  # that a JobSet can be looked at after its end

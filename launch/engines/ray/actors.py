@@ -24,9 +24,9 @@ from launch.engines import Order, Sighting
 from launch.engines.ray import leash
 from launch.engines.ray.connection import NAMESPACE, say_in_line
 from launch.engines.ray.settings import Settings
+from launch.exits import PREEMPTED
 from scaling.store.files import is_local
 
-TEMPORARY_FAILURE = 75  # of an agent that was told to stop and has saved
 SLICE_SECONDS = 10.0  # between two looks whether a TPU slice is still wanted
 LAST_WORDS = 2_000  # characters
 
@@ -195,7 +195,7 @@ def _conclude(places: Sequence["Place"], ends: Sequence[Any], where: str, is_can
         if isinstance(end, BaseException):
             return Sighting("failed", where, f"on {place.name}: {say_in_line(end)}")
     statuses = [end.status for end in ends]
-    if TEMPORARY_FAILURE in statuses:
+    if PREEMPTED in statuses:
         return Sighting("preempted", where, "its agent was told to stop, and has saved")
     for place, end in zip(places, ends, strict=True):
         if end.status not in (0, 1):

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from launch.cli import main
-from launch.commands.described import largest_cells
+from launch.commands.plan import largest_cells
 from scaling.specs.study import resolve_study
 
 
@@ -17,6 +17,7 @@ from scaling.specs.cell import *
 from scaling.specs.data import *
 from scaling.specs.models import *
 from scaling.specs.study import *
+from scaling.specs.training import *
 
 def study() -> Study:
     data = DataSpec(source=DigitsSource(), size=100, evaluation_size=100)

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from launch.cli import main
-from launch.commands.models import describe_family, describe_preset, list_networks, parse_count, render_description
+from launch.commands.models import parse_count, render_description
+from scaling.models.description import describe_family, describe_preset, list_networks
 from scaling.models.registry import FAMILIES, all_presets
 from scaling.specs.base import InputError
 

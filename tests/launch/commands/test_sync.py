@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from launch.commands.sync import add_commands
+from launch.commands.sync import add_arguments, command
 from scaling.specs.base import InputError, canonical_json
 from scaling.tracking import CurveFile
 from scaling.tracking.curve_file import read_curve
@@ -22,26 +22,19 @@ pytestmark = pytest.mark.skipif(importlib.util.find_spec("wandb") is None, reaso
 ROOT = Path(__file__).parents[3]
 # In a process of its own, as W&B's client keeps its account and server for as long as a process lives.
 COMMAND = """
-import argparse, sys
-from launch.commands.sync import add_commands
+import sys
+from launch.commands.sync import command
 from tests.launch.commands.test_sync import parse
 options = parse(sys.argv[1:])
-sys.exit(options.command(options))
+sys.exit(command(options))
 """
 
 
 def parse(words):
     """Returns the options of `scaling sync`."""
     parser = argparse.ArgumentParser()
-    commands = parser.add_subparsers()
-
-    def add(name, command):
-        sub = commands.add_parser(name)
-        sub.set_defaults(command=command)
-        return sub
-
-    add_commands(add, lambda sub: sub.add_argument("--json", action="store_true"))
-    return parser.parse_args(["sync", *words])
+    add_arguments(parser)
+    return parser.parse_args([*words])
 
 
 @pytest.fixture
@@ -200,7 +193,7 @@ def test_offline_and_without_an_account_the_call_is_refused(store, tmp_path, mon
     monkeypatch.setenv("WANDB_MODE", "offline")
     options = parse([str(store.path)])
     with pytest.raises(InputError, match="WANDB_MODE=offline: sync talks to the server; unset it"):
-        options.command(options)
+        command(options)
     done = call(None, tmp_path)
     assert done.stderr.splitlines()[-1].endswith(
         "W&B has no account on this machine; set WANDB_API_KEY, or call `wandb login`"
@@ -218,7 +211,7 @@ def require_workspaces():
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of pydantic, in the package
 def test_the_workspace_has_the_studys_views(store):
     require_workspaces()
-    from launch.commands.workspace import make_workspace
+    from scaling.tracking.wandb_workspace import make_workspace
 
     spec = json.loads(make_workspace(store, "told", "me")._to_model().spec.model_dump_json(by_alias=True))
     sections = {one["name"]: one["panels"] for one in spec["section"]["panelBankConfig"]["sections"]}

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from launch.commands.running import make_order
+from launch.commands.run import make_order
 from launch.engines import LIVE, EngineError, connect
 from scaling.specs.base import InputError
 from scaling.specs.study import resolve_study

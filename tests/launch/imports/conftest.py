@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from launch.imports.command import add_commands
+from launch.commands.import_runs import add_arguments, command
 from launch.imports.histories import build_history
 from launch.imports.raw import Origin, RawFolder, make_run
 from scaling.specs.base import InputError
@@ -30,15 +30,8 @@ class Outcome:
 
 
 def parse_call(words: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser()
-    commands = parser.add_subparsers(required=True)
-
-    def add(name: str, command: Any, **kwargs: Any) -> argparse.ArgumentParser:
-        sub = commands.add_parser(name, description=command.__doc__, **kwargs)
-        sub.set_defaults(command=command)
-        return sub
-
-    add_commands(add, lambda sub: sub.add_argument("--json", action="store_true"))
+    parser = argparse.ArgumentParser(prog="scaling import")
+    add_arguments(parser)
     return parser.parse_args(words)
 
 
@@ -47,9 +40,9 @@ def import_runs(capsys: pytest.CaptureFixture[str]) -> Callable[..., Outcome]:
     """Returns what `scaling import WORDS…` does; a wrong call is told in one line, as the command line does."""
 
     def call(*words: Any) -> Outcome:
-        options = parse_call(["import", *map(str, words)])
+        options = parse_call([*map(str, words)])
         try:
-            status = options.command(options)
+            status = command(options)
         except InputError as error:
             assert "\n" not in str(error)
             captured = capsys.readouterr()

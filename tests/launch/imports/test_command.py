@@ -11,7 +11,7 @@ HEAVY = ("numpy", "pandas", "pyarrow", "wandb", "mlflow", "tensorboardX", "tqdm"
 
 
 def test_the_command_is_listed_without_loading_anything_heavy(python):
-    code = "import launch.imports.command, sys; print(' '.join(sys.modules))"
+    code = "import launch.commands.import_runs, sys; print(' '.join(sys.modules))"
     done = subprocess.run([python, "-c", code], capture_output=True, text=True, check=True)
     assert not {name.partition(".")[0] for name in done.stdout.split()} & set(HEAVY)
 

@@ -13,7 +13,7 @@ import pytest
 import scaling.training.calibration
 import scaling.training.runner
 from launch.coordination.presence import Presence
-from launch.jobs import begun_jobs
+from launch.queue.begun import begun_jobs
 from launch.workers import worker
 from launch.workers.notices import StopNotices
 from launch.workers.trainer import Rules, Trainer

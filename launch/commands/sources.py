@@ -1,10 +1,11 @@
-"""What the commands of analysts share: sources of tables, pairs of the command line, documents without infinities."""
+"""What the commands that read tables share: sources, pairs of the command line, documents without infinities."""
 
 import argparse
 import sys
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from analysis.errors import suggest_name
 from scaling.specs.base import InputError
 from scaling.store.store import Store
 
@@ -90,3 +91,19 @@ def clean(value: Any) -> Any:
         return [clean(item) for item in value]
     value = value.item() if hasattr(value, "item") else value
     return None if isinstance(value, float) and not abs(value) < float("inf") else value
+
+
+def check_label(frame: "pd.DataFrame", flag: str, label: str) -> None:
+    """Checks that a table has a series of that label.
+
+    Args:
+      frame: the table.
+      flag: what the user typed the label after.
+      label: of the series.
+
+    Raises:
+      AnalysisError: it has none; the nearest one is named.
+    """
+    labels = set(frame["label"]) if "label" in frame.columns else set()
+    if label not in labels:
+        raise suggest_name(flag, label, labels)

@@ -1,23 +1,17 @@
-"""The commands that read tables and fit them: `table`, `fit` and `predict`."""
+"""`scaling fit`: a law fitted to a store or a table."""
 
 import argparse
 import json
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from etils import epath
 
 from analysis.errors import AnalysisError
-from launch.commands.tables import (
-    add_source,
-    clean,
-    declared_study,
-    print_warnings,
-    read_numbers,
-    read_source,
-    show_interval,
-)
+from launch.commands.arguments import add_json
+from launch.commands.sources import add_source, declared_study, print_warnings, read_numbers, read_source, show_interval
+from launch.exits import DONE, WORK_FAILED
 from launch.text import print_json, render_table
 from scaling.specs.base import InputError
 from scaling.store.files import write_atomically
@@ -27,30 +21,50 @@ if TYPE_CHECKING:
 
     from analysis.fitting.fit import Fit
 
-DONE, WORK_FAILED = 0, 1
 OBJECTIVES = ("huber", "lad", "asymmetric", "log_mse", "mse")
 SCHEMES = ("auto", "seed", "wild", "residual", "pairs")
 
 
-def table(options: argparse.Namespace) -> int:
-    """Prints or writes the records of a store, or anybody's file, as one tidy table."""
-    from analysis.tables.table import write_table
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments of this command."""
+    add_source(parser, nargs="?")
+    parser.add_argument(
+        "--law", metavar="NAME", help="default what the study declares, else power_floor; `list` lists them"
+    )
+    parser.add_argument(
+        "--target", metavar="COLUMN", help="what is fitted; default the study's metric, else the law's own"
+    )
+    parser.add_argument(
+        "--variables", type=lambda text: tuple(text.split(",")), metavar="COLUMN,…",
+        help="columns that the law is of, instead of its own",
+    )  # fmt: skip
+    parser.add_argument(
+        "--by", metavar="COLUMN",
+        help="one fit for each value; default label, or none (all rows together) for laws of num_params",
+    )  # fmt: skip
+    parser.add_argument("--objective", choices=OBJECTIVES, help="default what the study declares, else the law's own")
+    parser.add_argument(
+        "--delta", type=float, metavar="D", help="where Huber's quadratic ends, in log units; default 1e-3"
+    )
+    parser.add_argument("--hold", action="append", default=[], metavar="NAME=VALUE", help="fix a parameter")
+    parser.add_argument(
+        "--weights", metavar="COLUMN", help="weights of rows; `noise` measures them from repeated seeds"
+    )
+    parser.add_argument("--bootstrap", type=int, default=1000, metavar="R", help="resamples; default 1000, 0 for none")
+    parser.add_argument("--scheme", choices=SCHEMES, default="auto", help="what is resampled")
+    parser.add_argument(
+        "--cluster", action="append", default=[], metavar="COLUMN",
+        help="rows with equal values are not independent; default cell and trunk, where the table has them",
+    )  # fmt: skip
+    parser.add_argument(
+        "--interval", choices=("percentile", "bca"), default="percentile", help="how intervals are read"
+    )
+    parser.add_argument("--to", metavar="FIT.json", help="save the fits, with their resamples")
+    parser.add_argument("--figure", metavar="FILE", help="draw the fit as .svg, .pdf or .png")
+    add_json(parser)
 
-    frame = read_source(options)
-    if options.to:
-        write_table(frame, options.to)
-        print(f"{len(frame)} rows, {len(frame.columns)} columns: {options.to}", file=sys.stderr)
-    elif options.json:
-        print_json(json.loads(frame.to_json(orient="records")))
-    elif sys.stdout.isatty():
-        filled = frame.dropna(axis="columns", how="all")
-        print(filled.to_string(max_rows=40, max_cols=None, line_width=160, index=False))
-    else:
-        frame.to_csv(sys.stdout, index=False)
-    return DONE
 
-
-def fit(options: argparse.Namespace) -> int:
+def command(options: argparse.Namespace) -> int:
     """Fits a law to a store or table: each series by itself, or all rows together where N varies within them."""
     from analysis.fitting.fit import document_fits
     from analysis.laws.registry import LAWS, get_law
@@ -140,40 +154,6 @@ def _fit_rows(
     return fits, notices
 
 
-def predict(options: argparse.Namespace) -> int:
-    """Prints what a saved fit says of sizes that were not run, with 95 % intervals."""
-    import pandas as pd
-
-    from analysis.fitting.fit import choose_fit, load_fits
-    from analysis.fitting.notices import check_distance
-    from analysis.uncertainty.predictions import predict_interval
-
-    one = choose_fit(load_fits(options.fit), options.label)
-    points: list[dict[str, float]] = []
-    for text in options.at:
-        at = read_numbers(text.split(","), "--at")
-        missing = [name for name in one.columns if name not in at]
-        unknown = [name for name in at if name not in one.columns]
-        if missing or unknown:
-            raise InputError(f"--at {text!r}: give exactly {', '.join(f'{name}=VALUE' for name in one.columns)}")
-        points.append(at)
-    frame = pd.DataFrame(points)
-    found = predict_interval(one, {name: frame[name].to_numpy() for name in one.columns}, new_run=options.new_run)
-    rows = [
-        {**at, **{name: float(found[name].iloc[i]) for name in ("estimate", "low", "high")}}
-        for i, at in enumerate(points)
-    ]
-    notices = check_distance(one.ranges, {name: frame[name].to_numpy() for name in one.columns})
-    if options.json:
-        warnings = [notice.model_dump() for notice in notices]
-        print_json({"law": one.law, "target": one.target, "rows": clean(rows), "warnings": warnings})
-    else:
-        print(f"{one.target or 'y'}: {one.form.formula}; 95 % of {'new runs' if options.new_run else 'the curve'}\n")
-        print(render_table(rows))
-        print_warnings([*map(str, notices), *map(str, one.warnings)], [])
-    return DONE
-
-
 def _print_fits(fits: Sequence["Fit"]) -> None:
     first = fits[0]
     delta = f", delta {first.objective.delta:g}" if first.objective.name == "huber" else ""
@@ -200,49 +180,3 @@ def _print_fits(fits: Sequence["Fit"]) -> None:
         out = ", ".join(f"{count} {reason}" for reason, count in one.left_out.items())
         if out:
             print(f"{one.label}: left out {out}", file=sys.stderr)
-
-
-def add_commands(add: Callable[..., argparse.ArgumentParser], add_json: Callable[..., None]) -> None:
-    """Adds these commands to the parser of `scaling`."""
-    sub = add("table", table)
-    add_source(sub)
-    sub.add_argument("--to", metavar="FILE", help="write .csv, .parquet or .jsonl")
-    add_json(sub)
-    sub = add("fit", fit)
-    add_source(sub, nargs="?")
-    sub.add_argument(
-        "--law", metavar="NAME", help="default what the study declares, else power_floor; `list` lists them"
-    )
-    sub.add_argument(
-        "--target", metavar="COLUMN", help="what is fitted; default the study's metric, else the law's own"
-    )
-    sub.add_argument(
-        "--variables", type=lambda text: tuple(text.split(",")), metavar="COLUMN,…",
-        help="columns that the law is of, instead of its own",
-    )  # fmt: skip
-    sub.add_argument(
-        "--by", metavar="COLUMN",
-        help="one fit for each value; default label, or none (all rows together) for laws of num_params",
-    )  # fmt: skip
-    sub.add_argument("--objective", choices=OBJECTIVES, help="default what the study declares, else the law's own")
-    sub.add_argument(
-        "--delta", type=float, metavar="D", help="where Huber's quadratic ends, in log units; default 1e-3"
-    )
-    sub.add_argument("--hold", action="append", default=[], metavar="NAME=VALUE", help="fix a parameter")
-    sub.add_argument("--weights", metavar="COLUMN", help="weights of rows; `noise` measures them from repeated seeds")
-    sub.add_argument("--bootstrap", type=int, default=1000, metavar="R", help="resamples; default 1000, 0 for none")
-    sub.add_argument("--scheme", choices=SCHEMES, default="auto", help="what is resampled")
-    sub.add_argument(
-        "--cluster", action="append", default=[], metavar="COLUMN",
-        help="rows with equal values are not independent; default cell and trunk, where the table has them",
-    )  # fmt: skip
-    sub.add_argument("--interval", choices=("percentile", "bca"), default="percentile", help="how intervals are read")
-    sub.add_argument("--to", metavar="FIT.json", help="save the fits, with their resamples")
-    sub.add_argument("--figure", metavar="FILE", help="draw the fit as .svg, .pdf or .png")
-    add_json(sub)
-    sub = add("predict", predict)
-    sub.add_argument("fit", metavar="FIT.json", help="what scaling fit --to has written")
-    sub.add_argument("--at", action="append", required=True, metavar="NAME=VALUE,…", help="a size; repeatable")
-    sub.add_argument("--label", help="which series, where the file holds several")
-    sub.add_argument("--new-run", action="store_true", help="intervals for a new run instead of the curve")
-    add_json(sub)

@@ -1,14 +1,19 @@
-"""The commands that train a study: `run` on whatever machines, and `work`, which machines run themselves."""
+"""`scaling run`: trains what a study lacks, on this machine or on those that an engine gives."""
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from launch.commands.arguments import add_json, add_study, add_workers
+from launch.commands.plan import check_cells
 from launch.engines import ENGINES, Order
+from launch.exits import DONE, PREEMPTED, WORK_FAILED
 from launch.options import Options, Outcome, add_sweep_options, read_options
+from launch.queue.cells import missing_cells
 from launch.text import print_json
+from launch.workers.here import find_slots, train_here
 from scaling.specs.base import InputError
 from scaling.store.store import Store
 
@@ -17,25 +22,41 @@ if TYPE_CHECKING:
     from scaling.specs.cell import Cell
     from scaling.specs.study import Study
 
-DONE, WORK_FAILED, PREEMPTED = 0, 1, 75
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments of this command."""
+    add_study(parser)
+    parser.add_argument("--engine", choices=ENGINES, default="local", help="what gives machines; default this one")
+    parser.add_argument(
+        "--option", action="append", default=[], dest="settings", metavar="PATH=VALUE",
+        help="a setting of the engine, for example partition=gpu; repeatable",
+    )  # fmt: skip
+    parser.add_argument(
+        "--allocations", type=int, default=1, metavar="K",
+        help="machines, or gangs of machines, that the engine is asked for at a time; default 1",
+    )  # fmt: skip
+    parser.add_argument(
+        "--detach", action="store_true", help="start, and leave it to itself; see `status` and `cancel`"
+    )
+    parser.add_argument("--dry-run", action="store_true", help="say what would be trained and submitted, and stop")
+    add_workers(parser)
+    add_sweep_options(parser)
+    add_json(parser)
 
 
-def run(options: argparse.Namespace) -> int:
+def command(options: argparse.Namespace) -> int:
     """Trains what is missing; safe to repeat, and to run from several places at once."""
-    from launch.jobs import missing_cells
     from scaling.specs.study import resolve_study
 
     study = resolve_study(options.study, options.assignments)
     store = Store(options.store or f"runs/{study.name}")
     wanted = read_options(options)
     is_here = options.engine == "local" and not options.detach
-    slots = _find_slots(options, wanted) if is_here else []
+    slots = find_slots(options, wanted) if is_here else []
     store.check(study.canonical_json())
     complete = len(store.records()) if (store.path / "study.json").exists() else 0  # a corrupt record shows before work
     missing = missing_cells(study, store)
     if missing:
-        from launch.commands.plan import check_cells
-
         print(f"{study.name}: {len(missing)} of {len(study.cells)} cells to train", file=sys.stderr)
         check_cells(missing)
     if options.dry_run:
@@ -54,73 +75,7 @@ def run(options: argparse.Namespace) -> int:
     return _conclude(options, study, store, outcome)
 
 
-def work(options: argparse.Namespace) -> int:
-    """Trains on this machine what is missing in a store and nobody else has: what an engine's machines run."""
-    from launch.coordination.launches import is_cancelled
-    from launch.jobs import missing_cells, read_study
-
-    store, wanted = Store.open(options.store), read_options(options)
-    missing = missing_cells(read_study(store), store)
-    if missing and not is_cancelled(store, options.launch):
-        outcome = _work(missing, store, _find_slots(options, wanted), wanted, options.launch, waits=False)
-        if outcome.stopped:
-            return PREEMPTED
-        if outcome.count("failed"):
-            return WORK_FAILED
-    return DONE
-
-
-def add_commands(add: Callable[..., Any], add_study: Callable[..., Any], add_json: Callable[..., Any]) -> None:
-    """Adds the commands to the command line.
-
-    Args:
-      add: makes a command of a name and a function.
-      add_study: gives a command STUDY, --set and --store.
-      add_json: gives a command --json.
-    """
-    sub = add("run", run)
-    add_study(sub)
-    sub.add_argument("--engine", choices=ENGINES, default="local", help="what gives machines; default this one")
-    sub.add_argument(
-        "--option", action="append", default=[], dest="settings", metavar="PATH=VALUE",
-        help="a setting of the engine, for example partition=gpu; repeatable",
-    )  # fmt: skip
-    sub.add_argument(
-        "--allocations", type=int, default=1, metavar="K",
-        help="machines, or gangs of machines, that the engine is asked for at a time; default 1",
-    )  # fmt: skip
-    sub.add_argument("--detach", action="store_true", help="start, and leave it to itself; see `status` and `cancel`")
-    sub.add_argument("--dry-run", action="store_true", help="say what would be trained and submitted, and stop")
-    _add_workers(sub)
-    add_sweep_options(sub)
-    add_json(sub)
-    sub = add("work", work)
-    sub.add_argument("store", metavar="STORE")
-    sub.add_argument("--launch", metavar="NAME", required=True, help="that this machine belongs to")
-    sub.add_argument("--distributed", action="store_true", help="together with other processes, which JAX finds")
-    for flag, metavar in {"coordinator": "HOST:PORT", "num-processes": "K", "process-id": "I"}.items():
-        sub.add_argument(f"--{flag}", metavar=metavar, help="of several processes, where JAX cannot find them")
-    _add_workers(sub)
-    add_sweep_options(sub)
-
-
-def _add_workers(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument(
-        "--workers", type=int, metavar="K",
-        help="processes on each machine; default one for every device, or every core where there is none",
-    )  # fmt: skip
-
-
 # --- here -----------------------------------------------------------------------------------------------------------
-
-
-def _find_slots(options: argparse.Namespace, wanted: Options) -> "list[Slot]":
-    from launch.workers.slots import divide, find_machine
-
-    if options.workers is not None and options.workers < 1:
-        raise InputError(f"--workers {options.workers}: must be at least 1")
-    devices_each = 1 if wanted.execution is None else wanted.execution.mesh.num_devices
-    return divide(find_machine(), options.workers, devices_each)
 
 
 def _train_here(
@@ -129,15 +84,7 @@ def _train_here(
     from launch.coordination.launches import begin_launch
 
     launch = begin_launch(store, "local", _code(options), flags=wanted.words)
-    return _work(cells, store, slots, wanted, launch.name, waits=True)
-
-
-def _work(
-    cells: "dict[str, Cell]", store: Store, slots: "Sequence[Slot]", wanted: Options, launch: str, *, waits: bool
-) -> Outcome:
-    from launch.workers.agent import run_cells
-
-    return run_cells(cells, store, slots, wanted, launch, waits=waits)
+    return train_here(cells, store, slots, wanted, launch.name, waits=True)
 
 
 # --- elsewhere ------------------------------------------------------------------------------------------------------

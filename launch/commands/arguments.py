@@ -1,0 +1,38 @@
+"""Arguments that several commands take."""
+
+import argparse
+
+
+def add_study(parser: argparse.ArgumentParser) -> None:
+    """Adds STUDY, --set and --store."""
+    parser.add_argument("study", metavar="STUDY", help="a name in configs/, a .py file with study(), or a study.json")
+    parser.add_argument(
+        "--set", action="append", default=[], dest="assignments", metavar="PATH=VALUE",
+        help="override a field of the cells (data.size=1000) or a parameter of study() (largest=800); repeatable",
+    )  # fmt: skip
+    parser.add_argument("--store", metavar="DIR", help="where records go; default runs/<study's name>")
+
+
+def add_json(parser: argparse.ArgumentParser) -> None:
+    """Adds --json."""
+    parser.add_argument("--json", action="store_true", help="print one JSON document instead of text")
+
+
+def add_workers(parser: argparse.ArgumentParser) -> None:
+    """Adds --workers."""
+    parser.add_argument(
+        "--workers", type=int, metavar="K",
+        help="processes on each machine; default one for every device, or every core where there is none",
+    )  # fmt: skip
+
+
+def add_processes(parser: argparse.ArgumentParser, what: str) -> None:
+    """Adds what several processes that train together know of each other.
+
+    Args:
+      parser: of the command.
+      what: they do together, for the help.
+    """
+    for flag, metavar in {"coordinator": "HOST:PORT", "num-processes": "K", "process-id": "I"}.items():
+        parser.add_argument(f"--{flag}", metavar=metavar, help=f"of several processes that {what}")
+    parser.add_argument("--distributed", action="store_true", help="there are several processes, and JAX finds them")

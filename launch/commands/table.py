@@ -1,0 +1,35 @@
+"""`scaling table`: the records of a store, or anybody's file, as one tidy table."""
+
+import argparse
+import json
+import sys
+
+from launch.commands.arguments import add_json
+from launch.commands.sources import add_source, read_source
+from launch.exits import DONE
+from launch.text import print_json
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments of this command."""
+    add_source(parser)
+    parser.add_argument("--to", metavar="FILE", help="write .csv, .parquet or .jsonl")
+    add_json(parser)
+
+
+def command(options: argparse.Namespace) -> int:
+    """Prints or writes the records of a store, or anybody's file, as one tidy table."""
+    from analysis.tables.table import write_table
+
+    frame = read_source(options)
+    if options.to:
+        write_table(frame, options.to)
+        print(f"{len(frame)} rows, {len(frame.columns)} columns: {options.to}", file=sys.stderr)
+    elif options.json:
+        print_json(json.loads(frame.to_json(orient="records")))
+    elif sys.stdout.isatty():
+        filled = frame.dropna(axis="columns", how="all")
+        print(filled.to_string(max_rows=40, max_cols=None, line_width=160, index=False))
+    else:
+        frame.to_csv(sys.stdout, index=False)
+    return DONE
