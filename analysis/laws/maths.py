@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -72,3 +73,10 @@ def grow(x: Any, exponent: Any) -> Any:
     2.0
     """
     return exp(exponent * log(x))
+
+
+def split_budget(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the exponents of N* ~ C^a and D* ~ C^b and the factor G, from alpha, beta, A and B (Hoffmann et al.)."""
+    A, B, alpha, beta = (params[name] for name in ("A", "B", "alpha", "beta"))
+    total = alpha + beta
+    return {"a": beta / total, "b": alpha / total, "G": (alpha * A / (beta * B)) ** (1 / total)}

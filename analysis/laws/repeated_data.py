@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from analysis.laws.law import TARGET, Array, Law, Range, register
-from analysis.laws.maths import decay, exp, expm1, log, maximum, minimum
-from analysis.laws.size_and_data import split_budget
+from analysis.laws.maths import decay, exp, expm1, log, maximum, minimum, split_budget
 
 
 def count_effective(unique: Any, total: Any, scale: Any) -> Any:
@@ -72,10 +71,6 @@ def start_data_constrained(columns: Sequence[Array], y: Array) -> Array:
     return np.array(found).reshape(-1, 7)
 
 
-def _split(params: Mapping[str, Any]) -> dict[str, Any]:
-    return split_budget(params)
-
-
 data_constrained = register(
     Law(
         name="data_constrained",
@@ -94,7 +89,7 @@ data_constrained = register(
         },
         terms=predict_loss,
         starts=start_data_constrained,
-        derived=_split,
+        derived=split_budget,
         units={"num_params": "parameters", "data_seen": "tokens", "data_unique": "tokens", "R_D": "epochs beyond 1"},
         example={
             "E": math.exp(0.6254804),

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from analysis.laws.law import EXPONENT, TARGET, Law, Range, register
-from analysis.laws.maths import decay, exp, expm1, grow, log
+from analysis.laws.maths import decay, exp, expm1, grow, log, split_budget
 
 power = register(
     Law(
@@ -35,13 +35,6 @@ power_floor = register(
         design={"data_unique": (1e2, 1e6)},
     )
 )
-
-
-def split_budget(params: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the exponents of N* ~ C^a and D* ~ C^b and the factor G, from alpha, beta, A and B (Hoffmann et al.)."""
-    A, B, alpha, beta = (params[name] for name in ("A", "B", "alpha", "beta"))
-    total = alpha + beta
-    return {"a": beta / total, "b": alpha / total, "G": (alpha * A / (beta * B)) ** (1 / total)}
 
 
 chinchilla = register(

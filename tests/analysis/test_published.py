@@ -13,8 +13,8 @@ from analysis.errors import AnalysisError
 from analysis.fitting import solver
 from analysis.fitting.fit_law import fit_law
 from analysis.fitting.objective import make_objective
+from analysis.laws.maths import split_budget
 from analysis.laws.registry import get_law
-from analysis.laws.size_and_data import split_budget
 from analysis.uncertainty import likelihood
 from analysis.uncertainty.likelihood import compare_parameters
 

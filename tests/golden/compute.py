@@ -20,7 +20,6 @@ from analysis.laws.whole_curves import CurveLaw
 from analysis.uncertainty.predictions import predict_interval
 from launch.cli import main
 from scaling.learning.schedules import horizon_of, make_schedule
-from scaling.models import family_of
 from scaling.models.counting.flops import EVERY_TERM, count_flops
 from scaling.models.counting.params import count_params
 from scaling.models.description import describe_family, describe_preset
@@ -115,7 +114,7 @@ def describe_models() -> dict[str, dict[str, Any]]:
             spec = next(type(model) for model in MODELS if model.kind == kind)(
                 num_params=document["request"]["num_params"]
             )
-            found[f"{kind} {size}"] = _describe(document, make_shape(spec, family_of(kind).TASK))
+            found[f"{kind} {size}"] = _describe(document, make_shape(spec, FAMILIES[kind].TASK))
     for kind in CLASSICAL:
         found[kind] = describe_family(kind, None, [])
     for model in MODELS:
@@ -129,7 +128,7 @@ def describe_models() -> dict[str, dict[str, Any]]:
 def _fit_shape(model: NetworkSpec) -> Shape:
     """Returns a network's shape on its family's task, or on the first other one that it can learn."""
     packed = TaskShape(64, 1_000, 1_000, objective="next_token", boundary=999)
-    for task in (family_of(model.kind).TASK, image_task(224, 1_000), token_task(1_000, 64, "masked"), packed):
+    for task in (FAMILIES[model.kind].TASK, image_task(224, 1_000), token_task(1_000, 64, "masked"), packed):
         with contextlib.suppress(InputError):
             return make_shape(model, task)
     raise ValueError(f"{model} fits no task")
