@@ -38,9 +38,10 @@ on-%:  ## make on-3.13 DO=demo: a target, the fast tests without DO, on a Python
 test-slow: $(STAMP)  ## the tests that take minutes
 	$(BIN)/python -m pytest -q -m slow
 
-lint: $(STAMP)  ## format, lint and types
+lint: $(STAMP)  ## format, lint, who imports whom, and types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	$(BIN)/lint-imports
 	$(BIN)/mypy
 
 bench: $(STAMP)  ## this project beside what one would use instead; installs PyTorch

@@ -4,9 +4,9 @@ import re
 from collections.abc import Collection
 from typing import Literal
 
-from launch.imports.raw import SECTIONS
 from scaling.specs.base import InputError, Spec, suggest
 
+SECTIONS = ("config", "summary", "history", "run", "tags")  # what full names of imported runs begin with
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 CALL = re.compile(r"(last|count)\((.*)\)", re.DOTALL)
 # Quoted text is one token, so that names and texts may hold the signs of products.

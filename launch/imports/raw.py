@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 IMPORT_FILE, MAPPING_FILE, PROPOSAL_FILE = "import.json", "mapping.json", "mapping.proposed.json"
 TABLE_FILE, REPORT_FILE = "table.parquet", "report.json"
-SECTIONS = ("config", "summary", "history", "run", "tags")
 SAFE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
 
 
