@@ -14,7 +14,7 @@ os.environ.setdefault("JAX_NUMPY_RANK_PROMOTION", "raise")
 
 import pytest
 
-SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
+from tests.places import SHARED_DATA
 
 # XLA reads its flags when it first compiles, and ends a process that has given it one that it does not know.
 FIRST_COMPILATION = "import jax; jax.jit(lambda x: x + 1)(1.0)"

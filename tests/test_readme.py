@@ -2,14 +2,13 @@
 
 import re
 import shlex
-from pathlib import Path
 
 import pytest
 
 from launch.cli import make_parser
 from scaling.specs.study import resolve_study
+from tests.places import ROOT
 
-ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```$", README, flags=re.DOTALL | re.MULTILINE)
 LINES = [line for language, text in BLOCKS if not language for line in text.replace("\\\n", " ").splitlines()]
@@ -57,9 +56,11 @@ def test_every_linked_file_exists():
         assert (ROOT / target).exists(), target
 
 
-def test_every_listed_module_exists():
+def test_every_listed_folder_exists():
     (tree,) = [text for _, text in BLOCKS if text.startswith("configs/ ")]
-    files = re.findall(r"\b(\w+\.py)\b", tree)
-    assert len(files) > 15
-    for name in files:
-        assert list(ROOT.glob(f"[!.]*/**/{name}")), name  # not those of .venv
+    house = ""
+    for line in tree.splitlines():
+        rooms = re.findall(r"([a-z]+)/", line.partition("   ")[0])
+        house = house if line.startswith(" ") else rooms[0]
+        for room in rooms:
+            assert (ROOT / (house if room == house else f"{house}/{room}")).is_dir(), f"{house}/{room}"

@@ -12,6 +12,7 @@ import pytest
 from launch.cli import main
 from scaling.store.record import Evaluation, Record, SubsetManifest
 from scaling.store.store import Store
+from tests.places import ROOT
 
 STUDY = """
 from scaling.specs.cell import *
@@ -57,7 +58,7 @@ class Command:
 
     def __init__(self, python: str, folder: Path) -> None:
         self.prefix, self.folder = [python, "-m", "launch.cli"], folder
-        self.environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+        self.environment = {**os.environ, "PYTHONPATH": str(ROOT)}
 
     def __call__(self, *words: object) -> subprocess.CompletedProcess[str]:
         """Runs a command to its end."""

@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -15,11 +14,11 @@ from scaling.specs.base import InputError, canonical_json
 from scaling.tracking import CurveFile
 from scaling.tracking.curve_file import read_curve
 from scaling.tracking.rows import make_rows
+from tests.places import ROOT
 from tests.told_runs import complete, estimators_of, make_store, make_study, networks_of, tell
 from tests.wandb_server import WandbServer, no_server
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("wandb") is None, reason="needs wandb")
-ROOT = Path(__file__).parents[3]
 # In a process of its own, as W&B's client keeps its account and server for as long as a process lives.
 COMMAND = """
 import sys

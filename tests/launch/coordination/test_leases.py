@@ -12,6 +12,7 @@ import pytest
 from launch.coordination.leases import Complete, Held, Lease, LeaseLostError, Leases
 from launch.coordination.presence import Observer, Presence, beat_path
 from scaling.store.store import Store
+from tests.places import ROOT
 
 CELL = "0123456789ab"
 WORKERS, RACES = 8, 200
@@ -123,7 +124,7 @@ class Racer:
 
     def __init__(self, python: str, store: Store) -> None:
         words = [python, str(Path(__file__).with_name("lease_racer.py")), str(store.path)]
-        environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
         self.process = subprocess.Popen(
             words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1, env=environment
         )

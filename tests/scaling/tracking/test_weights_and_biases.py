@@ -18,12 +18,12 @@ from scaling.tracking import CurveFile, Together
 from scaling.tracking.curve_file import read_curve
 from scaling.tracking.rows import AXES, make_rows
 from scaling.tracking.weights_and_biases import WeightsAndBiases
+from tests.places import ROOT
 from tests.told_runs import END, NUM_STEPS, estimators_of, make_points, make_store, networks_of, tell
 from tests.wandb_server import WandbServer, no_server
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("wandb") is None, reason="needs wandb")
 STEPS = list(range(1, NUM_STEPS + 1))
-ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture

@@ -17,13 +17,12 @@ from scaling.data.sources import tfds as tfds_source
 from scaling.data.sources.tfds import iterate_documents, load_tfds
 from scaling.specs.base import InputError
 from scaling.specs.data import DataSpec, TfdsDocuments, TfdsSource
+from tests.places import ROOT
 
 HELPERS = importlib.util.spec_from_file_location("tfds_datasets", Path(__file__).with_name("tfds_datasets.py"))
 helpers = importlib.util.module_from_spec(HELPERS)
 HELPERS.loader.exec_module(helpers)
 tfds = pytest.importorskip("tensorflow_datasets")
-
-ROOTS = Path(__file__).parents[3]
 
 
 @pytest.fixture(autouse=True)
@@ -309,7 +308,7 @@ except ValueError as error:
     assert "did you mean 'mnist'?" in str(error)
 assert "tensorflow" not in sys.modules
 """
-    done = subprocess.run([sys.executable, "-c", script], cwd=ROOTS, capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, ""), done.stderr
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -13,8 +11,8 @@ from analysis.decisions.approaches import NAMES, compare_approaches
 from analysis.errors import AnalysisError
 from analysis.fitting.fit_law import fit_law
 from analysis.laws.registry import get_law
+from tests.places import TABLES
 
-TABLES = Path(__file__).parents[3] / "shared" / "data" / "scaling-tables"
 TRUTH = {"E": 1.69, "A": 406.4, "B": 410.7, "alpha": 0.34, "beta": 0.28}
 VECTOR = np.array([list(TRUTH.values())])
 

@@ -27,6 +27,7 @@ import scaling.training.checkpoints.checkpoint
 from scaling.specs.base import InputError
 from scaling.training.checkpoints.checkpoint import Checkpoints, CheckpointWriteError, CorruptCheckpointError
 from scaling.training.checkpoints.checksums import DamageError, seal, unseal
+from tests.places import ROOT
 
 IDENTITY = {"job": "a1b2", "code": "7"}
 WORKER = Path(__file__).with_name("checkpoint_worker.py")
@@ -391,7 +392,7 @@ def test_leaves_that_are_no_arrays_and_paths_that_meet_are_refused(tmp_path):
 
 
 def start_worker(*words, devices=1):
-    environment = {**os.environ, "JAX_NUM_CPU_DEVICES": str(devices), "PYTHONPATH": str(WORKER.parents[3])}
+    environment = {**os.environ, "JAX_NUM_CPU_DEVICES": str(devices), "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-W", "error", WORKER, *map(str, words)]
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 

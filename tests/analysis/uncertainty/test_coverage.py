@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-from pathlib import Path
 
 import pytest
 
-PATH = Path(__file__).parents[2] / "benchmarks" / "coverage.py"
+from tests.places import ROOT
+
+PATH = ROOT / "benchmarks" / "coverage.py"
 
 
 @pytest.fixture(scope="module")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,8 +9,8 @@ import pytest
 from analysis.decisions.isoflop import check_budget, find_vertices, fit_isoflops, fit_trend, group_budgets
 from analysis.errors import AnalysisError
 from analysis.laws.registry import get_law
+from tests.places import TABLES
 
-TABLES = Path(__file__).parents[3] / "shared" / "data" / "scaling-tables"
 SURFACES = {"symmetric": (0.31, 0.31), "chinchilla": (0.34, 0.28), "imbalanced": (0.465, 0.155)}
 
 

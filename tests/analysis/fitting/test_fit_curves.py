@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -16,8 +14,9 @@ from analysis.fitting.objective import make_objective
 from analysis.laws import schedules
 from analysis.laws.schedules import Curve, make_rates, summarise_schedules
 from analysis.laws.whole_curves import multi_power, tissue
+from tests.places import TABLES
 
-FOLDER = Path(__file__).parents[3] / "shared" / "data" / "scaling-tables" / "multi_power"
+FOLDER = TABLES / "multi_power"
 WARMUP, PEAK, END = 2160, 3e-4, 3e-5
 TRAIN = ("cosine_24000", "constant_24000", "wsdcon_9")
 TEST = ("constant_72000", "cosine_72000", "wsdcon_3", "wsdcon_18", "wsd_20000_24000", "wsdld_20000_24000")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -17,8 +15,8 @@ from analysis.laws.maths import split_budget
 from analysis.laws.registry import get_law
 from analysis.uncertainty import likelihood
 from analysis.uncertainty.likelihood import compare_parameters
+from tests.places import TABLES
 
-TABLES = Path(__file__).parents[3] / "shared" / "data" / "scaling-tables"
 HOFFMANN = {  # unrounded, from the paper's sources, by Besiroglu et al.
     "E": np.exp(0.5267228),
     "A": np.exp(6.0073404),

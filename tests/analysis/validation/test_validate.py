@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
@@ -12,8 +10,7 @@ from analysis.laws.registry import get_law
 from analysis.tables.table import read_table
 from analysis.validation.scores import score_log
 from analysis.validation.validate import hold_out, roll, run_tournament
-
-TABLES = Path(__file__).parents[3] / "shared" / "data" / "scaling-tables"
+from tests.places import TABLES
 
 
 @pytest.fixture(scope="module")

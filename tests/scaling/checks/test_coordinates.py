@@ -1,7 +1,6 @@
 """The coordinate check: μP keeps sizes over width, CompleteP over depth, the standard parametrisation over neither."""
 
 import runpy
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +13,7 @@ from scaling.models.shape import make_layers
 from scaling.specs.models import LSTMSpec, MLPSpec, ResNetSpec, TransformerSpec, ViTSpec
 from scaling.specs.task import TaskShape, image_task, token_task
 from scaling.specs.training import AdamSpec, SGDSpec
+from tests.places import ROOT
 
 NUMBERS, IMAGES, TEXT = TaskShape(64, None, 10), image_task(8, 10), token_task(32, 16)
 ADAM, SGD = AdamSpec(peak_lr=0.01), SGDSpec(peak_lr=0.1, momentum=0.0)
@@ -185,7 +185,7 @@ def test_mup_alone_does_not_keep_sizes_over_depth():
 
 @pytest.mark.slow
 def test_the_best_learning_rate_stays_under_mup_and_completep_alone():
-    study = runpy.run_path(str(Path(__file__).parents[2] / "docs" / "learning_rate_transfer.py"))
+    study = runpy.run_path(str(ROOT / "docs" / "learning_rate_transfer.py"))
     step = np.log2(study["LEARNING_RATES"][1] / study["LEARNING_RATES"][0])
     moved: dict[tuple[str, str], float] = {}
     for row in find_optima(study["sweep"]()):

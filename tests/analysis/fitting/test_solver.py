@@ -1,7 +1,6 @@
 """The solver of the fits: exact coefficients, descents that never lose, and weights that mean what they say."""
 
 import csv
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,8 +12,9 @@ from analysis.fitting.search import solve_nonnegative
 from analysis.fitting.solver import Problem
 from analysis.laws.law import Law, Range
 from analysis.laws.registry import get_law
+from tests.places import TABLES
 
-TABLE = Path(__file__).parents[3] / "shared" / "data" / "scaling-tables" / "chinchilla_epoch.csv"
+TABLE = TABLES / "chinchilla_epoch.csv"
 X = np.geomspace(100.0, 1e5, 12)
 
 
