@@ -1,1 +1,1 @@
-"""The machines that train: chips, meshes, memory, several processes, and compilation, here or ahead of time."""
+"""The machines that train: chips, meshes and what lies where on them, several processes, compilation, topologies."""

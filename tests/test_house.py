@@ -1,0 +1,27 @@
+"""What docs/house.md shows is true: every room with its own sentence, and every file that it points to."""
+
+import ast
+import re
+
+from tests.places import ROOT
+
+PAGE = (ROOT / "docs" / "house.md").read_text()
+
+
+def sentence_of(init):
+    (line, *_) = ast.get_docstring(ast.parse(init.read_text())).splitlines()
+    return line.rstrip(".")
+
+
+def test_every_room_stands_there_with_the_sentence_of_its_init():
+    told = dict(re.findall(r"^\| `([\w/]+)/` \| (.*) \|$", PAGE, flags=re.MULTILINE))
+    inits = [
+        init for house in ("scaling", "analysis", "launch", "configs") for init in (ROOT / house).rglob("__init__.py")
+    ]
+    assert told == {str(init.parent.relative_to(ROOT)): sentence_of(init) for init in inits}
+
+
+def test_every_file_that_it_points_to_exists():
+    targets = re.findall(r"\]\(([^)#]+)\)", PAGE)
+    assert len(targets) > 12
+    assert [target for target in targets if not (ROOT / "docs" / target).exists()] == []
