@@ -1,4 +1,4 @@
-"""Records → laws → decisions; imports no Flax, no TFDS and no W&B; a name of `FACE` loads its module when first used."""
+"""Records → laws → decisions; imports no Flax, no TFDS, no W&B; a name of `FACE` loads its module when first used."""
 
 from __future__ import annotations
 
