@@ -81,8 +81,9 @@ def ours(net: Net) -> Sized:
     from scaling.learning.step import make_hyper
     from scaling.models.registry import make_shape
     from scaling.specs.models import ConvNetSpec, NetworkSpec, ResNetSpec
+    from scaling.specs.schedules import ConstantSchedule
     from scaling.specs.task import TaskShape
-    from scaling.specs.training import AdamWSpec, ConstantSchedule, TrainingSpec
+    from scaling.specs.training import AdamWSpec, TrainingSpec
     from scaling.training.program import get_program
 
     specs: dict[str, NetworkSpec] = {

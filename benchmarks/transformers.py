@@ -59,8 +59,9 @@ def ours(size: Size) -> Trainer:
     from scaling.learning.step import make_hyper
     from scaling.models.registry import make_shape
     from scaling.specs.models import TransformerSpec
+    from scaling.specs.schedules import ConstantSchedule
     from scaling.specs.task import token_task
-    from scaling.specs.training import AdamWSpec, ConstantSchedule, TrainingSpec
+    from scaling.specs.training import AdamWSpec, TrainingSpec
     from scaling.training.program import get_program
 
     spec = TransformerSpec(

@@ -20,8 +20,9 @@ from launch.text import render_table
 from scaling.checks.coordinates import Axis
 from scaling.checks.transfer import sweep_learning_rates
 from scaling.specs.models import MLPSpec
+from scaling.specs.schedules import CosineSchedule
 from scaling.specs.task import TaskShape
-from scaling.specs.training import AdamSpec, CosineSchedule
+from scaling.specs.training import AdamSpec
 
 NUM_FEATURES, NUM_CLASSES, TEACHER_WIDTH = 32, 10, 64
 NUM_STEPS, BATCH_SIZE = 150, 64

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import get_args
 
 import numpy as np
 
 from analysis.errors import AnalysisError, suggest_name
-
-if TYPE_CHECKING:
-    from analysis.laws.law import Array
-
-Decay = Literal["constant", "cosine", "linear", "exponential", "one_minus_sqrt", "step"]
+from analysis.laws.law import Array
+from scaling.specs.schedules import Decay, fall, rise
 
 # Steps whose distance to a point, or whose rate, differ by less than this factor e^0.25 share one node: on the nine
 # schedules of Luo et al. no point's loss moves by 1e-4 nats (a test measures it), the last printed digit.
@@ -29,6 +26,7 @@ def make_rates(
     end: float = 0.0,
     warmup_steps: int = 0,
     stable_steps: int | None = None,
+    time: float = 0.0,
 ) -> Array:
     """Returns the learning rate `[num_steps]` of every step, counted from 0: linear warm-up, plateau, decay.
 
@@ -39,15 +37,19 @@ def make_rates(
       end: Rate that the decay would reach at step `num_steps`.
       warmup_steps: Step at which the rate first is `peak`; 0 starts there.
       stable_steps: Step at which the decay begins; at the end of the warm-up by default.
+      time: Where in a step its rate is read: at its beginning, 0, as in Luo et al., or in its middle, 0.5, as in the
+        runs of this framework.
 
     Raises:
-      AnalysisError: on an unknown decay, or steps and rates out of order.
+      AnalysisError: on an unknown decay, a time outside a step, or steps and rates out of order.
 
     >>> make_rates("linear", 6, peak=4.0, end=0.0, warmup_steps=2).tolist()
     [0.0, 2.0, 4.0, 3.0, 2.0, 1.0]
     """
     if decay not in get_args(Decay):
         raise suggest_name("decay", decay, get_args(Decay))
+    if not 0.0 <= time < 1.0:
+        raise AnalysisError(f"time={time} must be in [0, 1), a place within a step; give 0 or 0.5")
     begin = warmup_steps if stable_steps is None else stable_steps
     if not 0 <= warmup_steps <= begin < num_steps:
         raise AnalysisError(
@@ -59,17 +61,8 @@ def make_rates(
         raise AnalysisError(
             f"peak={peak}, end={end} must be positive rates with end at most peak (0 only where the decay reaches it)"
         )
-    step = np.arange(num_steps, dtype=np.float64)
-    done = np.clip((step - begin) / (num_steps - begin), 0.0, 1.0)
-    left = {
-        "constant": np.ones_like(done),
-        "cosine": 0.5 * (1 + np.cos(np.pi * done)),
-        "linear": 1 - done,
-        "one_minus_sqrt": 1 - np.sqrt(done),
-        "step": (step < begin).astype(np.float64),
-    }
-    rates = peak * (end / peak) ** done if decay == "exponential" else end + (peak - end) * left[decay]
-    return np.where(step < warmup_steps, peak * step / max(warmup_steps, 1), rates)
+    when = np.arange(num_steps, dtype=np.float64) + time
+    return peak * rise(when, warmup_steps) * fall(decay, (when - begin) / (num_steps - begin), end / peak)
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 
 from scaling.specs.cell import Cell
 from scaling.specs.models import NetworkSpec
+from scaling.specs.schedules import WSDSchedule
 from scaling.specs.sharing import gather_members
-from scaling.specs.training import WSDSchedule
 
 # Seconds on one CPU core, measured on the demo study. They decide the order of cells and the first guess of the time
 # left, which then follows what is seen; nothing else depends on them.

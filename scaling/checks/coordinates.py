@@ -22,8 +22,9 @@ from scaling.models.network import Model, Variables, build
 from scaling.models.registry import make_shape
 from scaling.models.shape import Shape, make_layers
 from scaling.specs.models import NetworkSpec
+from scaling.specs.schedules import ConstantSchedule
 from scaling.specs.task import TaskShape
-from scaling.specs.training import ConstantSchedule, OptimizerSpec, TrainingSpec
+from scaling.specs.training import OptimizerSpec, TrainingSpec
 
 Axis = Literal["width", "depth"]
 

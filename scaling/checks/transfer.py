@@ -15,8 +15,9 @@ from scaling.learning.step import TrainState, make_hyper, make_learner
 from scaling.models.registry import make_shape
 from scaling.models.shape import Shape
 from scaling.specs.models import NetworkSpec
+from scaling.specs.schedules import ConstantSchedule, ScheduleSpec
 from scaling.specs.task import TaskShape
-from scaling.specs.training import ConstantSchedule, OptimizerSpec, ScheduleSpec, TrainingSpec
+from scaling.specs.training import OptimizerSpec, TrainingSpec
 
 # The last share of the steps whose batches the final loss is a mean of: one batch alone is noisy.
 FINAL_SHARE = 0.1

@@ -15,7 +15,6 @@ from jax.sharding import Mesh
 from scaling.devices.sharding import gather_params
 from scaling.learning.objectives import Batch, training_loss
 from scaling.learning.optim import apply_update, make_direction, to_dtype
-from scaling.learning.schedules import Horizon, horizon_of, make_schedule
 from scaling.models.layers.core import walk
 from scaling.models.layers.sequence import Experts
 from scaling.models.network import Variables, abstract_variables, build
@@ -23,6 +22,7 @@ from scaling.models.parametrization import epsilon_factor, update_trees
 from scaling.models.shape import Shape, make_layers
 from scaling.specs.base import InputError
 from scaling.specs.execution import DEFAULT, Execution
+from scaling.specs.schedules import MIDDLE_OF_STEP, Horizon, ScheduleSpec
 from scaling.specs.training import TrainingSpec
 
 # Raise when a step computes something else than before: checkpoints of other versions are not continued.
@@ -87,6 +87,11 @@ class Hyper(NamedTuple):
     seed: jax.Array
 
 
+def horizon_of(schedule: ScheduleSpec, num_steps: int) -> Horizon:
+    """Returns the horizon of a run as array values, int32."""
+    return Horizon(*map(jnp.int32, schedule.horizon(num_steps)))
+
+
 def make_hyper(training: TrainingSpec, size: int, seed: int) -> Hyper:
     """Returns the values of one cell: its training's, m and its seed."""
     return Hyper(
@@ -128,7 +133,6 @@ def make_learner(
     model = build(shape, execution)
     factors = update_trees(shape, training.optimizer.kind)
     direction = make_direction(training.optimizer, factors.roles, epsilon_factor(shape), training.moments)
-    schedule = make_schedule(training.schedule)
     dtype = jnp.dtype(training.precision)
     gather = gather_params(mesh, shape)
     num_groups = training.noise_scale_parts or 1
@@ -177,7 +181,7 @@ def make_learner(
             gradients = jax.tree.map(lambda gradient: gradient * limit, gradients)
         before = state.variables["params"]
         update, optimizer = direction.update(gradients, state.optimizer, before)
-        lr = hyper.peak_lr * schedule(state.step + 0.5, hyper.horizon)
+        lr = hyper.peak_lr * training.schedule.factor(state.step + MIDDLE_OF_STEP, hyper.horizon)
         params = apply_update(before, update, lr, hyper.weight_decay, factors.lr, factors.weight_decay)
         average = _follow(state.average, params, state.step, training.ema_decay) if training.ema_decay else {}
         first_bad = (state.diverged_at < 0) & ~jnp.isfinite(loss)

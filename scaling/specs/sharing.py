@@ -5,7 +5,8 @@ from typing import NamedTuple
 
 from scaling.specs.base import canonical_json, fingerprint_text
 from scaling.specs.cell import Cell
-from scaling.specs.training import TrainingSpec, WSDSchedule
+from scaling.specs.schedules import WSDSchedule
+from scaling.specs.training import TrainingSpec
 
 # Fields of a cell's data that are values of arrays, or change nothing but these.
 DATA_VALUES = {"size", "order", "label_noise", "duplication", "normalize"}

@@ -15,7 +15,7 @@ from pydantic import Field, PositiveFloat, PositiveInt, ValidationError, model_v
 
 from scaling.specs.base import InputError, Spec, describe_error, override, parse, parse_value, suggest
 from scaling.specs.cell import Cell
-from scaling.specs.training import WSDSchedule
+from scaling.specs.schedules import WSDSchedule
 
 # Fields of a study that an override may name; its cells have their own.
 OWN_FIELDS = ("name", "question", "metric", "fit")

@@ -4,7 +4,8 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
-from scaling.specs.base import Fraction, InputError, Rate, Spec, since
+from scaling.specs.base import InputError, Rate, Spec, since
+from scaling.specs.schedules import CosineSchedule, ScheduleSpec, WSDSchedule
 
 NonNegative = Annotated[float, Field(ge=0.0)]
 
@@ -98,65 +99,6 @@ class MuonSpec(Spec):
 
 OptimizerSpec = Annotated[
     SGDSpec | AdamSpec | AdamWSpec | RMSPropSpec | LionSpec | MuonSpec, Field(discriminator="kind")
-]
-
-
-class ConstantSchedule(Spec):
-    """Linear warm-up to the peak learning rate, then constant."""
-
-    kind: Literal["constant"] = "constant"
-    warmup_fraction: Fraction = 0.0
-
-
-class CosineSchedule(Spec):
-    """Linear warm-up to the peak learning rate, then a half cosine down to `final_fraction` of it."""
-
-    kind: Literal["cosine"] = "cosine"
-    warmup_fraction: Fraction = 0.05
-    final_fraction: Fraction = 0.0
-
-
-class LinearSchedule(Spec):
-    """Linear warm-up to the peak learning rate, then a straight line down to `final_fraction` of it."""
-
-    kind: Literal["linear"] = "linear"
-    warmup_fraction: Fraction = 0.05
-    final_fraction: Fraction = 0.0
-
-
-class InverseSqrtSchedule(Spec):
-    """Linear warm-up over `warmup_steps`, then √(warmup_steps / step) (Vaswani et al. 2017); knows no horizon."""
-
-    kind: Literal["inverse_sqrt"] = "inverse_sqrt"
-    warmup_steps: PositiveInt
-
-
-class WSDSchedule(Spec):
-    """Warm-up, stable, decay (Hu et al. 2024): constant at the peak until the last part of the run, then down.
-
-    Until the decay begins, runs of every length are the same run. So cells that differ in `num_steps` alone are
-    trained as branches of one trunk (Hägele et al. 2024), each with the result that it would have alone.
-
-    Attributes:
-      warmup_steps: of the linear warm-up; counted in steps, so that it is the same for every length.
-      decay_fraction: share of the run that the decay takes.
-      decay: `linear`, or `one_minus_sqrt`: 1 - √(share of the decay that is done).
-      final_fraction: of the peak, where the decay ends.
-    """
-
-    kind: Literal["wsd"] = "wsd"
-    warmup_steps: Annotated[int, Field(ge=0)] = 0
-    decay_fraction: Annotated[float, Field(gt=0.0, le=1.0)] = 0.2
-    decay: Literal["linear", "one_minus_sqrt"] = "one_minus_sqrt"
-    final_fraction: Fraction = 0.0
-
-    def decay_start(self, num_steps: int) -> int:
-        """Returns how many steps of a run of this length come before the decay, which has at least one."""
-        return num_steps - max(1, round(self.decay_fraction * num_steps))
-
-
-ScheduleSpec = Annotated[
-    ConstantSchedule | CosineSchedule | LinearSchedule | InverseSqrtSchedule | WSDSchedule, Field(discriminator="kind")
 ]
 
 

@@ -13,7 +13,8 @@ from scaling.data.feeding.placement import DeviceData, StreamedData
 from scaling.devices.processes import agree
 from scaling.learning.step import Hyper, TrainState
 from scaling.specs.base import InputError
-from scaling.specs.training import TrainingSpec, WSDSchedule
+from scaling.specs.schedules import WSDSchedule
+from scaling.specs.training import TrainingSpec
 from scaling.training.program import MAX_CHUNK, Program
 
 # A chunk is as many steps as take about so long: losses come back, signals are seen and the clock is read once a chunk.

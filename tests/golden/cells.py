@@ -49,23 +49,25 @@ from scaling.specs.models import (
     ViTSpec,
     XceptionSpec,
 )
+from scaling.specs.schedules import (
+    ConstantSchedule,
+    CosineSchedule,
+    InverseSqrtSchedule,
+    LinearSchedule,
+    ScheduleSpec,
+    WSDSchedule,
+)
 from scaling.specs.study import at_horizons
 from scaling.specs.training import (
     AdamSpec,
     AdamWSpec,
-    ConstantSchedule,
-    CosineSchedule,
-    InverseSqrtSchedule,
     LayerwiseSpec,
-    LinearSchedule,
     LionSpec,
     MuonSpec,
     OptimizerSpec,
     RMSPropSpec,
-    ScheduleSpec,
     SGDSpec,
     TrainingSpec,
-    WSDSchedule,
 )
 
 MODELS: Sequence[ModelSpec] = (

@@ -19,7 +19,7 @@ from analysis.laws.schedules import Curve, make_rates, summarise_schedules
 from analysis.laws.whole_curves import CurveLaw
 from analysis.uncertainty.predictions import predict_interval
 from launch.cli import main
-from scaling.learning.schedules import horizon_of, make_schedule
+from scaling.learning.step import horizon_of
 from scaling.models.counting.flops import EVERY_TERM, count_flops
 from scaling.models.counting.params import count_params
 from scaling.models.description import describe_family, describe_preset
@@ -170,7 +170,7 @@ def trace_schedules() -> list[dict[str, Any]]:
     """Returns the learning rate of every step as training computes it, for runs of 20 and of 10 steps."""
     found = []
     for spec in SCHEDULES:
-        factor = make_schedule(spec)
+        factor = spec.factor
         for num_steps in (20, 10):
             horizon = horizon_of(spec, num_steps)
             times = [jnp.int32(step) + 0.5 for step in range(num_steps)]

@@ -10,8 +10,9 @@ from scaling.specs.models import (
     RidgeSpec,
     TransformerSpec,
 )
+from scaling.specs.schedules import LinearSchedule, WSDSchedule
 from scaling.specs.study import FitSpec, Series, Study, at_horizons
-from scaling.specs.training import AdamWSpec, LinearSchedule, LionSpec, MuonSpec, SGDSpec, TrainingSpec, WSDSchedule
+from scaling.specs.training import AdamWSpec, LionSpec, MuonSpec, SGDSpec, TrainingSpec
 
 
 def study() -> Study:

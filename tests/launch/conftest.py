@@ -19,6 +19,7 @@ from scaling.specs.cell import *
 from scaling.specs.data import *
 from scaling.specs.models import *
 from scaling.specs.study import *
+from scaling.specs.schedules import *
 from scaling.specs.training import *
 
 def study(num_seeds: int = 2, num_steps: int = 50) -> Study:

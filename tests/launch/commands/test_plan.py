@@ -6,8 +6,9 @@ from launch.commands.plan import plan_cells, summarise_plan
 from scaling.specs.cell import Cell
 from scaling.specs.data import DataSpec, DigitsSource
 from scaling.specs.models import MLPSpec
+from scaling.specs.schedules import WSDSchedule
 from scaling.specs.study import Series, Study, at_horizons
-from scaling.specs.training import AdamWSpec, TrainingSpec, WSDSchedule
+from scaling.specs.training import AdamWSpec, TrainingSpec
 
 
 def leaves() -> Study:

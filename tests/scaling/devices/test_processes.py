@@ -17,7 +17,8 @@ import pytest
 from scaling.specs.cell import Cell
 from scaling.specs.data import DataSpec, DigitsSource
 from scaling.specs.models import MLPSpec
-from scaling.specs.training import AdamWSpec, CosineSchedule, TrainingSpec
+from scaling.specs.schedules import CosineSchedule
+from scaling.specs.training import AdamWSpec, TrainingSpec
 
 WORKER = Path(__file__).with_name("processes_worker.py")
 NUM_STEPS = 40

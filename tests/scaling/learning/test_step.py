@@ -11,15 +11,15 @@ import pytest
 
 from scaling.checks.coordinates import synthetic_examples
 from scaling.learning.objectives import Batch, make_batch, training_loss
-from scaling.learning.schedules import horizon_of
-from scaling.learning.step import Hyper, Learner, TrainState, make_learner, noise_scale_terms, split_batch
+from scaling.learning.step import Hyper, Learner, TrainState, horizon_of, make_learner, noise_scale_terms, split_batch
 from scaling.models.network import build
 from scaling.models.registry import make_shape
 from scaling.specs.base import InputError
 from scaling.specs.execution import DEFAULT, Execution
 from scaling.specs.models import ConvNetSpec, MLPSpec, TransformerSpec
+from scaling.specs.schedules import ConstantSchedule
 from scaling.specs.task import TaskShape, image_task, token_task
-from scaling.specs.training import AdamWSpec, ConstantSchedule, SGDSpec, TrainingSpec
+from scaling.specs.training import AdamWSpec, SGDSpec, TrainingSpec
 
 NUMBERS = make_shape(MLPSpec(num_params=200), TaskShape(num_features=5, vocab_size=None, num_classes=3))
 NEXT = make_shape(TransformerSpec(width=8, depth=1), token_task(16, 6))

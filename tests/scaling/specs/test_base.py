@@ -11,7 +11,8 @@ from scaling.specs.base import InputError, canonical_json, fingerprint_text, ove
 from scaling.specs.cell import Cell
 from scaling.specs.data import DataSpec, DigitsSource, StdlibSource
 from scaling.specs.models import MLPSpec, RandomForestSpec, ResNetSpec, TransformerSpec
-from scaling.specs.training import AdamWSpec, CosineSchedule, SGDSpec, TrainingSpec
+from scaling.specs.schedules import CosineSchedule
+from scaling.specs.training import AdamWSpec, SGDSpec, TrainingSpec
 
 MLP = Cell(
     model=MLPSpec(num_params=1_000),

@@ -8,8 +8,9 @@ from scaling.specs.base import override
 from scaling.specs.cell import Cell
 from scaling.specs.data import DataSpec, DigitsSource
 from scaling.specs.models import MLPSpec, RandomForestSpec
+from scaling.specs.schedules import WSDSchedule
 from scaling.specs.sharing import bundle, gather_members, plant, program_key
-from scaling.specs.training import AdamWSpec, TrainingSpec, WSDSchedule
+from scaling.specs.training import AdamWSpec, TrainingSpec
 
 COSINE = Cell(
     model=MLPSpec(num_params=3000),

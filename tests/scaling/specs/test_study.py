@@ -6,15 +6,17 @@ from scaling.specs.base import InputError
 from scaling.specs.cell import Cell
 from scaling.specs.data import DataSpec, DigitsSource
 from scaling.specs.models import LogisticRegressionSpec, MLPSpec
+from scaling.specs.schedules import CosineSchedule, WSDSchedule
 from scaling.specs.sharing import trunk_of
 from scaling.specs.study import Series, Study, at_horizons, ladder, resolve_study
-from scaling.specs.training import AdamWSpec, CosineSchedule, TrainingSpec, WSDSchedule
+from scaling.specs.training import AdamWSpec, TrainingSpec
 
 SOURCE = """
 from scaling.specs.cell import *
 from scaling.specs.data import *
 from scaling.specs.models import *
 from scaling.specs.study import *
+from scaling.specs.schedules import *
 from scaling.specs.training import *
 
 def study(largest: int = 400) -> Study:

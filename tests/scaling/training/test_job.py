@@ -13,7 +13,8 @@ from scaling.specs.cell import Cell
 from scaling.specs.data import DataSpec, DigitsSource, MarkovSource
 from scaling.specs.execution import Execution
 from scaling.specs.models import MLPSpec, TransformerSpec
-from scaling.specs.training import AdamWSpec, TrainingSpec, WSDSchedule
+from scaling.specs.schedules import WSDSchedule
+from scaling.specs.training import AdamWSpec, TrainingSpec
 from scaling.store.record import Evaluation
 from scaling.tracking import CurveFile, Tracker, is_evaluation
 from scaling.training import job

@@ -8,25 +8,21 @@ import pytest
 
 from scaling.data.feeding.placement import DeviceData, Standard, StreamedData
 from scaling.data.order.batches import batch_indices
-from scaling.learning.schedules import horizon_of, make_schedule
-from scaling.learning.step import Hyper, TrainState
+from scaling.learning.step import Hyper, TrainState, horizon_of
 from scaling.models.network import build
 from scaling.models.registry import make_shape
 from scaling.specs.execution import DEFAULT, Execution
 from scaling.specs.models import MLPSpec
-from scaling.specs.task import TaskShape
-from scaling.specs.training import (
-    AdamWSpec,
+from scaling.specs.schedules import (
     ConstantSchedule,
     CosineSchedule,
     InverseSqrtSchedule,
     LinearSchedule,
-    OptimizerSpec,
     ScheduleSpec,
-    SGDSpec,
-    TrainingSpec,
     WSDSchedule,
 )
+from scaling.specs.task import TaskShape
+from scaling.specs.training import AdamWSpec, OptimizerSpec, SGDSpec, TrainingSpec
 from scaling.training.loop import Leg, Pace, Place, Watcher, copy_state, evaluation_steps, plan_legs, run_job
 from scaling.training.program import get_program
 
@@ -168,7 +164,7 @@ def plain_adamw(training: TrainingSpec, size: int, seed: int):
     data, model = make_data(size), build(SHAPE)
     spec = training.optimizer
     assert isinstance(spec, AdamWSpec)
-    schedule, horizon = make_schedule(training.schedule), horizon_of(training.schedule, training.num_steps)
+    schedule, horizon = training.schedule.factor, horizon_of(training.schedule, training.num_steps)
     optimizer = optax.adamw(
         lambda step: spec.peak_lr * schedule(step + 0.5, horizon),
         b1=spec.b1,
@@ -349,7 +345,7 @@ def test_a_fixed_pace_stays():
 
 
 def factors(spec: ScheduleSpec, num_steps: int, times: list[float]) -> list[float]:
-    schedule, horizon = make_schedule(spec), horizon_of(spec, num_steps)
+    schedule, horizon = spec.factor, horizon_of(spec, num_steps)
     return [float(schedule(jnp.float32(time), horizon)) for time in times]
 
 

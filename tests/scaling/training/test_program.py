@@ -7,8 +7,7 @@ import pytest
 
 from scaling.data.feeding.placement import DeviceData, Standard
 from scaling.devices.ahead_of_time import report
-from scaling.learning.schedules import horizon_of
-from scaling.learning.step import Hyper
+from scaling.learning.step import Hyper, horizon_of
 from scaling.models.registry import make_shape
 from scaling.specs.execution import Execution, MeshSpec
 from scaling.specs.models import MLPSpec, TransformerSpec

@@ -19,8 +19,9 @@ from scaling.specs.cell import Cell
 from scaling.specs.data import DataSpec, DigitsSource, MarkovSource
 from scaling.specs.execution import Execution
 from scaling.specs.models import ConvNetSpec, MLPSpec, TransformerSpec
+from scaling.specs.schedules import CosineSchedule, WSDSchedule
 from scaling.specs.sharing import plant
-from scaling.specs.training import AdamWSpec, CosineSchedule, SGDSpec, TrainingSpec, WSDSchedule
+from scaling.specs.training import AdamWSpec, SGDSpec, TrainingSpec
 from scaling.store.record import Record
 from scaling.training.checkpoints.keeper import Keeping
 from scaling.training.runner import load_state, train_cells
