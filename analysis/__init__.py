@@ -9,6 +9,7 @@ from typing import Any
 FACE = {
     "fit_curves": "fitting.fit_curves",
     "Curve": "laws.schedules",
+    "read_curves": "fitting.stored_curves",
     "make_rates": "laws.schedules",
     "compare_parameters": "uncertainty.likelihood",
     "compare_conventions": "decisions.conventions",

@@ -20,8 +20,9 @@ from scaling.specs.data import SourceSpec
 from scaling.specs.models import ModelSpec
 from scaling.specs.study import Study, resolve_study
 from scaling.store.attempts import read_attempts
+from scaling.store.curves import read_curve
 from scaling.store.store import Store
-from scaling.tracking.curve_file import CurveFile, read_curve
+from scaling.tracking.curve_file import CurveFile
 from tests.golden.cells import MODELS, OPTIMIZERS, SCHEDULES, SOURCES, vary
 from tests.golden.compute import COMPUTED, GOLDEN, TABLE_JSON, run_command, save_again
 

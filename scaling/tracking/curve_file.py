@@ -1,16 +1,14 @@
-"""The ledger of runs that go on: a cell's `curve.jsonl`, one JSON line a point, and how to read it."""
+"""Keeps a cell's `curve.jsonl` while it trains: one JSON line a point, appended."""
 
 import json
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from etils import epath
 
 from scaling.specs.base import canonical_json
+from scaling.store.curves import FILE
 from scaling.store.files import append_line, write_atomically
 from scaling.tracking.tracker import Point, Tracker
-
-FILE = "curve.jsonl"
 
 
 class CurveFile(Tracker):
@@ -33,20 +31,6 @@ class CurveFile(Tracker):
     def log(self, cell: str, points: Sequence[Point]) -> None:
         """Appends the points."""
         append_line(self._folder_of(cell) / FILE, "\n".join(canonical_json(dict(point)) for point in points))
-
-
-def read_curve(folder: epath.Path) -> list[dict[str, Any]]:
-    """Returns the points of a cell's folder in order; none before it begins, and without a torn last line."""
-    path = folder / FILE
-    points = []
-    for line in path.read_text().splitlines() if path.exists() else ():
-        try:
-            point = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(point, dict) and "step" in point:
-            points.append(point)
-    return points
 
 
 def _step_of(line: str) -> int:

@@ -20,10 +20,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from scaling.specs.base import InputError, canonical_json, fingerprint_text, parse_value
+from scaling.store.curves import read_curve
 from scaling.store.files import is_local
 from scaling.store.record import Record
 from scaling.store.store import Store, cell_labels
-from scaling.tracking.curve_file import read_curve
 from scaling.tracking.rows import AXES, Row, make_rows
 
 # Set in a run's summary when all of it was sent: the hash of what was sent.

@@ -11,8 +11,8 @@ import pytest
 
 from launch.commands.sync import add_arguments, command
 from scaling.specs.base import InputError, canonical_json
+from scaling.store.curves import read_curve
 from scaling.tracking import CurveFile
-from scaling.tracking.curve_file import read_curve
 from scaling.tracking.rows import make_rows
 from tests.places import ROOT
 from tests.told_runs import complete, estimators_of, make_store, make_study, networks_of, tell

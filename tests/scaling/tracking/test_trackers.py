@@ -6,9 +6,9 @@ import pytest
 from etils import epath
 
 from scaling.specs.base import InputError
+from scaling.store.curves import read_curve
 from scaling.store.store import Store
 from scaling.tracking import CurveFile, Ended, Together, Tracker, check_mirror, make_tracker
-from scaling.tracking.curve_file import read_curve
 from tests.told_runs import NUM_STEPS, estimators_of, make_points, make_store, networks_of, tell
 
 

@@ -14,8 +14,8 @@ import pytest
 
 from scaling.specs.base import parse
 from scaling.specs.cell import Cell
+from scaling.store.curves import read_curve
 from scaling.tracking import CurveFile, Together
-from scaling.tracking.curve_file import read_curve
 from scaling.tracking.rows import AXES, make_rows
 from scaling.tracking.weights_and_biases import WeightsAndBiases
 from tests.places import ROOT
