@@ -6,7 +6,7 @@ from etils import epath
 
 from launch.queue.cells import cell_file, read_cell
 from scaling.specs.base import InputError, Spec, parse
-from scaling.specs.cell import Cell
+from scaling.specs.cell import Cell, is_network
 from scaling.specs.execution import Execution
 from scaling.specs.sharing import trunk_of
 from scaling.store.files import write_atomically
@@ -43,22 +43,24 @@ def begun_jobs(cells: Mapping[str, Cell], store: Store) -> list[tuple[tuple[Cell
       cells: without records, by fingerprint.
       store: where they will go.
     """
-    found, taken = [], set[Cell]()
+    begun_before: list[tuple[tuple[Cell, ...], Execution]] = []
+    taken = set[Cell]()
     for name, leader in cells.items():
         path = store.cell_path(name) / "checkpoints" / BEGUN
-        if leader.training is None or not path.exists():
+        if not is_network(leader) or not path.exists():
             continue
         try:
             begun = parse(Begun, path.read_text(), str(path))
         except InputError:  # torn, or of another version: the cells are trained anew, as they were found
             continue
-        job = tuple(cells[cell] for cell in begun.cells if cell in cells)
-        trunks = {trunk_of(cell) for cell in job}
-        others = [cell for cell in begun.cells if cell not in cells]
+        job = tuple(cell for name in begun.cells if name in cells and is_network(cell := cells[name]))
+        trunks = set(map(trunk_of, job))
+        others = [name for name in begun.cells if name not in cells]
         is_whole = all(
-            cell_file(store, cell).exists() and trunk_of(read_cell(store, cell)) in trunks for cell in others
+            cell_file(store, name).exists() and is_network(cell := read_cell(store, name)) and trunk_of(cell) in trunks
+            for name in others
         )
         if is_whole and not taken.intersection(job):
-            found.append((job, begun.execution))
+            begun_before.append((job, begun.execution))
             taken.update(job)
-    return found
+    return begun_before

@@ -4,8 +4,7 @@ import math
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
-from scaling.specs.cell import Cell
-from scaling.specs.models import NetworkSpec
+from scaling.specs.cell import Cell, is_network
 from scaling.specs.schedules import WSDSchedule
 from scaling.specs.sharing import gather_members
 
@@ -58,9 +57,8 @@ def estimate_seconds(cell: Cell, train_flops: float | None = None) -> float:
       train_flops: of a whole run of a network, where they are known (`describe_cell` counts them, but reads the data);
         None guesses them from the specification alone.
     """
-    if not isinstance(cell.model, NetworkSpec):
+    if not is_network(cell):
         return CLASSICAL_SECONDS[cell.model.kind](cell.model, cell.data.size)
-    assert cell.training is not None  # noqa: S101  (Cell requires it of networks)
     if train_flops is None:
         train_flops = _guess_example_flops(cell.model) * cell.training.num_steps * cell.training.batch_size
     return cell.training.num_steps * STEP_SECONDS + train_flops / FLOPS_PER_SECOND

@@ -20,7 +20,7 @@ from launch.queue.cells import read_cell
 from launch.queue.estimates import estimate_job
 from launch.workers.notices import StopNotices
 from scaling.devices.processes import Preempted
-from scaling.specs.cell import Cell
+from scaling.specs.cell import Cell, is_network
 from scaling.specs.execution import Execution
 from scaling.specs.sharing import gather_members, plant
 from scaling.store.attempts import Outcome, end_attempt, start_attempt
@@ -244,11 +244,12 @@ class Trainer:
         """Returns the folder for a job's checkpoints, None for none, and how they are kept."""
         rules = self._rules
         seconds, steps = rules.checkpoint_seconds, rules.checkpoint_steps
-        if cells[0].training is None or not (seconds or steps):
+        networks = [cell for cell in cells if is_network(cell)]
+        if not networks or not (seconds or steps):
             return None, None
         from scaling.training.checkpoints.keeper import Keeping
 
-        folder = self._store.cell_path(plant(cells).leader) / "checkpoints"
+        folder = self._store.cell_path(plant(networks).leader) / "checkpoints"
         is_long = steps is not None or estimate_job(cells) >= SHARE_WORTH_KEEPING * seconds
         # Several processes must decide alike, whichever looks at the folder first; one that has begun goes on.
         if not (is_long or self._num_processes > 1 or folder.exists()):

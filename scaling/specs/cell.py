@@ -1,12 +1,13 @@
 """The full specification of one training run: model, data, training and seed."""
 
-from typing import Annotated, Self
+from typing import TYPE_CHECKING, Annotated, Self
 
 from pydantic import Field, model_validator
+from typing_extensions import TypeIs
 
 from scaling.specs.base import InputError, Spec
 from scaling.specs.data import DataSpec
-from scaling.specs.models import ModelSpec, NetworkSpec
+from scaling.specs.models import AnyEstimatorSpec, AnyNetworkSpec, ModelSpec, NetworkSpec
 from scaling.specs.training import TrainingSpec
 
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
@@ -35,3 +36,32 @@ class Cell(Spec):
         if not by_gradient and self.training is not None:
             raise InputError(f"training is set, but {self.model.kind} has its own solver; leave training out")
         return self
+
+
+# What the validator of `Cell` has seen to, in words that a type checker understands; `is_network` tells the two apart.
+if TYPE_CHECKING:
+
+    class NetworkCell(Cell):
+        """A cell whose model is a network, which has training."""
+
+        model: AnyNetworkSpec
+        training: TrainingSpec
+
+    class EstimatorCell(Cell):
+        """A cell whose model has a solver of its own, and no training."""
+
+        model: AnyEstimatorSpec
+        training: None
+
+else:
+    NetworkCell = EstimatorCell = Cell
+
+
+def is_network(cell: Cell) -> TypeIs[NetworkCell]:
+    """Returns whether a cell is trained by gradient descent."""
+    return cell.training is not None
+
+
+def is_estimator(cell: Cell) -> TypeIs[EstimatorCell]:
+    """Returns whether a cell's model has a solver of its own."""
+    return cell.training is None

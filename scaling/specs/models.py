@@ -329,21 +329,16 @@ class RidgeSpec(Spec):
     regularization: Annotated[float, Field(ge=0.0)] = 1.0
 
 
-ModelSpec = Annotated[
-    MLPSpec
-    | ConvNetSpec
-    | ResNetSpec
-    | InceptionSpec
-    | XceptionSpec
-    | LSTMSpec
-    | TransformerSpec
-    | ViTSpec
-    | LogisticRegressionSpec
+AnyNetworkSpec = (
+    MLPSpec | ConvNetSpec | ResNetSpec | InceptionSpec | XceptionSpec | LSTMSpec | TransformerSpec | ViTSpec
+)
+AnyEstimatorSpec = (
+    LogisticRegressionSpec
     | LinearSVMSpec
     | RBFSVMSpec
     | RandomForestSpec
     | GradientBoostingSpec
     | NaiveBayesSpec
-    | RidgeSpec,
-    Field(discriminator="kind"),
-]
+    | RidgeSpec
+)
+ModelSpec = Annotated[AnyNetworkSpec | AnyEstimatorSpec, Field(discriminator="kind")]

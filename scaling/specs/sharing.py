@@ -1,10 +1,10 @@
 """Which cells share what: a compiled program, a trunk, a job; known from their specifications alone."""
 
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeGuard
 
 from scaling.specs.base import canonical_json, fingerprint_text
-from scaling.specs.cell import Cell
+from scaling.specs.cell import Cell, NetworkCell
 from scaling.specs.schedules import WSDSchedule
 from scaling.specs.training import TrainingSpec
 
@@ -33,9 +33,8 @@ def program_key(cell: Cell) -> str:
     return fingerprint_text(canonical_json(document))
 
 
-def trunk_of(cell: Cell) -> str:
+def trunk_of(cell: NetworkCell) -> str:
     """Returns a name that cells share if and only if they differ in their number of steps at most."""
-    assert cell.training is not None  # noqa: S101  (networks have it)
     return fingerprint_text(
         cell.model_copy(update={"training": cell.training.model_copy(update={"num_steps": 1})}).canonical_json()
     )
@@ -48,12 +47,12 @@ class Tree(NamedTuple):
       cells: [P][number of lengths], shortest run first.
     """
 
-    cells: tuple[tuple[Cell, ...], ...]
+    cells: tuple[tuple[NetworkCell, ...], ...]
 
     @property
     def trainings(self) -> list[TrainingSpec]:
         """Of the first member's leaves."""
-        return [cell.training for cell in self.cells[0] if cell.training is not None]
+        return [cell.training for cell in self.cells[0]]
 
     @property
     def name(self) -> str:
@@ -66,16 +65,16 @@ class Tree(NamedTuple):
         return self.cells[0][-1].fingerprint()
 
 
-def plant(cells: Sequence[Cell]) -> Tree:
+def plant(cells: Sequence[NetworkCell]) -> Tree:
     """Returns the cells by member and length.
 
     Raises:
       ValueError: some member lacks a length that another has, or the cells cannot be trained as one job.
     """
-    members: dict[str, list[Cell]] = {}
+    members: dict[str, list[NetworkCell]] = {}
     for cell in cells:
         members.setdefault(trunk_of(cell), []).append(cell)
-    ordered = tuple(tuple(sorted(found, key=_num_steps)) for found in members.values())
+    ordered = tuple(tuple(sorted(leaves, key=_num_steps)) for leaves in members.values())
     if len({tuple(map(_num_steps, member)) for member in ordered}) != 1:
         raise ValueError("cells of different lengths: each member of a job needs a leaf of every length")
     if len(set(map(_togetherness, ordered))) != 1:
@@ -129,7 +128,7 @@ def gather_members(cells: Iterable[Cell]) -> list[tuple[Cell, ...]]:
     return [tuple(sorted(member, key=_num_steps)) if len(member) > 1 else tuple(member) for member in members.values()]
 
 
-def has_trunk(cell: Cell) -> bool:
+def has_trunk(cell: Cell) -> TypeGuard[NetworkCell]:
     """Returns whether runs of other lengths share the beginning of this one."""
     return cell.training is not None and isinstance(cell.training.schedule, WSDSchedule)
 
@@ -144,5 +143,4 @@ def _togetherness(member: Sequence[Cell]) -> tuple[object, ...]:
 
 
 def _num_steps(cell: Cell) -> int:
-    assert cell.training is not None  # noqa: S101  (networks have it)
-    return cell.training.num_steps
+    return 0 if cell.training is None else cell.training.num_steps

@@ -18,9 +18,8 @@ from scaling.models.counting.params import count_params
 from scaling.models.registry import make_shape
 from scaling.models.shape import Shape
 from scaling.specs.base import InputError, canonical_json, fingerprint_text, parse
-from scaling.specs.cell import Cell
+from scaling.specs.cell import Cell, NetworkCell, is_network
 from scaling.specs.execution import Execution
-from scaling.specs.models import NetworkSpec
 from scaling.specs.sharing import program_key
 from scaling.specs.task import TaskShape
 from scaling.store.cache import cache_folder
@@ -59,12 +58,10 @@ def choose_execution(cell: Cell, *, num_members: int, seconds: float) -> Choice:
       num_members: cells that could run side by side.
       seconds: of work that they are, roughly, on one core.
     """
-    if cell.training is None:
+    if not is_network(cell):
         return Choice(Execution(), "an estimator's own solver")
     source = load_source(cell.data)
-    task, model = task_shape(source), cell.model
-    assert isinstance(model, NetworkSpec)  # noqa: S101  (a cell with training holds a network)
-    shape = make_shape(model, task)
+    shape = make_shape(cell.model, task_shape(source))
     kept = _read(cell)
     if kept is not None:
         return _limited(kept, num_members, "measured before")
@@ -105,15 +102,13 @@ def candidates(shape: Shape, num_members: int) -> Iterator[Execution]:
             yield Execution(population=width)
 
 
-def measure(cell: Cell, shape: Shape, execution: Execution) -> float:
+def measure(cell: NetworkCell, shape: Shape, execution: Execution) -> float:
     """Returns optimiser steps of one member a second, all members together, without compilation.
 
     The examples are noise: a step takes as long on any.
     """
-    training = cell.training
-    assert training is not None  # noqa: S101  (networks have it)
     stacked = Stacked(inputs=False, labels=False) if execution.population > 1 else None
-    program = get_program(shape, training, cell.data.augmentation, execution, stacked)
+    program = get_program(shape, cell.training, cell.data.augmentation, execution, stacked)
     data, hyper = _noise(shape.task, execution.population), _hyper(cell, execution.population)
     state = program.init(hyper.seed)
 
@@ -159,11 +154,9 @@ def _noise(task: TaskShape, population: int) -> DeviceData:
     return jax.tree.map(jnp.asarray, DeviceData(inputs, labels, order, standard))
 
 
-def _hyper(cell: Cell, population: int) -> Hyper:
-    training = cell.training
-    assert training is not None  # noqa: S101  (networks have it)
+def _hyper(cell: NetworkCell, population: int) -> Hyper:
     # A learning rate of 0: a run that diverges would be another computation.
-    one = make_hyper(training, POOL, 0)._replace(peak_lr=jnp.float32(0.0), weight_decay=jnp.float32(0.0))
+    one = make_hyper(cell.training, POOL, 0)._replace(peak_lr=jnp.float32(0.0), weight_decay=jnp.float32(0.0))
     return one if population == 1 else jax.tree.map(lambda x: jnp.stack([x] * population), one)
 
 

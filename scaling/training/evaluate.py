@@ -1,7 +1,7 @@
 """What the fixed evaluation set says of networks: loss and the task's metrics, of one cell or of a whole population."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import jax
 import numpy as np
@@ -9,8 +9,10 @@ import numpy as np
 from scaling.data.feeding.placement import Standard, evaluation_batches
 from scaling.data.source import Source
 from scaling.devices.processes import fetch
+from scaling.learning.step import Monitor
 from scaling.models.network import Variables
 from scaling.specs.execution import MeshSpec
+from scaling.specs.training import TrainingSpec
 from scaling.training.program import Program
 
 
@@ -19,6 +21,15 @@ class Verdict(NamedTuple):
 
     loss: float | None
     metrics: dict[str, float]
+
+    def joined(self, metrics: dict[str, float]) -> Self:
+        """Returns the verdict with more metrics; without a loss it has none."""
+        return self if self.loss is None else self._replace(metrics=self.metrics | metrics)
+
+    def named(self, prefix: str) -> dict[str, float]:
+        """Returns loss and metrics under names with a prefix."""
+        values = {} if self.loss is None else {"loss": self.loss, **self.metrics}
+        return {f"{prefix}_{name}": value for name, value in values.items()}
 
 
 def evaluate_members(
@@ -48,6 +59,22 @@ def _verdict(source: Source, loss: float, right: float, total: float) -> Verdict
     if not np.isfinite(loss):
         return Verdict(None, {})
     return Verdict(loss, task_metrics(source, loss, right, total))
+
+
+def noise_scales(monitor: Monitor, training: TrainingSpec) -> list[dict[str, float]] | None:
+    """Returns the gradient noise scale of each member in examples as `noise_scale`, where its estimates are positive.
+
+    None where the training does not measure it (McCandlish et al. 2018).
+    """
+    if training.noise_scale_parts is None:
+        return None
+    noise, signal = (np.atleast_1d(fetch(terms)) for terms in (monitor.noise, monitor.signal))  # [P]
+    is_known = (noise > 0) & (signal > 0)
+    scales = training.batch_size * noise / np.where(is_known, signal, 1.0)
+    return [
+        {"noise_scale": float(scale)} if known and np.isfinite(scale) else {}
+        for scale, known in zip(scales, is_known, strict=True)
+    ]
 
 
 def task_metrics(source: Source, loss: float | None, right: float, total: float) -> dict[str, float]:

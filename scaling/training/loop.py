@@ -105,8 +105,7 @@ def plan_legs(trainings: Sequence[TrainingSpec]) -> list[Leg]:
     stops = [evaluation_steps(training) for training in trainings]
     done = 0
     for number, training in enumerate(trainings):
-        schedule = training.schedule
-        fork = schedule.decay_start(training.num_steps) if isinstance(schedule, WSDSchedule) else training.num_steps
+        fork = training.schedule.horizon(training.num_steps).stable_steps
         on_trunk = {stop for later in stops[number:] for stop in later if done < stop <= fork}
         in_leaf = {stop for stop in stops[number] if stop > fork}
         last = number == len(trainings) - 1

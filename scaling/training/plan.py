@@ -10,9 +10,8 @@ from scaling.models.counting.flops import count_flops
 from scaling.models.counting.params import count_params
 from scaling.models.families import classical
 from scaling.models.registry import make_shape
-from scaling.specs.cell import Cell
+from scaling.specs.cell import Cell, is_network
 from scaling.specs.data import count_unique
-from scaling.specs.models import NetworkSpec
 
 
 def describe_cell(cell: Cell) -> dict[str, Any]:
@@ -27,7 +26,7 @@ def describe_cell(cell: Cell) -> dict[str, Any]:
     check_data(cell.data, source)
     task = task_shape(source)
     data_unique = count_unique(cell.data.size, cell.data.duplication) * source.example_tokens
-    if cell.training is None:
+    if not is_network(cell):
         params = classical.count_params(cell.model, task)
         return {
             "num_params": sum(params.values()) or None,
@@ -35,7 +34,6 @@ def describe_cell(cell: Cell) -> dict[str, Any]:
             "data_seen": cell.data.size,
             "train_flops": None,
         }
-    assert isinstance(cell.model, NetworkSpec)  # noqa: S101  (a cell with training holds a network)
     shape = make_shape(cell.model, task)
     seen = cell.training.num_steps * cell.training.batch_size * source.example_tokens
     check_learner(shape, cell.training)

@@ -14,7 +14,6 @@ from scaling.data.feeding.standard import standard_of
 from scaling.data.order.subsets import Subset
 from scaling.devices.sharding import batch_sharding, host_share
 from scaling.learning.step import Hyper, make_hyper
-from scaling.specs.cell import Cell
 from scaling.specs.execution import Execution
 from scaling.specs.sharing import Tree
 from scaling.training.program import Layout, Stacked, make_layout
@@ -33,7 +32,6 @@ def place_members(
       NotTogether: several members, whose data is streamed or too large side by side.
     """
     layout, first = make_layout(execution.mesh), tree.cells[0][0]
-    assert first.training is not None  # noqa: S101  (networks have it)
     batch_size = first.training.batch_size
     placed = []
     for member, subset in zip(tree.cells, subsets, strict=True):
@@ -92,14 +90,9 @@ def _host_share(layout: Layout, batch_size: int) -> tuple[int, int]:
 
 def make_hypers(tree: Tree, layout: Layout) -> list[Hyper]:
     """Returns what the members do not share, for each length; with a leading axis P where there are several."""
-
-    def of(cell: Cell) -> Hyper:
-        assert cell.training is not None  # noqa: S101  (networks have it)
-        return make_hyper(cell.training, cell.data.size, cell.seed)
-
-    found = []
+    hypers = []
     for leaves in zip(*tree.cells, strict=True):
-        values = [of(cell) for cell in leaves]
+        values = [make_hyper(cell.training, cell.data.size, cell.seed) for cell in leaves]
         stacked = jax.tree.map(lambda *each: layout.put_members(np.stack(each)), *values)
-        found.append(stacked if len(values) > 1 else jax.tree.map(layout.put, values[0]))
-    return found
+        hypers.append(stacked if len(values) > 1 else jax.tree.map(layout.put, values[0]))
+    return hypers

@@ -3,7 +3,7 @@
 import functools
 import importlib.metadata
 import platform
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import jax
@@ -15,20 +15,48 @@ from scaling.learning.pretraining import pretraining_flops
 from scaling.models.counting.flops import EVERY_TERM, FLOPS_VERSION, count_flops
 from scaling.models.counting.params import count_params
 from scaling.models.shape import Shape
-from scaling.specs.cell import Cell
+from scaling.specs.cell import Cell, NetworkCell
 from scaling.specs.data import count_unique
 from scaling.specs.execution import Execution
+from scaling.specs.sharing import Tree
 from scaling.specs.task import TaskShape
 from scaling.store.record import Evaluation, Record, SubsetManifest
 from scaling.training.leaf import Measured
 
 
+class Recorder:
+    """Makes the records of a job's cells.
+
+    Args:
+      tree: the cells.
+      subsets: of each member.
+      shape: of their networks.
+      study_sizes: subset sizes of the whole study.
+      execution: how the job is run.
+    """
+
+    def __init__(
+        self, tree: Tree, subsets: Sequence[Subset], shape: Shape, study_sizes: Collection[int], execution: Execution
+    ) -> None:
+        self._shape, self._execution, self._study_sizes = shape, execution, study_sizes
+        pairs = zip(tree.cells, subsets, strict=True)
+        self._subset_of = {cell: subset for leaves, subset in pairs for cell in leaves}
+        self._manifests: dict[int, SubsetManifest] = {}  # by subset: the leaves of a member have one
+
+    def record(self, cell: NetworkCell, measured: Measured) -> Record:
+        """Returns the record of a cell."""
+        subset = self._subset_of[cell]
+        if id(subset) not in self._manifests:
+            self._manifests[id(subset)] = make_manifest(cell, subset, self._study_sizes)
+        manifest = self._manifests[id(subset)]
+        return network_record(cell, self._shape, subset.source, manifest, measured, self._execution)
+
+
 def network_record(
-    cell: Cell, shape: Shape, source: Source, data: SubsetManifest, measured: Measured, execution: Execution
+    cell: NetworkCell, shape: Shape, source: Source, data: SubsetManifest, measured: Measured, execution: Execution
 ) -> Record:
     """Returns the record of a network's cell."""
     training = cell.training
-    assert training is not None  # noqa: S101  (networks have it)
     last, flops_before = measured.evaluations[-1], pretraining_flops(shape, training)
     params, step_examples = count_params(shape), training.batch_size * source.example_tokens
     flops = {term: count * last.data_seen for term, count in count_flops(shape, EVERY_TERM).train.items()}

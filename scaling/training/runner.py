@@ -1,8 +1,7 @@
-"""Cells to records: jobs of networks, one estimator at a time, and what a cell will cost before it runs."""
+"""Cells to records: estimators one by one, networks as one job; and a job's state from its checkpoints."""
 
 import contextlib
-import functools
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,19 +12,17 @@ from scaling.data.source import task_shape
 from scaling.learning.step import TrainState
 from scaling.models.registry import make_shape
 from scaling.specs.base import InputError
-from scaling.specs.cell import Cell
+from scaling.specs.cell import Cell, NetworkCell, is_estimator, is_network
 from scaling.specs.execution import DEFAULT, Execution
-from scaling.specs.models import NetworkSpec
-from scaling.specs.sharing import plant
-from scaling.store.record import Record, SubsetManifest
+from scaling.specs.sharing import Tree, plant
+from scaling.store.record import Record
 from scaling.tracking import Ended, Tracker
 from scaling.training.checkpoints.keeper import Keeper, Keeping
 from scaling.training.estimators import train_estimator
 from scaling.training.job import train_together
-from scaling.training.leaf import Measured
 from scaling.training.population import NotTogether
 from scaling.training.program import Stacked, get_program
-from scaling.training.records import make_manifest, network_record
+from scaling.training.records import Recorder
 
 
 def train_cell(cell: Cell, study_sizes: Collection[int] = (), **options: Any) -> Record:
@@ -67,73 +64,64 @@ def train_cells(
       InputError: the data is missing or does not allow a cell, or the execution does not fit it.
       Preempted: a notice has come, and the job is saved.
     """
-    told = Ended(tracker or Tracker())
-    if cells[0].training is None:
-        records = []
-        with told:
-            for cell in cells:
-                records.append(train_estimator(cell, study_sizes, told))
-                on_record(records[-1])
-                told.end(cell.fingerprint(), records[-1])
-        return records
-    tree = plant(cells)
-    subsets = [draw_cell(member[0]) for member in tree.cells]
-    task = task_shape(subsets[0].source)
-    model = cells[0].model
-    assert isinstance(model, NetworkSpec)  # noqa: S101  (a cell with training holds a network)
-    shape = make_shape(model, task)
-    records = []
+    follower, records = Ended(tracker or Tracker()), list[Record]()
 
-    @functools.cache
-    def manifest(member: int) -> SubsetManifest:
-        return make_manifest(tree.cells[member][0], subsets[member], study_sizes)  # its leaves have one subset
+    def publish(record: Record) -> None:
+        records.append(record)
+        on_record(record)
+        follower.end(record.cell, record)
 
-    def keep(cell: Cell, measured: Measured) -> None:
-        member = next(number for number, leaves in enumerate(tree.cells) if cell in leaves)
-        records.append(network_record(cell, shape, subsets[member].source, manifest(member), measured, execution))
-        on_record(records[-1])
-        told.end(cell.fingerprint(), records[-1])
-
-    keeper = None
-    if checkpoints is not None:
-        keeper = Keeper(checkpoints / tree.name, tree.name, keeping or Keeping(), heard)
-    try:
-        with told:
+    def train_job(tree: Tree, execution: Execution) -> None:
+        subsets = [draw_cell(leaves[0]) for leaves in tree.cells]
+        shape = make_shape(tree.cells[0][0].model, task_shape(subsets[0].source))
+        recorder = Recorder(tree, subsets, shape, study_sizes, execution)
+        with open_keeper(checkpoints, tree, keeping or Keeping(), heard) as keeper:
             train_together(
                 tree,
                 shape,
                 subsets,
                 execution,
-                tracker=told,
-                on_measured=keep,
+                tracker=follower,
+                on_measured=lambda cell, measured: publish(recorder.record(cell, measured)),
                 keeper=keeper,
                 num_workers=reader_workers,
             )
-    except NotTogether:
-        each = [
-            train_cells(
-                member,
-                study_sizes,
-                execution=alone(execution),
-                tracker=tracker,
-                on_record=on_record,
-                checkpoints=checkpoints,
-                keeping=keeping,
-                heard=heard,
-                reader_workers=reader_workers,
-            )
-            for member in tree.cells
-        ]
-        return [record for found in each for record in found]
-    finally:
-        if keeper is not None:
-            keeper.close()
-    if keeper is not None:
-        keeper.finish()
+
+    with follower:
+        for cell in filter(is_estimator, cells):
+            publish(train_estimator(cell, study_sizes, follower))
+        networks = [cell for cell in cells if is_network(cell)]
+        if networks:
+            tree = plant(networks)
+            try:
+                train_job(tree, execution)
+            except NotTogether:
+                for leaves in tree.cells:
+                    train_job(plant(leaves), alone(execution))
     return records
 
 
-def load_state(cells: Sequence[Cell], checkpoints: epath.Path, execution: Execution = DEFAULT) -> TrainState:
+@contextlib.contextmanager
+def open_keeper(
+    checkpoints: epath.Path | None, tree: Tree, keeping: Keeping, heard: Callable[[], bool]
+) -> Iterator[Keeper | None]:
+    """Yields the keeper of a job's checkpoints, which are removed once the job is done, unless they are to stay.
+
+    Args:
+      checkpoints: the folder for those of all jobs; None keeps none.
+      tree: the job's cells.
+      keeping: how they are kept.
+      heard: whether a preemption notice has come.
+    """
+    if checkpoints is None:
+        yield None
+        return
+    with contextlib.closing(Keeper(checkpoints / tree.name, tree.name, keeping, heard)) as keeper:
+        yield keeper
+    keeper.finish()
+
+
+def load_state(cells: Sequence[NetworkCell], checkpoints: epath.Path, execution: Execution = DEFAULT) -> TrainState:
     """Returns the training state that the newest sound checkpoint of a job holds, with the network's variables.
 
     Args:
@@ -146,11 +134,11 @@ def load_state(cells: Sequence[Cell], checkpoints: epath.Path, execution: Execut
       CorruptCheckpointError: there are checkpoints, and none is sound.
     """
     tree = plant(cells)
-    model, training = cells[0].model, tree.trainings[0]
-    assert isinstance(model, NetworkSpec)  # noqa: S101  (a cell with training holds a network)
-    stacked = None if len(tree.cells) == 1 else Stacked(inputs=False, labels=False)  # of data, which is not needed
-    shape = make_shape(model, task_shape(load_source(cells[0].data)))
-    program = get_program(shape, training, cells[0].data.augmentation, execution, stacked)
+    cell, stacked = tree.cells[0][0], None
+    if len(tree.cells) > 1:
+        stacked = Stacked(inputs=False, labels=False)  # of data, which is not needed
+    shape = make_shape(cell.model, task_shape(load_source(cell.data)))
+    program = get_program(shape, cell.training, cell.data.augmentation, execution, stacked)
     seeds = np.zeros(() if stacked is None else len(tree.cells), np.uint32)
     with contextlib.closing(Keeper(checkpoints / tree.name, tree.name, Keeping(), lambda: False)) as keeper:
         kept = keeper.restore(program.abstract_state(seeds))

@@ -77,6 +77,11 @@ class StreamedData:
     standard: Standard
     waiting_seconds: float = 0.0
 
+    def take_waiting_seconds(self) -> float:
+        """Returns how long the device has waited, and counts anew from here."""
+        taken, self.waiting_seconds = self.waiting_seconds, 0.0
+        return taken
+
 
 class EvaluationBatch(NamedTuple):
     """A part of the evaluation set; all parts have one shape, and `is_real` [B] float32 is 0 on what fills the last."""

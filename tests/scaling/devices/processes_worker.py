@@ -23,8 +23,8 @@ from etils import epath
 
 import scaling.data.feeding.placement
 import scaling.data.feeding.stream
-import scaling.training.job
 import scaling.training.loop
+import scaling.training.window
 from scaling.devices.processes import Notices, Preempted, is_writer, join
 from scaling.specs.base import parse
 from scaling.specs.cell import Cell
@@ -71,7 +71,7 @@ def main() -> None:
         join(asked["coordinator"], asked["num_processes"], number)
     cells = [parse(Cell, line, "a cell") for line in (folder / "cells.jsonl").read_text().splitlines()]
     execution = parse(Execution, json.dumps(asked["execution"]), "the execution")
-    scaling.training.job.CURVE_POINTS = 1 << 30  # a point for every step
+    scaling.training.window.CURVE_POINTS = 1 << 30  # a point for every step
     if asked["hasty"] and number == asked["num_processes"] - 1:
         scaling.training.loop.CHUNK_SECONDS = 1e-9
     batches: dict[int, list[str]] = {}

@@ -14,7 +14,7 @@ import jax
 import numpy as np
 from etils import epath
 
-import scaling.training.job
+import scaling.training.window
 from scaling.specs.base import parse
 from scaling.specs.cell import Cell
 from scaling.specs.execution import Execution
@@ -38,7 +38,7 @@ def main() -> None:
     folder = epath.Path(sys.argv[1])
     execution = parse(Execution, sys.argv[2], "the execution")
     cell = parse(Cell, (folder / "cell.json").read_text(), "the cell")
-    scaling.training.job.CURVE_POINTS = 1 << 30  # a point for every step
+    scaling.training.window.CURVE_POINTS = 1 << 30  # a point for every step
     save = Keeper.save
 
     def say_and_save(self, place, legs, facts):
