@@ -3,7 +3,7 @@
 Dims: B batch, T tokens, K classes, V vocabulary.
 """
 
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, assert_never
 
 import jax
 import jax.numpy as jnp
@@ -56,8 +56,10 @@ def make_batch(task: TaskShape, inputs: jax.Array, labels: jax.Array, key: jax.A
             first_predicted = round(inputs.shape[1] * (1 - PREDICTED_SHARE))
             weights = (ranks >= first_predicted).astype(jnp.float32)
             return Batch({"tokens": inputs, "ranks": ranks}, inputs, weights)
-        case _:
+        case "classify" | "regress" | "none":
             return Batch(inputs, labels, None)
+        case _:
+            assert_never(task.objective)
 
 
 def _mask(task: TaskShape, tokens: jax.Array, key: jax.Array) -> Batch:

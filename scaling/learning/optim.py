@@ -1,7 +1,7 @@
 """Optimisers and learning-rate schedules; the peak learning rate and the weight decay stay outside, as array values."""
 
 import math
-from typing import Any
+from typing import Any, assert_never
 
 import jax
 import jax.numpy as jnp
@@ -65,6 +65,8 @@ def _make_rule(spec: OptimizerSpec, roles: Any, eps_factor: float) -> optax.Grad
             return optax.scale_by_lion(spec.b1, spec.b2)
         case MuonSpec():
             return _make_muon(spec, roles, eps_factor)
+        case _:
+            assert_never(spec)
 
 
 def _make_muon(spec: MuonSpec, roles: Any, eps_factor: float) -> optax.GradientTransformation:

@@ -133,6 +133,7 @@ def make_learner(
     model = build(shape, execution)
     factors = update_trees(shape, training.optimizer.kind)
     direction = make_direction(training.optimizer, factors.roles, epsilon_factor(shape), training.moments)
+    clip = optax.identity() if training.clip_norm is None else optax.clip_by_global_norm(training.clip_norm)
     dtype = jnp.dtype(training.precision)
     gather = gather_params(mesh, shape)
     num_groups = training.noise_scale_parts or 1
@@ -176,9 +177,7 @@ def make_learner(
             groups = split_batch(batch, num_groups)
             loss, model_state, gradients, small = _sum_parts(group_gradient, state.variables, groups, key)
             noise, signal = noise_scale_terms(small, _square(gradients), num_groups)
-        if training.clip_norm is not None:
-            limit = training.clip_norm / jnp.maximum(jnp.sqrt(_square(gradients)), training.clip_norm)
-            gradients = jax.tree.map(lambda gradient: gradient * limit, gradients)
+        gradients, _ = clip.update(gradients, optax.EmptyState())
         before = state.variables["params"]
         update, optimizer = direction.update(gradients, state.optimizer, before)
         lr = hyper.peak_lr * training.schedule.factor(state.step + MIDDLE_OF_STEP, hyper.horizon)

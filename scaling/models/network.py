@@ -9,6 +9,7 @@ from flax import nnx
 
 import scaling.models.modules.image
 import scaling.models.modules.sequence  # noqa: F401  (both register their modules)
+from scaling.models.layers.core import Dims, Layer, walk
 from scaling.models.modules.context import Context
 from scaling.models.modules.core import make_module
 from scaling.models.modules.repeat import split_module
@@ -53,7 +54,8 @@ def build(shape: Shape, execution: Execution = DEFAULT) -> Model:
     def define(key: jax.Array) -> nnx.Module:
         return make_module(layers, dims, key)
 
-    graph = split_module(nnx.eval_shape(lambda: define(jax.random.key(0))))[0]
+    graph, params, _ = split_module(nnx.eval_shape(lambda: define(jax.random.key(0))))
+    check_arrays(layers, dims, params)
 
     def init(key: jax.Array) -> Variables:
         _, params, state = split_module(define(key))
@@ -75,6 +77,32 @@ def build(shape: Shape, execution: Execution = DEFAULT) -> Model:
         return Outputs(logits, tuple(context.auxiliary), sum(context.penalties, start=0.0)), split_module(module)[2]
 
     return Model(init, apply)
+
+
+def check_arrays(layers: Layer, dims: Dims, params: Variables) -> None:
+    """Checks that modules have the arrays that their layers count, so that N and FLOPs are those of what is trained.
+
+    Args:
+      layers: the network.
+      dims: of one example.
+      params: the parameters of its module, as arrays or as shapes.
+
+    Raises:
+      RuntimeError: a module of this project has another array than its layer says; names it.
+    """
+    counted = {
+        (*visit.path, name): weight.shape
+        for visit in walk(layers, dims, expand=True)
+        for name, weight in visit.layer.weights(visit.dims).items()
+    }
+    leaves = jax.tree_util.tree_leaves_with_path(params)
+    real = {tuple(str(key.key) for key in path): tuple(leaf.shape) for path, leaf in leaves}
+    for path in sorted(counted.keys() | real.keys()):
+        if counted.get(path) != real.get(path):
+            raise RuntimeError(
+                f"array {'/'.join(path)}: its layer counts {counted.get(path)} and its module has {real.get(path)}; "
+                "make `weights` of the layer say what the module makes"
+            )
 
 
 def abstract_variables(shape: Shape) -> Variables:

@@ -13,24 +13,17 @@ import dataclasses
 import functools
 import math
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple, assert_never, get_args
 
 from scaling.models.layers.core import Dense, Dims, Initializer, Layer, Residual, Visit, Weight, walk
 from scaling.models.layers.image import Conv, RadialReadout
 from scaling.models.layers.sequence import Attention, SinusoidalPositions, TiedReadout
 from scaling.models.shape import Shape, make_layers
 from scaling.specs.base import InputError
+from scaling.specs.training import OptimizerSpec, UpdateKind
 
-# How an optimiser's update answers the gradient's size: `gradient` descent follows it, `sign`-like ones (Adam, RMSProp,
-# Lion) divide it out entry by entry, `spectral` ones (Muon) make a matrix's update orthogonal.
-UpdateKind = Literal["gradient", "sign", "spectral"]
-UPDATE_KINDS: dict[str, UpdateKind] = {
-    "sgd": "gradient",
-    "adam": "sign",
-    "adamw": "sign",
-    "rmsprop": "sign",
-    "lion": "sign",
-    "muon": "spectral",
+UPDATE_KINDS: dict[str, UpdateKind] = {  # by the optimiser's kind
+    spec.model_fields["kind"].default: spec.update for spec in get_args(get_args(OptimizerSpec)[0])
 }
 
 
@@ -78,15 +71,22 @@ def multipliers(
     """
     if scheme == "standard":
         return Multipliers()
-    depth_exponent = {"gradient": 1.0, "sign": 0.0, "spectral": 0.0}[update]  # m_L^(2a-1), m_L^(a-1) at a = 1
-    depth = m_depth**depth_exponent if scheme == "completep" and in_branch else 1.0
-    if role == "output":
-        lr = {"gradient": m_in, "sign": 1.0, "spectral": 1.0}[update] * depth
-        return Multipliers(math.sqrt(m_in), 1.0 / m_in, lr, 1.0 / lr)
-    lr = {"gradient": m_out / m_in, "sign": 1.0 / m_in, "spectral": 1.0}[update] * depth
-    if update == "spectral" and role != "hidden":  # Muon leaves all but hidden matrices to Adam
-        lr = 1.0 / m_in
-    return Multipliers(1.0, 1.0, lr, 1.0 / lr)
+    is_output = role == "output"
+    match update:
+        case "gradient":
+            lr = m_in if is_output else m_out / m_in
+            depth = m_depth  # m_L^(2a-1) at a = 1
+        case "sign":
+            lr = 1.0 if is_output else 1.0 / m_in
+            depth = 1.0  # m_L^(a-1) at a = 1
+        case "spectral":  # Muon leaves all but hidden matrices to Adam
+            lr = 1.0 if is_output or role == "hidden" else 1.0 / m_in
+            depth = 1.0
+        case _:
+            assert_never(update)
+    if scheme == "completep" and in_branch:
+        lr *= depth
+    return Multipliers(math.sqrt(m_in), 1.0 / m_in, lr, 1.0 / lr) if is_output else Multipliers(1.0, 1.0, lr, 1.0 / lr)
 
 
 def branch_multiplier(shape: Shape) -> float:

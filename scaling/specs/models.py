@@ -8,6 +8,7 @@ from scaling.specs.base import InputError, Rate, Spec, since
 
 Activation = Literal["relu", "tanh", "sigmoid", "gelu", "silu", "elu", "leaky_relu", "scaled_tanh"]
 Normalization = Literal["none", "batch", "layer", "group", "rms"]
+ParamConvention = Literal["total", "non_embedding", "matmul"]
 Aspect = Literal["fixed_depth", "fixed_width", "kaplan", "levine", "compound"]
 
 
@@ -29,7 +30,7 @@ class NetworkSpec(Spec):
 
     num_params: PositiveInt | None = None
     width: PositiveInt | None = since(None)
-    convention: Literal["total", "non_embedding", "matmul"] = since("total")
+    convention: ParamConvention = since("total")
     initializer: Literal["auto", "he", "lecun", "glorot", "uniform"] = since("auto")
     dropout: Rate = since(0.0)
     parametrization: Literal["standard", "mup", "completep"] = since("standard")

@@ -9,11 +9,16 @@ from scaling.specs.schedules import CosineSchedule, ScheduleSpec, WSDSchedule
 
 NonNegative = Annotated[float, Field(ge=0.0)]
 
+# How an optimiser's update answers the gradient's size: `gradient` descent follows it, `sign`-like ones divide it out
+# entry by entry, `spectral` ones make a matrix's update orthogonal. Parametrisations go by it.
+UpdateKind = Literal["gradient", "sign", "spectral"]
+
 
 class SGDSpec(Spec):
     """Stochastic gradient descent with heavy-ball or Nesterov's momentum; `momentum` 0 is plain gradient descent."""
 
     kind: Literal["sgd"] = "sgd"
+    update: ClassVar[UpdateKind] = "gradient"
     peak_lr: PositiveFloat
     momentum: Rate = 0.9
     nesterov: bool = since(False)
@@ -32,6 +37,7 @@ class AdamSpec(Spec):
     """Adam (Kingma & Ba 2014), without weight decay."""
 
     kind: Literal["adam"] = "adam"
+    update: ClassVar[UpdateKind] = "sign"
     peak_lr: PositiveFloat
     b1: Rate = 0.9
     b2: Rate = 0.999
@@ -43,6 +49,7 @@ class AdamWSpec(Spec):
     """Adam with decoupled weight decay: each step multiplies the matrices by 1 − lr · weight_decay."""
 
     kind: Literal["adamw"] = "adamw"
+    update: ClassVar[UpdateKind] = "sign"
     peak_lr: PositiveFloat
     b1: Rate = 0.9
     b2: Rate = 0.999
@@ -57,6 +64,7 @@ class RMSPropSpec(Spec):
     """
 
     kind: Literal["rmsprop"] = "rmsprop"
+    update: ClassVar[UpdateKind] = "sign"
     peak_lr: PositiveFloat
     decay: Rate = 0.9
     eps: PositiveFloat = 1e-8
@@ -68,6 +76,7 @@ class LionSpec(Spec):
     """The sign of an interpolated momentum (Chen et al. 2023); weight decay as in AdamW."""
 
     kind: Literal["lion"] = "lion"
+    update: ClassVar[UpdateKind] = "sign"
     peak_lr: PositiveFloat
     b1: Rate = 0.9
     b2: Rate = 0.99
@@ -87,6 +96,7 @@ class MuonSpec(Spec):
     """
 
     kind: Literal["muon"] = "muon"
+    update: ClassVar[UpdateKind] = "spectral"
     peak_lr: PositiveFloat
     momentum: Rate = 0.95
     newton_schulz_steps: PositiveInt = 5

@@ -1,8 +1,11 @@
 """Parameters of a network: by named group, by role, and under the conventions that scaling laws count N by."""
 
-from scaling.models.layers.core import walk
+from typing import assert_never
+
+from scaling.models.layers.core import Weight, walk
 from scaling.models.layers.sequence import TiedReadout
 from scaling.models.shape import Shape, make_layers
+from scaling.specs.models import ParamConvention
 
 # Lookup tables, which `non_embedding` leaves out.
 TABLE_GROUPS = ("embedding", "positions")
@@ -17,7 +20,7 @@ def count_params(shape: Shape) -> dict[str, int]:
     return counts
 
 
-def count_by_convention(shape: Shape, convention: str) -> int:
+def count_by_convention(shape: Shape, convention: ParamConvention) -> int:
     """Returns N as a convention counts it.
 
     `total` is every trainable number; `non_embedding` leaves out the tables of tokens and positions (Kaplan et al.
@@ -26,15 +29,23 @@ def count_by_convention(shape: Shape, convention: str) -> int:
     total = 0
     for visit in walk(make_layers(shape), shape.task.dims):
         for weight in visit.layer.weights(visit.dims).values():
-            counts = {
-                "total": True,
-                "non_embedding": weight.group not in TABLE_GROUPS,
-                "matmul": weight.is_matmul,
-            }[convention]
-            total += weight.size * visit.copies if counts else 0
+            total += weight.size * visit.copies if _counts(weight, convention) else 0
         if convention == "matmul" and isinstance(visit.layer, TiedReadout):
             total += visit.dims[-1] * visit.layer.vocab_size
     return total
+
+
+def _counts(weight: Weight, convention: ParamConvention) -> bool:
+    """Returns whether a convention counts an array."""
+    match convention:
+        case "total":
+            return True
+        case "non_embedding":
+            return weight.group not in TABLE_GROUPS
+        case "matmul":
+            return weight.is_matmul
+        case _:
+            assert_never(convention)
 
 
 def count_active(shape: Shape) -> int:

@@ -4,12 +4,13 @@ import functools
 import math
 import sys
 from collections.abc import Callable
+from typing import Literal, assert_never
 
 from scaling.models.counting.params import count_by_convention
 from scaling.models.layers.core import Layer
 from scaling.models.shape import Shape
 from scaling.specs.base import InputError
-from scaling.specs.models import NetworkSpec
+from scaling.specs.models import Aspect, NetworkSpec
 from scaling.specs.task import TaskShape
 
 # A request that no shape meets within this factor is refused, not rounded.
@@ -54,7 +55,8 @@ def find_shape(
       InputError: the width is not admitted, or the nearest network is more than MAX_MISS from the request.
     """
     bare = spec.model_copy(update={"num_params": None, "width": None})
-    own_depth, aspect = getattr(spec, "depth", None), getattr(spec, "aspect", "fixed_depth")
+    own_depth: int | None = getattr(spec, "depth", None)
+    aspect: Aspect = getattr(spec, "aspect", "fixed_depth")
     if spec.width is not None and not admits(spec.width):
         near = [width for width in range(max(1, spec.width // 2), spec.width * 2) if admits(width)]
         nearest = min(near, key=lambda width: abs(width - spec.width)) if near else "none near it"  # type: ignore[operator]
@@ -115,7 +117,9 @@ def is_preferred(width: int, multiples: tuple[tuple[int, int], ...] = MULTIPLES_
     return all(width < start or width % multiple == 0 for start, multiple in multiples)
 
 
-def _ideal_depth(spec: NetworkSpec, aspect: str, published: tuple[int, int]) -> Callable[[int], float]:
+def _ideal_depth(
+    spec: NetworkSpec, aspect: Literal["kaplan", "levine", "compound"], published: tuple[int, int]
+) -> Callable[[int], float]:
     """Returns the aspect rule as a function from width to depth."""
     match aspect:
         case "kaplan":
@@ -123,8 +127,10 @@ def _ideal_depth(spec: NetworkSpec, aspect: str, published: tuple[int, int]) -> 
             return lambda width: width / ratio
         case "levine":  # ln D = 5.039 + 0.0555 L (Levine et al. 2020, eq. 11); below e^5.039 there is one layer
             return lambda width: (math.log(width) - 5.039) / 0.0555
-        case _:  # compound: depth grows as 1.2^φ while width grows as 1.1^φ (Tan & Le 2019)
+        case "compound":  # depth grows as 1.2^φ while width grows as 1.1^φ (Tan & Le 2019)
             return lambda width: published[1] * (width / published[0]) ** (math.log(1.2) / math.log(1.1))
+        case _:
+            assert_never(aspect)
 
 
 def _around(

@@ -48,7 +48,7 @@ def attend(
             return _blocked(query * scale, keys, values, causal)
         case "fused":
             return _fused(query, keys, values, causal=causal, scale=scale)
-        case _:
+        case "plain":
             scores = plain_scores(query * scale, keys)
             seen = causal_mask(query.shape[1], keys.shape[1]) if causal else None
             return mix(softmax(scores, seen), values)

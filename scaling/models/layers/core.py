@@ -55,11 +55,6 @@ class Initializer:
     kind: Literal["he", "lecun", "glorot", "uniform", "normal", "zeros"]
     scale: float = 1.0
 
-    @property
-    def follows_fan_in(self) -> bool:
-        """Whether the standard deviation falls as 1 / √fan_in by itself."""
-        return self.kind in ("he", "lecun", "glorot", "uniform")
-
 
 class Part(NamedTuple):
     """A layer inside another, with the dims that reach it; `copies` of it follow each other, each with own arrays."""

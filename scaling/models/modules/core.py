@@ -8,7 +8,7 @@ import functools
 import math
 import zlib
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, assert_never
 
 import jax
 import jax.numpy as jnp
@@ -93,6 +93,8 @@ def sampler(initializer: Initializer, fan_in: int, fan_out: int) -> Callable[...
                 return scale / math.sqrt(fan_in) * jax.random.normal(key, shape, dtype)
             case "normal":
                 return scale * jax.random.normal(key, shape, dtype)
+            case _:
+                assert_never(initializer.kind)
 
     return sample
 
@@ -252,8 +254,18 @@ class Dense(nnx.Linear):
 @implements(layers.Norm)
 def make_norm(layer: layers.Norm, dims: Dims, key: jax.Array, path: str) -> nnx.Module:
     """Returns the module of a normalisation."""
-    modules = {"batch": BatchNorm, "layer": LayerNorm, "group": GroupNorm, "rms": RMSNorm}
-    return modules[layer.kind](layer, dims[-1], rngs_at(key, path))
+    rngs = rngs_at(key, path)
+    match layer.kind:
+        case "batch":
+            return BatchNorm(layer, dims[-1], rngs)
+        case "layer":
+            return LayerNorm(layer, dims[-1], rngs)
+        case "group":
+            return GroupNorm(layer, dims[-1], rngs)
+        case "rms":
+            return RMSNorm(layer, dims[-1], rngs)
+        case _:
+            assert_never(layer.kind)
 
 
 class BatchNorm(nnx.BatchNorm):
@@ -313,9 +325,15 @@ class Plain(nnx.Module):
 
 
 def _global_pool(layer: layers.GlobalPool, x: jax.Array, context: Context, path: str) -> jax.Array:
-    if layer.kind == "mean":
-        return x.mean(axis=tuple(range(1, x.ndim - 1)))  # [B, C]
-    return x[:, 0] if layer.kind == "first" else x[:, -1]
+    match layer.kind:
+        case "mean":
+            return x.mean(axis=tuple(range(1, x.ndim - 1)))  # [B, C]
+        case "first":
+            return x[:, 0]  # [B, C]
+        case "last":
+            return x[:, -1]  # [B, C]
+        case _:
+            assert_never(layer.kind)
 
 
 FUNCTIONS: dict[type[Layer], Callable[..., jax.Array]] = {}
@@ -329,5 +347,5 @@ def compute(layer: type[Layer], function: Callable[..., jax.Array]) -> None:
 
 compute(layers.Activation, lambda layer, x, context, path: ACTIVATIONS[layer.kind](x))
 compute(layers.Dropout, lambda layer, x, context, path: context.drop(x, layer.rate, path))
-compute(layers.Flatten, lambda layer, x, context, path: x.reshape(x.shape[0], -1))
 compute(layers.GlobalPool, _global_pool)
+compute(layers.Flatten, lambda layer, x, context, path: x.reshape(x.shape[0], -1))
