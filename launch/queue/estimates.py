@@ -1,10 +1,29 @@
 """How long a cell takes, roughly, from its specification alone."""
 
 import math
-from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+from collections.abc import Iterable
+from typing import NamedTuple, assert_never
 
-from scaling.specs.cell import Cell, is_network
+from scaling.specs.cell import Cell, is_network, narrow
+from scaling.specs.models import (
+    AnyEstimatorSpec,
+    AnyNetworkSpec,
+    ConvNetSpec,
+    GradientBoostingSpec,
+    InceptionSpec,
+    LinearSVMSpec,
+    LogisticRegressionSpec,
+    LSTMSpec,
+    MLPSpec,
+    NaiveBayesSpec,
+    RandomForestSpec,
+    RBFSVMSpec,
+    ResNetSpec,
+    RidgeSpec,
+    TransformerSpec,
+    ViTSpec,
+    XceptionSpec,
+)
 from scaling.specs.schedules import WSDSchedule
 from scaling.specs.sharing import gather_members
 
@@ -12,15 +31,6 @@ from scaling.specs.sharing import gather_members
 # left, which then follows what is seen; nothing else depends on them.
 STEP_SECONDS = 1.5e-4
 FLOPS_PER_SECOND = 5e10
-CLASSICAL_SECONDS: dict[str, Callable[[Any, int], float]] = {  # by model and m
-    "logistic_regression": lambda _, m: 1e-4 * m,
-    "linear_svm": lambda _, m: 2e-5 * m,
-    "random_forest": lambda model, m: 3e-6 * model.num_trees * m,
-    "rbf_svm": lambda _, m: 1e-4 * m + 5e-7 * m * m,
-    "gradient_boosting": lambda model, m: model.num_iterations * (3e-3 + 1e-6 * m),
-    "naive_bayes": lambda _, m: 1e-3 + 1.5e-6 * m,
-    "ridge": lambda _, m: 1e-2 + 2e-4 * m,
-}
 
 
 class Scale(NamedTuple):
@@ -35,20 +45,6 @@ class Scale(NamedTuple):
     uses: float
 
 
-# From published networks at 224 × 224 (He et al. 2015; Simonyan & Zisserman 2014; Szegedy et al. 2014; Chollet 2016),
-# and 64 tokens.
-SCALES = {
-    "mlp": Scale(1, 1),
-    "convnet": Scale(50, 30),
-    "resnet": Scale(22, 150),
-    "inception": Scale(6.5, 220),
-    "xception": Scale(0.7, 370),
-    "lstm": Scale(8, 64),
-    "transformer": Scale(12, 64),
-    "vit": Scale(12, 64),
-}
-
-
 def estimate_seconds(cell: Cell, train_flops: float | None = None) -> float:
     """Returns a rough time for a cell on one CPU core.
 
@@ -57,18 +53,66 @@ def estimate_seconds(cell: Cell, train_flops: float | None = None) -> float:
       train_flops: of a whole run of a network, where they are known (`describe_cell` counts them, but reads the data);
         None guesses them from the specification alone.
     """
-    if not is_network(cell):
-        return CLASSICAL_SECONDS[cell.model.kind](cell.model, cell.data.size)
+    narrowed = narrow(cell)
+    if not is_network(narrowed):
+        return _estimator_seconds(narrowed.model, cell.data.size)
+    training = narrowed.training
     if train_flops is None:
-        train_flops = _guess_example_flops(cell.model) * cell.training.num_steps * cell.training.batch_size
-    return cell.training.num_steps * STEP_SECONDS + train_flops / FLOPS_PER_SECOND
+        train_flops = _guess_example_flops(narrowed.model) * training.num_steps * training.batch_size
+    return training.num_steps * STEP_SECONDS + train_flops / FLOPS_PER_SECOND
 
 
-def _guess_example_flops(model: Any) -> float:
+def _estimator_seconds(model: AnyEstimatorSpec, m: int) -> float:
+    """Returns a rough time for fitting an estimator to m examples on one CPU core, measured on the demo study."""
+    match model:
+        case LogisticRegressionSpec():
+            return 1e-4 * m
+        case LinearSVMSpec():
+            return 2e-5 * m
+        case RandomForestSpec():
+            return 3e-6 * model.num_trees * m
+        case RBFSVMSpec():
+            return 1e-4 * m + 5e-7 * m * m
+        case GradientBoostingSpec():
+            return model.num_iterations * (3e-3 + 1e-6 * m)
+        case NaiveBayesSpec():
+            return 1e-3 + 1.5e-6 * m
+        case RidgeSpec():
+            return 1e-2 + 2e-4 * m
+        case _:
+            assert_never(model)
+
+
+def _guess_example_flops(model: AnyNetworkSpec) -> float:
     """Returns about 6 FLOPs for each use of a parameter: 2 forward and 4 backward."""
-    scale = SCALES[model.kind]
-    num_params = model.num_params or scale.params * max(model.depth or 1, 1) * model.width**2
+    scale = _scale_of(model)
+    num_params = model.num_params or scale.params * max(model.depth or 1, 1) * (model.width or 1) ** 2
     return 6.0 * num_params * scale.uses
+
+
+def _scale_of(model: AnyNetworkSpec) -> Scale:
+    """Returns the scale of a family.
+
+    From published networks at 224 × 224 (He et al. 2015; Simonyan & Zisserman 2014; Szegedy et al. 2014; Chollet 2016),
+    and 64 tokens.
+    """
+    match model:
+        case MLPSpec():
+            return Scale(1, 1)
+        case ConvNetSpec():
+            return Scale(50, 30)
+        case ResNetSpec():
+            return Scale(22, 150)
+        case InceptionSpec():
+            return Scale(6.5, 220)
+        case XceptionSpec():
+            return Scale(0.7, 370)
+        case LSTMSpec():
+            return Scale(8, 64)
+        case TransformerSpec() | ViTSpec():
+            return Scale(12, 64)
+        case _:
+            assert_never(model)
 
 
 def paid_shares(cells: Iterable[Cell]) -> dict[str, float]:

@@ -7,8 +7,8 @@ from typing import Any
 
 from scaling.models.counting.flops import Convention, count_flops
 from scaling.models.counting.params import count_active, count_by_convention, count_params
-from scaling.models.families.classical import REGRESSES_ONLY
 from scaling.models.families.classical import count_params as count_classical_params
+from scaling.models.families.learners import learner_of
 from scaling.models.registry import FAMILIES, all_presets, find_preset, make_shape
 from scaling.models.shape import Shape
 from scaling.specs.base import InputError, Spec, override, suggest
@@ -60,7 +60,7 @@ def describe_family(kind: str, num_params: int | None, assignments: Sequence[str
         if num_params is not None:
             raise InputError(f"--params: {kind} has the size that its data gives it; leave --params out")
         task = image_task(28, 10, 1)
-        if classes[kind] in REGRESSES_ONLY:
+        if not learner_of(classes[kind]()).classifies:
             task = dataclasses.replace(task, num_classes=1, objective="regress")
         return _describe_classical(*_assigned(Description(model=classes[kind](), task=task), assignments))
     unsized = num_params is None

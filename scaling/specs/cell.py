@@ -1,6 +1,6 @@
 """The full specification of one training run: model, data, training and seed."""
 
-from typing import TYPE_CHECKING, Annotated, Self
+from typing import TYPE_CHECKING, Annotated, Self, cast
 
 from pydantic import Field, model_validator
 from typing_extensions import TypeIs
@@ -55,6 +55,11 @@ if TYPE_CHECKING:
 
 else:
     NetworkCell = EstimatorCell = Cell
+
+
+def narrow(cell: Cell) -> NetworkCell | EstimatorCell:
+    """Returns the cell as one of its two kinds, for a type checker to tell apart."""
+    return cast("NetworkCell | EstimatorCell", cell)
 
 
 def is_network(cell: Cell) -> TypeIs[NetworkCell]:

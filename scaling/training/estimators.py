@@ -12,14 +12,14 @@ from scaling.data.feeding.standard import standard_of, undo_labels
 from scaling.data.loading import draw_cell
 from scaling.data.source import task_shape
 from scaling.models.families import classical
-from scaling.specs.cell import Cell
+from scaling.specs.cell import EstimatorCell
 from scaling.store.record import Evaluation, Record
 from scaling.tracking import Tracker
 from scaling.training.evaluate import log_loss, task_metrics
 from scaling.training.records import common_fields, make_manifest
 
 
-def train_estimator(cell: Cell, study_sizes: Collection[int], tracker: Tracker) -> Record:
+def train_estimator(cell: EstimatorCell, study_sizes: Collection[int], tracker: Tracker) -> Record:
     """Returns the record of an estimator's cell after fitting it here and now.
 
     Args:

@@ -10,7 +10,7 @@ from scaling.models.counting.flops import count_flops
 from scaling.models.counting.params import count_params
 from scaling.models.families import classical
 from scaling.models.registry import make_shape
-from scaling.specs.cell import Cell, is_network
+from scaling.specs.cell import Cell, is_network, narrow
 from scaling.specs.data import count_unique
 
 
@@ -26,22 +26,24 @@ def describe_cell(cell: Cell) -> dict[str, Any]:
     check_data(cell.data, source)
     task = task_shape(source)
     data_unique = count_unique(cell.data.size, cell.data.duplication) * source.example_tokens
-    if not is_network(cell):
-        params = classical.count_params(cell.model, task)
+    narrowed = narrow(cell)
+    if not is_network(narrowed):
+        params = classical.count_params(narrowed.model, task)
         return {
             "num_params": sum(params.values()) or None,
             "data_unique": data_unique,
             "data_seen": cell.data.size,
             "train_flops": None,
         }
-    shape = make_shape(cell.model, task)
-    seen = cell.training.num_steps * cell.training.batch_size * source.example_tokens
-    check_learner(shape, cell.training)
-    if cell.training.pretraining is not None:
+    training = narrowed.training
+    shape = make_shape(narrowed.model, task)
+    seen = training.num_steps * training.batch_size * source.example_tokens
+    check_learner(shape, training)
+    if training.pretraining is not None:
         check_pretraining(shape)
     return {
         "num_params": sum(count_params(shape).values()),
         "data_unique": data_unique,
         "data_seen": seen,
-        "train_flops": pretraining_flops(shape, cell.training) + seen * sum(count_flops(shape).train.values()),
+        "train_flops": pretraining_flops(shape, training) + seen * sum(count_flops(shape).train.values()),
     }
