@@ -1,8 +1,7 @@
 """From a cell's data to the examples of its source, once per process."""
 
 import functools
-import importlib
-from typing import Any
+from typing import assert_never
 
 import numpy as np
 
@@ -10,26 +9,25 @@ from scaling.data.order.subsets import Subset, draw_subset
 from scaling.data.source import Source
 from scaling.specs.base import InputError
 from scaling.specs.cell import Cell
-from scaling.specs.data import DataSpec
-
-# Where each kind of source is read: `load_<kind>(spec, evaluation_size) → Source`. Imported when one is asked for.
-MODULES = {
-    "stdlib": "sources.bundled",
-    "digits": "sources.bundled",
-    "breast_cancer": "sources.bundled",
-    "wine": "sources.bundled",
-    "diabetes": "sources.bundled",
-    "idx": "sources.idx",
-    "arrays": "sources.arrays",
-    "npz": "sources.arrays",
-    "cifar": "sources.cifar",
-    "table": "sources.tables",
-    "image_folder": "sources.images",
-    "text": "text.source",
-    "tfds": "sources.tfds",
-    "teacher": "sources.synthetic",
-    "markov": "sources.synthetic",
-}
+from scaling.specs.data import (
+    AnySource,
+    ArraysSource,
+    BreastCancerSource,
+    CifarSource,
+    DataSpec,
+    DiabetesSource,
+    DigitsSource,
+    IdxSource,
+    ImageFolderSource,
+    MarkovSource,
+    NpzSource,
+    StdlibSource,
+    TableSource,
+    TeacherSource,
+    TextSource,
+    TfdsSource,
+    WineSource,
+)
 
 
 def load_source(data: DataSpec) -> Source:
@@ -42,16 +40,83 @@ def load_source(data: DataSpec) -> Source:
 
 
 @functools.lru_cache(maxsize=4)
-def _load(key: str, spec: Any, evaluation_size: int) -> Source:
+def _load(key: str, spec: AnySource, evaluation_size: int) -> Source:
     del key
-    module = importlib.import_module(f"scaling.data.{MODULES[spec.kind]}")
-    source: Source = getattr(module, f"load_{spec.kind}")(spec, evaluation_size)
+    source = _read(spec, evaluation_size)
     if source.evaluation_size < evaluation_size:
         raise InputError(
             f"data.evaluation_size={evaluation_size} exceeds the {source.evaluation_size} evaluation examples of "
             f"{source.name}; choose at most {source.evaluation_size}"
         )
     return source
+
+
+def _read(spec: AnySource, evaluation_size: int) -> Source:
+    """Returns what a source holds. To add one: its specification, its module among the sources, its case here."""
+    # Each module is imported when it is asked for: some need libraries that are large, or not everywhere.
+    match spec:
+        case StdlibSource():
+            from scaling.data.sources import bundled
+
+            return bundled.load_stdlib(spec, evaluation_size)
+        case DigitsSource():
+            from scaling.data.sources import bundled
+
+            return bundled.load_digits(spec, evaluation_size)
+        case BreastCancerSource():
+            from scaling.data.sources import bundled
+
+            return bundled.load_breast_cancer(spec, evaluation_size)
+        case WineSource():
+            from scaling.data.sources import bundled
+
+            return bundled.load_wine(spec, evaluation_size)
+        case DiabetesSource():
+            from scaling.data.sources import bundled
+
+            return bundled.load_diabetes(spec, evaluation_size)
+        case IdxSource():
+            from scaling.data.sources import idx
+
+            return idx.load_idx(spec, evaluation_size)
+        case ArraysSource():
+            from scaling.data.sources import arrays
+
+            return arrays.load_arrays(spec, evaluation_size)
+        case NpzSource():
+            from scaling.data.sources import arrays
+
+            return arrays.load_npz(spec, evaluation_size)
+        case CifarSource():
+            from scaling.data.sources import cifar
+
+            return cifar.load_cifar(spec, evaluation_size)
+        case TableSource():
+            from scaling.data.sources import tables
+
+            return tables.load_table(spec, evaluation_size)
+        case ImageFolderSource():
+            from scaling.data.sources import images
+
+            return images.load_image_folder(spec, evaluation_size)
+        case TextSource():
+            from scaling.data.text import source
+
+            return source.load_text(spec, evaluation_size)
+        case TfdsSource():
+            from scaling.data.sources import tfds
+
+            return tfds.load_tfds(spec, evaluation_size)
+        case TeacherSource():
+            from scaling.data.sources import synthetic
+
+            return synthetic.load_teacher(spec, evaluation_size)
+        case MarkovSource():
+            from scaling.data.sources import synthetic
+
+            return synthetic.load_markov(spec, evaluation_size)
+        case _:
+            assert_never(spec)
 
 
 def check_data(data: DataSpec, source: Source) -> None:

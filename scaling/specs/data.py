@@ -345,7 +345,7 @@ class MarkovSource(Spec):
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
 
 
-SourceSpec = Annotated[
+AnySource = (
     StdlibSource
     | DigitsSource
     | BreastCancerSource
@@ -360,9 +360,9 @@ SourceSpec = Annotated[
     | TextSource
     | TfdsSource
     | TeacherSource
-    | MarkovSource,
-    Field(discriminator="kind"),
-]
+    | MarkovSource
+)
+SourceSpec = Annotated[AnySource, Field(discriminator="kind")]
 
 # --- subsets --------------------------------------------------------------------------------------------------------
 
