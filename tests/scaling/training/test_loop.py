@@ -15,10 +15,6 @@ from scaling.specs.execution import DEFAULT, Execution
 from scaling.specs.models import MLPSpec
 from scaling.specs.schedules import (
     ConstantSchedule,
-    CosineSchedule,
-    InverseSqrtSchedule,
-    LinearSchedule,
-    ScheduleSpec,
     WSDSchedule,
 )
 from scaling.specs.task import TaskShape
@@ -342,34 +338,6 @@ def test_a_fixed_pace_stays():
 
 
 # --- schedules ------------------------------------------------------------------------------------------------------
-
-
-def factors(spec: ScheduleSpec, num_steps: int, times: list[float]) -> list[float]:
-    schedule, horizon = spec.factor, horizon_of(spec, num_steps)
-    return [float(schedule(jnp.float32(time), horizon)) for time in times]
-
-
-def test_schedules_rise_to_one_and_end_where_they_say():
-    times = [0.0, 5.0, 10.0, 55.0, 100.0]
-    cosine = CosineSchedule(warmup_fraction=0.1, final_fraction=0.2)
-    assert factors(cosine, 100, times) == pytest.approx([0, 0.5, 1.0, 0.6, 0.2])
-    linear = LinearSchedule(warmup_fraction=0.1, final_fraction=0.2)
-    assert factors(linear, 100, [0.0, 10.0, 55.0, 77.5, 100.0]) == pytest.approx([0, 1.0, 0.6, 0.4, 0.2])
-    assert factors(ConstantSchedule(), 100, [0.0, 100.0]) == [1.0, 1.0]
-    assert factors(InverseSqrtSchedule(warmup_steps=10), 100, [5.0, 10.0, 40.0]) == pytest.approx([0.5, 1.0, 0.5])
-
-
-def test_warmup_stable_decay_is_flat_until_its_cooldown_for_every_length():
-    spec = WSDSchedule(warmup_steps=10, decay_fraction=0.2, decay="linear", final_fraction=0.1)
-    assert factors(spec, 100, [5.0, 10.0, 80.0, 90.0, 100.0]) == pytest.approx([0.5, 1.0, 1.0, 0.55, 0.1])
-    assert factors(spec, 1000, [5.0, 10.0, 80.0, 800.0, 900.0]) == pytest.approx([0.5, 1.0, 1.0, 1.0, 0.55])
-    root = WSDSchedule(decay="one_minus_sqrt")
-    assert factors(root, 100, [80.0, 85.0, 100.0]) == pytest.approx([1.0, 0.5, 0.0])
-
-
-def test_a_decay_that_begins_before_warm_up_ends_is_refused():
-    with pytest.raises(ValueError, match=r"warmup_steps=90 go on after step 80"):
-        TrainingSpec(optimizer=AdamWSpec(peak_lr=1.0), schedule=WSDSchedule(warmup_steps=90), num_steps=100)
 
 
 def spaced(**changes) -> list[int]:

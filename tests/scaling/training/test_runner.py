@@ -6,53 +6,30 @@ import pytest
 from scaling.data.feeding.standard import standard_of, undo_labels
 from scaling.data.loading import load_source
 from scaling.data.order.subsets import draw_subset
-from scaling.data.sources.synthetic import expected_error
-from scaling.specs.base import InputError, parse
+from scaling.specs.base import parse
 from scaling.specs.cell import Cell
 from scaling.specs.data import (
-    AugmentationSpec,
     DataSpec,
     DiabetesSource,
     DigitsSource,
     IdxSource,
-    StdlibSource,
     TableSource,
-    TeacherSource,
     TextSource,
 )
 from scaling.specs.models import (
-    GradientBoostingSpec,
     LinearSVMSpec,
     LogisticRegressionSpec,
     MLPSpec,
-    NaiveBayesSpec,
     RandomForestSpec,
-    RBFSVMSpec,
     RidgeSpec,
     TransformerSpec,
 )
 from scaling.specs.training import AdamWSpec, TrainingSpec
 from scaling.store.record import Evaluation, Record
 from scaling.tracking import Tracker, is_evaluation
-from scaling.training.evaluate import log_loss
 from scaling.training.plan import describe_cell
 from scaling.training.runner import train_cell, train_cells
-
-CLASSICAL = [
-    LogisticRegressionSpec(),
-    LinearSVMSpec(),
-    RBFSVMSpec(),
-    RandomForestSpec(num_trees=10),
-    GradientBoostingSpec(num_iterations=10),
-    NaiveBayesSpec(),
-]
-LIKELIHOODS = ("logistic_regression", "gradient_boosting")  # fitted to probabilities
-STDLIB = StdlibSource(num_windows=6000)
-STDLIB_DATA = DataSpec(source=STDLIB, size=100, evaluation_size=100)
-
-# Saying the most frequent class errs on nine digits of ten, and on about 45 % of the library's characters.
-SIZES = {"digits": 300, "stdlib": 4000}
-BEATABLE = {"digits": 0.3, "stdlib": 0.4}
+from tests.scaling.training.cells import BEATABLE, SIZES, STDLIB, classical, network
 
 
 class Told(Tracker):
@@ -76,36 +53,6 @@ class Told(Tracker):
         self.ended.append(record)
 
 
-def classical(model, source=None, size=300, **changes) -> Cell:
-    data = DataSpec(source=source or DigitsSource(), size=size, evaluation_size=400)
-    return Cell(**{"model": model, "data": data, **changes})
-
-
-def network(size=300, source=None, num_steps=200, peak_lr=1e-2, **changes) -> Cell:
-    return Cell(
-        model=MLPSpec(num_params=3000, embedding_width=4),
-        data=DataSpec(source=source or DigitsSource(), size=size, evaluation_size=400),
-        training=TrainingSpec(optimizer=AdamWSpec(peak_lr=peak_lr), batch_size=32, num_steps=num_steps),
-        **changes,
-    )
-
-
-@pytest.mark.parametrize("source", [DigitsSource(), STDLIB], ids=["digits", "stdlib"])
-@pytest.mark.parametrize("model", CLASSICAL, ids=lambda model: model.kind)
-def test_classical_families_beat_chance(model, source):
-    size = SIZES[source.kind]
-    record = train_cell(classical(model, source, size))
-    final = record.evaluations[-1]
-    assert final.metrics["error"] < BEATABLE[source.kind]
-    assert final.metrics["error"] + final.metrics["accuracy"] == pytest.approx(1.0)
-    if model.kind != "naive_bayes":  # whose likelihood may be 0
-        assert (final.loss is not None) == (model.kind in LIKELIHOODS)
-    assert record.num_params == sum(record.params.values()) > 0
-    assert (record.train_flops_spent is None) == (record.flops == {})
-    assert record.train_flops_spent == final.train_flops
-    assert (record.status, record.data_unique, record.epochs) == ("ok", size, 1.0)
-
-
 @pytest.mark.parametrize("source", [DigitsSource(), STDLIB], ids=["digits", "stdlib"])
 def test_networks_beat_chance_and_count_what_they_did(source):
     size = SIZES[source.kind]
@@ -122,12 +69,6 @@ def test_networks_beat_chance_and_count_what_they_did(source):
     assert sum(counted.values()) == pytest.approx(final.train_flops)
     assert final.train_flops == record.train_flops_spent == describe_cell(cell)["train_flops"]
     assert parse(Record, record.canonical_json(), "here") == record
-
-
-def test_linear_models_count_their_coefficients():
-    record = train_cell(classical(LogisticRegressionSpec(), STDLIB))
-    assert record.num_params == 3 * (16 * 62 + 1)
-    assert describe_cell(classical(RandomForestSpec(num_trees=2)))["num_params"] is None  # known after the fit
 
 
 @pytest.mark.parametrize(
@@ -147,40 +88,12 @@ def test_estimators_are_trained_one_after_another_and_told_of():
     assert told.evaluations == {record.cell: list(record.evaluations) for record in records}
 
 
-def test_records_prove_nesting_and_one_evaluation_set():
-    small, large = (train_cell(classical(LogisticRegressionSpec(), size=m), (50, 100, 200)) for m in (50, 100))
-    assert sorted(large.data.digests) == ["100", "50"]
-    assert small.data.is_prefix_of(large.data)
-    other = train_cell(classical(LogisticRegressionSpec(), size=100, seed=1), (50,))
-    assert not small.data.is_prefix_of(other.data)
-    assert small.data.evaluation_sha256 == large.data.evaluation_sha256
-    assert sum(large.data.class_counts) == 100
-
-
 def test_a_diverging_cell_becomes_a_record_that_says_so():
     record = train_cell(network(peak_lr=1e30))
     assert record.status == "diverged"
     assert record.evaluations[-1].loss is None
     assert record.evaluations[-1].metrics == {}
     assert record.evaluations[-1].step < 10
-
-
-def test_a_solver_that_gives_up_leaves_a_warning_in_the_record():
-    record = train_cell(classical(LogisticRegressionSpec(max_iterations=2)))
-    assert any("failed to converge" in warning for warning in record.warnings)
-
-
-def test_one_class_only_is_an_error_with_its_reason():
-    cell = classical(LinearSVMSpec(), size=1)
-    with pytest.raises(ValueError, match="hold one class only"):
-        train_cell(cell)
-
-
-def test_impossible_cells_are_refused_before_training():
-    with pytest.raises(InputError, match="exceeds the 1397 training examples of digits"):
-        describe_cell(network(size=2000))
-    with pytest.raises(InputError, match="smallest mlp"):
-        describe_cell(network().model_copy(update={"model": MLPSpec(num_params=2)}))
 
 
 def test_tables_are_standardised_by_the_subset_alone(tmp_path):
@@ -196,15 +109,6 @@ def test_tables_are_standardised_by_the_subset_alone(tmp_path):
     assert train_cell(cell).evaluations[-1].metrics["error"] < 0.1
     linear = cell.model_copy(update={"model": LogisticRegressionSpec(), "training": None})
     assert train_cell(linear).evaluations[-1].metrics["error"] < 0.1
-
-
-def test_unseen_classes_have_nolog_loss():
-    source = load_source(DataSpec(source=DigitsSource(), size=1, evaluation_size=400))
-    uniform = np.full((400, 10), 0.1)
-    assert log_loss(uniform, np.arange(10), source) == pytest.approx(np.log(10))
-    assert log_loss(uniform[:, :9], np.arange(9), source) is None
-    certain = np.eye(10)[(source.eval_labels + 1) % 10]
-    assert log_loss(certain, np.arange(10), source) is None
 
 
 @pytest.mark.slow
@@ -244,20 +148,6 @@ def test_numbers_are_regressed_and_scored_in_their_own_unit(model):
     assert final.loss > 1000  # the labels reach from 25 to 346
 
 
-def test_ridge_on_a_known_teacher_errs_as_theory_says():
-    source = TeacherSource(num_features=400, num_examples=2000)
-    expected = expected_error(source, [100, 400])
-    for m, error in zip((100, 400), expected, strict=True):
-        data = DataSpec(source=source, size=m, evaluation_size=2000)
-        losses = [
-            train_cell(Cell(model=RidgeSpec(regularization=0.0), data=data, seed=seed)).evaluations[-1].loss
-            for seed in range(4)
-        ]
-        if m == 100:
-            assert np.mean(losses) == pytest.approx(error, rel=0.15)
-        assert np.isfinite(error)
-
-
 @pytest.mark.slow
 def test_text_is_counted_in_tokens():
     source = TextSource(sequence_length=32)
@@ -293,18 +183,6 @@ def test_encoders_learn_text_by_filling_in(objective):
     assert train_cell(cell).evaluations[-1].loss < 0.8 * np.log(257)
 
 
-def test_noise_and_duplicates_are_in_the_record_and_cost_accuracy():
-    cell = network(size=1000, num_steps=400)
-    clean = train_cell(cell)
-    data = cell.data.model_copy(update={"label_noise": 0.5, "duplication": 0.25})
-    noisy = train_cell(cell.model_copy(update={"data": data}))
-    assert (noisy.data_unique, noisy.data.num_unique, noisy.data.duplication) == (750, 750, 0.25)
-    assert 400 < noisy.data.num_noisy < 600
-    assert noisy.epochs == pytest.approx(400 * 32 / 750)
-    assert noisy.data.evaluation_sha256 == clean.data.evaluation_sha256
-    assert noisy.evaluations[-1].metrics["error"] > clean.evaluations[-1].metrics["error"] + 0.05
-
-
 def test_images_are_normalised_by_channel_over_the_subset():
     data = DataSpec(source=DigitsSource(), size=200, evaluation_size=400, normalize=True)
     subset = draw_subset(data, load_source(data), 0)
@@ -312,27 +190,3 @@ def test_images_are_normalised_by_channel_over_the_subset():
     scaled = (subset.read(slice(0, 200))[0] - standard.shift) * standard.scale
     assert (scaled.mean(), scaled.std()) == (pytest.approx(0, abs=1e-4), pytest.approx(1, abs=1e-4))
     assert len(np.unique(standard.shift)) == 1
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"order": "grouped"}, "data.order='grouped' needs groups, which diabetes does not name"),
-        ({"order": "balanced"}, "data.order='balanced' needs classes, which diabetes does not have"),
-        ({"label_noise": 0.1}, "data.label_noise=0.1 needs classes"),
-        ({"normalize": True}, "data.normalize is for images"),
-        ({"augmentation": AugmentationSpec(flip=True)}, "data.augmentation is for images"),
-    ],
-)
-def test_what_a_source_cannot_do_is_refused(changes, message):
-    data = DataSpec(source=DiabetesSource(), size=100, evaluation_size=100, **changes)
-    with pytest.raises(InputError, match=message):
-        describe_cell(Cell(model=RidgeSpec(), data=data))
-
-
-def test_learners_refuse_tasks_that_are_not_theirs():
-    text = DataSpec(source=TextSource(sequence_length=32), size=10, evaluation_size=10)
-    numbers = DataSpec(source=DiabetesSource(), size=100, evaluation_size=100)
-    for data, model in ((text, LinearSVMSpec()), (numbers, LogisticRegressionSpec()), (STDLIB_DATA, RidgeSpec())):
-        with pytest.raises(InputError, match=model.kind):
-            describe_cell(Cell(model=model, data=data))

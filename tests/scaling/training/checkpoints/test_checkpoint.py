@@ -26,7 +26,6 @@ from jax.sharding import PartitionSpec as P
 import scaling.training.checkpoints.checkpoint
 from scaling.specs.base import InputError
 from scaling.training.checkpoints.checkpoint import Checkpoints, CheckpointWriteError, CorruptCheckpointError
-from scaling.training.checkpoints.checksums import DamageError, seal, unseal
 from tests.places import ROOT
 
 IDENTITY = {"job": "a1b2", "code": "7"}
@@ -314,17 +313,6 @@ def test_a_run_that_fell_back_saves_the_damaged_steps_anew(tmp_path):
         checkpoints.save(2, state(2), {"step": 2})
         assert_good(checkpoints.restore(state(0)), 2)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["0000000001", "0000000002"]
-
-
-def test_a_sealed_text_is_refused_when_any_character_changes():
-    text = seal({"step": 3, "facts": {"loss": 1e-05}})
-    assert unseal(text) == {"step": 3, "facts": {"loss": 1e-05}}
-    for position in range(len(text)):
-        for other in ("", "0" if text[position] != "0" else "1", text[position].swapcase(), text[position] + " "):
-            changed = text[:position] + other + text[position + 1 :]
-            if changed != text:
-                with pytest.raises(DamageError):
-                    unseal(changed)
 
 
 # --- refused --------------------------------------------------------------------------------------------------------

@@ -1,0 +1,43 @@
+"""Claims about what a cell will cost: what cannot be trained is refused before it runs."""
+
+import pytest
+
+from scaling.specs.base import InputError
+from scaling.specs.cell import Cell
+from scaling.specs.data import AugmentationSpec, DataSpec, DiabetesSource, TextSource
+from scaling.specs.models import LinearSVMSpec, LogisticRegressionSpec, MLPSpec, RidgeSpec
+from scaling.training.plan import describe_cell
+from tests.scaling.training.cells import STDLIB, network
+
+STDLIB_DATA = DataSpec(source=STDLIB, size=100, evaluation_size=100)
+
+
+def test_impossible_cells_are_refused_before_training():
+    with pytest.raises(InputError, match="exceeds the 1397 training examples of digits"):
+        describe_cell(network(size=2000))
+    with pytest.raises(InputError, match="smallest mlp"):
+        describe_cell(network().model_copy(update={"model": MLPSpec(num_params=2)}))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"order": "grouped"}, "data.order='grouped' needs groups, which diabetes does not name"),
+        ({"order": "balanced"}, "data.order='balanced' needs classes, which diabetes does not have"),
+        ({"label_noise": 0.1}, "data.label_noise=0.1 needs classes"),
+        ({"normalize": True}, "data.normalize is for images"),
+        ({"augmentation": AugmentationSpec(flip=True)}, "data.augmentation is for images"),
+    ],
+)
+def test_what_a_source_cannot_do_is_refused(changes, message):
+    data = DataSpec(source=DiabetesSource(), size=100, evaluation_size=100, **changes)
+    with pytest.raises(InputError, match=message):
+        describe_cell(Cell(model=RidgeSpec(), data=data))
+
+
+def test_learners_refuse_tasks_that_are_not_theirs():
+    text = DataSpec(source=TextSource(sequence_length=32), size=10, evaluation_size=10)
+    numbers = DataSpec(source=DiabetesSource(), size=100, evaluation_size=100)
+    for data, model in ((text, LinearSVMSpec()), (numbers, LogisticRegressionSpec()), (STDLIB_DATA, RidgeSpec())):
+        with pytest.raises(InputError, match=model.kind):
+            describe_cell(Cell(model=model, data=data))
