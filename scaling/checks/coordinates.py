@@ -163,8 +163,8 @@ def _outputs(model: Model, variables: Variables, batch: Batch, places: Sequence[
     """Returns the followed outputs by (label, kind), in training mode: batch norm has no statistics yet at t = 0."""
     taps: dict[str, jax.Array] = {}
     outputs, _ = model.apply(variables, batch.inputs, train=True, key=jax.random.key(0), taps=taps)
-    found = {(place.label, place.kind): taps[place.path] for place in places if place.path in taps}
-    return found | {("logits", "logits"): outputs.logits}
+    tapped = {(place.label, place.kind): taps[place.path] for place in places if place.path in taps}
+    return tapped | {("logits", "logits"): outputs.logits}
 
 
 def watched_places(layer: Layer, dims: Dims, path: str = "", label: str = "", *, in_blocks: bool) -> Iterator[Watch]:

@@ -96,15 +96,15 @@ def make_mesh(spec: MeshSpec, devices: Sequence[Any] | None = None) -> Mesh:
     Raises:
       InputError: there are too few.
     """
-    found = list(jax.devices() if devices is None else devices)
-    if spec.num_devices > len(found):
-        kinds = ", ".join(sorted({device.device_kind for device in found}))
+    available = list(jax.devices() if devices is None else devices)
+    if spec.num_devices > len(available):
+        kinds = ", ".join(sorted({device.device_kind for device in available}))
         raise InputError(
-            f"execution.mesh: {_describe(spec)} needs {spec.num_devices} devices, but there are {len(found)} "
-            f"({kinds}); choose axes whose product is at most {len(found)}"
+            f"execution.mesh: {_describe(spec)} needs {spec.num_devices} devices, but there are {len(available)} "
+            f"({kinds}); choose axes whose product is at most {len(available)}"
         )
     sizes, types = _sizes(spec), (AxisType.Auto,) * len(AXES)
-    chosen = found[: spec.num_devices]
+    chosen = available[: spec.num_devices]
     try:
         return jax.make_mesh(sizes, AXES, types, devices=chosen)
     except (AssertionError, NotImplementedError, ValueError):

@@ -129,11 +129,11 @@ def topology_devices(topology: Topology) -> list[Any]:
     if set(topology.layout or "") <= {"1", "x"}:
         options["chips_per_host_bounds"] = (1, 1, 1)
     try:
-        found = topologies.get_topology_desc(f"{kind}:{topology.layout}", platform="tpu", **options)
+        described = topologies.get_topology_desc(f"{kind}:{topology.layout}", platform="tpu", **options)
     except jax.errors.JaxRuntimeError as error:
         said = str(error).partition(":")[2].strip().splitlines()[0]
         raise InputError(f"--topology {topology.name}: {said}; choose a layout that exists") from None
-    return list(found.devices)
+    return list(described.devices)
 
 
 def run_described(

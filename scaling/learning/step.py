@@ -267,8 +267,8 @@ def _sum_parts(
     def add(total: Any, numbered: Any) -> tuple[Any, None]:
         number, share, part = numbered
         loss, _, gradients = gradient(variables, part, jax.random.fold_in(key, number))
-        found = jax.tree.map(lambda x: share * x, (loss, gradients))
-        return jax.tree.map(jnp.add, total, (*found, _square(gradients) / num_parts)), None
+        weighted = jax.tree.map(lambda x: share * x, (loss, gradients))
+        return jax.tree.map(jnp.add, total, (*weighted, _square(gradients) / num_parts)), None
 
     start = (jnp.float32(0.0), jax.tree.map(jnp.zeros_like, variables["params"]), jnp.float32(0.0))
     (loss, gradients, square), _ = lax.scan(add, start, (jnp.arange(num_parts), _shares(parts), parts))
@@ -282,8 +282,8 @@ def _square(tree: Any) -> jax.Array:
 
 def _follow(average: Any, params: Any, step: jax.Array, decay: float) -> Any:
     """Returns the moving average after a step; early on it forgets faster, so that it does not remember the start."""
-    kept = jnp.minimum(decay, (1.0 + step) / (10.0 + step))
-    return jax.tree.map(lambda mean, x: kept * mean + (1.0 - kept) * x, average, params)
+    share_kept = jnp.minimum(decay, (1.0 + step) / (10.0 + step))
+    return jax.tree.map(lambda mean, x: share_kept * mean + (1.0 - share_kept) * x, average, params)
 
 
 def _watch(monitor: Monitor, loss: jax.Array, step: jax.Array, noise: jax.Array, signal: jax.Array) -> Monitor:

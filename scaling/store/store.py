@@ -144,8 +144,8 @@ class Store:
 
     def records(self) -> dict[str, Record]:
         """Returns the records of the study's complete cells, by fingerprint, in the study's order."""
-        found = ((cell, self.read_record(cell)) for cell in cell_labels(self.study))
-        return {cell: record for cell, record in found if record is not None}
+        pairs = ((cell, self.read_record(cell)) for cell in cell_labels(self.study))
+        return {cell: record for cell, record in pairs if record is not None}
 
     def cell_status(self, cell: str) -> CellStatus:
         """Returns where a cell stands; `started` is running or was killed, which only its engine can tell apart."""

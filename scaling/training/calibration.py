@@ -62,9 +62,9 @@ def choose_execution(cell: Cell, *, num_members: int, seconds: float) -> Choice:
         return Choice(Execution(), "an estimator's own solver")
     source = load_source(cell.data)
     shape = make_shape(cell.model, task_shape(source))
-    kept = _read(cell)
-    if kept is not None:
-        return _limited(kept, num_members, "measured before")
+    measured_before = _read(cell)
+    if measured_before is not None:
+        return _limited(measured_before, num_members, "measured before")
     if seconds < WORTH_SECONDS:
         return _limited(rule(shape), num_members, "by rule: too short to measure")
     began = time.monotonic()
@@ -156,8 +156,8 @@ def _noise(task: TaskShape, population: int) -> DeviceData:
 
 def _hyper(cell: NetworkCell, population: int) -> Hyper:
     # A learning rate of 0: a run that diverges would be another computation.
-    one = make_hyper(cell.training, POOL, 0)._replace(peak_lr=jnp.float32(0.0), weight_decay=jnp.float32(0.0))
-    return one if population == 1 else jax.tree.map(lambda x: jnp.stack([x] * population), one)
+    hyper = make_hyper(cell.training, POOL, 0)._replace(peak_lr=jnp.float32(0.0), weight_decay=jnp.float32(0.0))
+    return hyper if population == 1 else jax.tree.map(lambda x: jnp.stack([x] * population), hyper)
 
 
 def _limited(execution: Execution, num_members: int, how: str) -> Choice:

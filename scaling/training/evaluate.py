@@ -46,8 +46,8 @@ def evaluate_members(
     """
     sums: Any = 0.0
     for batch in evaluation_batches(source, mesh.batch_shards, program.layout.put):
-        found = jax.device_get(program.evaluate(variables, standard, batch.inputs, batch.labels, batch.is_real))
-        sums = sums + np.stack([np.atleast_1d(each).astype(np.float64) for each in found])  # [3, P]
+        batch_sums = jax.device_get(program.evaluate(variables, standard, batch.inputs, batch.labels, batch.is_real))
+        sums = sums + np.stack([np.atleast_1d(each).astype(np.float64) for each in batch_sums])  # [3, P]
     scales = np.atleast_1d(fetch(standard.label_scale).astype(np.float64))
     return [
         _verdict(source, float(loss / total / scale**2), float(right), float(total))

@@ -248,15 +248,15 @@ def _run_streamed(
             running.append((losses, num_steps))
             step += num_steps
             most = 0 if step == stop else CHUNKS_RUNNING - 1
-            found = []
+            fetched = []
             while len(running) > most:
                 losses, count = running.popleft()
-                found.append(np.asarray(losses)[:count])
-            num_found = sum(map(len, found))
+                fetched.append(np.asarray(losses)[:count])
+            num_fetched = sum(map(len, fetched))
             now = time.monotonic()
-            seconds = pace.note(num_found, now - began) if found else None
-            began = now if found else began
-            yield _Chunk(step, state, np.concatenate(found) if found else np.zeros(0, np.float32), seconds)
+            seconds = pace.note(num_fetched, now - began) if fetched else None
+            began = now if fetched else began
+            yield _Chunk(step, state, np.concatenate(fetched) if fetched else np.zeros(0, np.float32), seconds)
 
 
 def _pad_steps(array: np.ndarray, num_steps: int) -> np.ndarray:

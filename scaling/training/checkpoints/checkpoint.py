@@ -236,9 +236,9 @@ class Checkpoints:
                 return Restored(step, arrays, manifest["facts"], passed_over)
             damaged[step] = damage
         if damaged:
-            found = "; ".join(f"step {step}: {why}" for step, why in damaged.items())
+            damages = "; ".join(f"step {step}: {why}" for step, why in damaged.items())
             raise CorruptCheckpointError(
-                f"every checkpoint in {str(self._folder)!r} is damaged ({found}); bring the folder back from a copy, "
+                f"every checkpoint in {str(self._folder)!r} is damaged ({damages}); bring the folder back from a copy, "
                 "or delete it to train from the start"
             )
         return None

@@ -95,10 +95,10 @@ def find_damage(folder: epath.Path, proofs: Iterable[tuple[str, FileProof]]) -> 
 
 def _compare(folder: epath.Path, name: str, proof: FileProof) -> str | None:
     try:
-        found = _prove_file(folder / name, durable=False)
+        read = _prove_file(folder / name, durable=False)
     except OSError as error:
         return f"{name} cannot be read ({error.strerror or error})"
-    return None if found == proof else f"{name} has other bytes than were written"
+    return None if read == proof else f"{name} has other bytes than were written"
 
 
 def _prove_file(path: epath.Path, *, durable: bool) -> FileProof:

@@ -71,15 +71,15 @@ class Keeper:
           InputError: the checkpoints are those of another job or of another version.
           CorruptCheckpointError: there are checkpoints, and none is sound.
         """
-        found = self._checkpoints.restore(
+        restored = self._checkpoints.restore(
             lambda facts: {"state": state, "trunk": state} if facts["has_trunk"] else {"state": state}
         )
-        if found is None:
+        if restored is None:
             return None
-        self._saved_steps = found.step
-        facts: dict[str, Any] = dict(found.facts)
-        place = Place(facts["num_steps"], facts["step"], found.arrays["state"], found.arrays.get("trunk"))
-        return Kept(place, facts, found.passed_over)
+        self._saved_steps = restored.step
+        facts: dict[str, Any] = dict(restored.facts)
+        place = Place(facts["num_steps"], facts["step"], restored.arrays["state"], restored.arrays.get("trunk"))
+        return Kept(place, facts, restored.passed_over)
 
     def consider(self, place: Place, legs: list[Leg], facts: Callable[[], Mapping[str, Any]]) -> None:
         """Saves a place when it is time; every process of a job calls this at the same places.
