@@ -2,6 +2,7 @@
 
 import ast
 import re
+import tomllib
 
 from tests.places import ROOT
 
@@ -19,6 +20,21 @@ def test_every_room_stands_there_with_the_sentence_of_its_init():
         init for house in ("scaling", "analysis", "launch", "configs") for init in (ROOT / house).rglob("__init__.py")
     ]
     assert told == {str(init.parent.relative_to(ROOT)): sentence_of(init) for init in inits}
+
+
+def test_its_arrows_are_the_contracts_that_lint_checks():
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    checked = {
+        container: [set(floor.split(" | ")) for floor in contract["layers"]]
+        for contract in contracts
+        for container in contract.get("containers", ())
+    }
+    drawn = {
+        house: [set(floor.split(", ")) for floor in floors.split(" → ")]
+        for house, floors in re.findall(r"^([a-z.]+) +(\S.* → .*)$", PAGE, flags=re.MULTILINE)
+    }
+    assert len(checked) == 5
+    assert drawn == checked
 
 
 def test_every_file_that_it_points_to_exists():
