@@ -41,3 +41,15 @@ def test_every_file_that_it_points_to_exists():
     targets = re.findall(r"\]\(([^)#]+)\)", PAGE)
     assert len(targets) > 12
     assert [target for target in targets if not (ROOT / "docs" / target).exists()] == []
+
+
+def test_a_class_name_means_one_thing_within_a_package():
+    # A layer and its module share a name on purpose, and every engine has its own settings.
+    for package in ("scaling", "analysis", "launch"):
+        places: dict[str, set[str]] = {}
+        for path in (ROOT / package).rglob("*.py"):
+            folder = str(path.parent).replace("modules", "layers")
+            for node in ast.walk(ast.parse(path.read_text())):
+                if isinstance(node, ast.ClassDef) and node.name != "Settings":
+                    places.setdefault(node.name, set()).add(f"{folder}/{path.name}")
+        assert {name: files for name, files in places.items() if len(files) > 1} == {}

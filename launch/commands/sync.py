@@ -20,7 +20,7 @@ from launch.text import print_json
 from scaling.specs.base import InputError, canonical_json, fingerprint_text
 from scaling.store.curves import FILE
 from scaling.store.store import Store, cell_labels
-from scaling.tracking.wandb_runs import MARK, Description, Mirror, has_account, is_disabled, is_offline
+from scaling.tracking.wandb_runs import MARK, Mirror, RunDescription, has_account, is_disabled, is_offline
 
 if TYPE_CHECKING:
     from analysis.report.findings import Findings
@@ -158,7 +158,7 @@ def _is_live(run: Any, live_seconds: float) -> bool:
     return (dt.datetime.now(dt.UTC) - heard).total_seconds() < live_seconds
 
 
-def describe_cells(mirror: Mirror) -> Iterator[Description]:
+def describe_cells(mirror: Mirror) -> Iterator[RunDescription]:
     """Yields what there is to say of each cell of the study that was begun."""
     for cell in cell_labels(mirror.store.study):
         record = mirror.store.read_record(cell)
@@ -166,7 +166,7 @@ def describe_cells(mirror: Mirror) -> Iterator[Description]:
             yield mirror.describe(cell, record)
 
 
-def compare(found: Description, there: There | None) -> Change:
+def compare(found: RunDescription, there: There | None) -> Change:
     """Returns what must happen to a cell's run."""
     if there is None:
         return "created"
@@ -178,7 +178,7 @@ def compare(found: Description, there: There | None) -> Change:
     return "updated" if lacks_rows or lacks_summary else "unchanged"
 
 
-def _send_cell(mirror: Mirror, found: Description) -> None:
+def _send_cell(mirror: Mirror, found: RunDescription) -> None:
     mirror.open(found).finish(found)
 
 

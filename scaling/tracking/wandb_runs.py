@@ -77,7 +77,7 @@ class Mirror:
 
     def describe(
         self, cell: str, record: Record | None = None, facts: Mapping[str, Any] | None = None
-    ) -> "Description":
+    ) -> "RunDescription":
         """Returns what a cell's run is called and holds, apart from its rows.
 
         Args:
@@ -85,9 +85,9 @@ class Mirror:
           record: None while it is not complete.
           facts: `num_params`, `data_seen` and `train_flops` of the whole run, where they are known beforehand.
         """
-        return Description(self, cell, record, facts or {})
+        return RunDescription(self, cell, record, facts or {})
 
-    def open(self, description: "Description") -> "MirroredRun":
+    def open(self, description: "RunDescription") -> "MirroredRun":
         """Returns a cell's run, which is made where it is not there, and goes on where it is.
 
         Raises:
@@ -129,7 +129,7 @@ class Mirror:
         )
 
 
-class Description:
+class RunDescription:
     """What a cell's run is called and holds, apart from its rows.
 
     Attributes:
@@ -179,7 +179,7 @@ class MirroredRun:
       num_sent: rows that were sent since it was opened.
     """
 
-    def __init__(self, description: Description, run: Any) -> None:
+    def __init__(self, description: RunDescription, run: Any) -> None:
         self._description, self._run = description, run
         self._next_place = run.starting_step
         self.num_sent = 0
@@ -197,7 +197,7 @@ class MirroredRun:
                 self._next_place = row.place + 1
                 self.num_sent += 1
 
-    def finish(self, description: Description) -> None:
+    def finish(self, description: RunDescription) -> None:
         """Sends what is left, with the summary where the cell is complete, and waits until all has arrived.
 
         Args:

@@ -29,7 +29,7 @@ SpecT = TypeVar("SpecT", bound=AnyEstimatorSpec)
 
 
 @dataclasses.dataclass(frozen=True)
-class Learner(abc.ABC, Generic[SpecT]):
+class ClassicalLearner(abc.ABC, Generic[SpecT]):
     """An estimator by its specification.
 
     Attributes:
@@ -73,7 +73,7 @@ class Learner(abc.ABC, Generic[SpecT]):
         return None
 
 
-class _Linear(Learner[SpecT]):
+class _Linear(ClassicalLearner[SpecT]):
     """A linear model; its parameters are `head`: coefficients and intercepts, R rows, for tokens of all T·V columns."""
 
     def count_params(self, task: TaskShape) -> dict[str, int]:
@@ -151,7 +151,7 @@ class RidgeLearner(_Linear[RidgeSpec]):
         return p**2 * q + p**3 / 3 if self.spec.regularization else 2 * p**2 * q + 11 * p**3
 
 
-class RBFSVMLearner(Learner[RBFSVMSpec]):
+class RBFSVMLearner(ClassicalLearner[RBFSVMSpec]):
     """A support vector machine with a Gaussian kernel; how many kernel values it computed it does not tell."""
 
     def build(self, task: TaskShape, seed: int) -> Any:
@@ -173,7 +173,7 @@ class RBFSVMLearner(Learner[RBFSVMSpec]):
         }
 
 
-class RandomForestLearner(Learner[RandomForestSpec]):
+class RandomForestLearner(ClassicalLearner[RandomForestSpec]):
     """A random forest; its work is sorting, comparing and counting, so it has no FLOPs."""
 
     takes_codes = True
@@ -193,7 +193,7 @@ class RandomForestLearner(Learner[RandomForestSpec]):
         return {"splits": 2 * splits, "leaves": leaves * num_outputs}
 
 
-class GradientBoostingLearner(Learner[GradientBoostingSpec]):
+class GradientBoostingLearner(ClassicalLearner[GradientBoostingSpec]):
     """Histogram gradient boosting of trees, whose work is no FLOPs either."""
 
     takes_codes = True
@@ -226,7 +226,7 @@ class GradientBoostingLearner(Learner[GradientBoostingSpec]):
         return {"splits": 2 * splits, "leaves": leaves, "baseline": estimator.n_trees_per_iteration_}
 
 
-class NaiveBayesLearner(Learner[NaiveBayesSpec]):
+class NaiveBayesLearner(ClassicalLearner[NaiveBayesSpec]):
     """Naive Bayes: Gaussian for numbers, categorical for tokens."""
 
     takes_codes = True
@@ -262,7 +262,7 @@ class NaiveBayesLearner(Learner[NaiveBayesSpec]):
         return float(num_examples) * num_features * (3 if hasattr(estimator, "theta_") else 1)
 
 
-def learner_of(spec: AnyEstimatorSpec) -> Learner[Any]:
+def learner_of(spec: AnyEstimatorSpec) -> ClassicalLearner[Any]:
     """Returns the learner of a specification. To add one: its specification, its class above, its case here."""
     match spec:
         case LogisticRegressionSpec():

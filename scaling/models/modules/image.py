@@ -84,7 +84,7 @@ def _is_fast(x: jax.Array, context: Context) -> bool:
 
 
 @implements(layers.Residual)
-class Residual(modules.Residual):
+class ImageResidual(modules.Residual):
     """shortcut(x) + scale · branch(x), of images or of anything else."""
 
     def __call__(self, x: jax.Array, context: Context) -> jax.Array:

@@ -25,7 +25,7 @@ MAX_ONE_HOT = 512
 LONGEST_WAVE = 10_000.0
 
 
-class Table(nnx.Module):
+class Lookup(nnx.Module):
     """Holds a layer's one array, `embedding`."""
 
     def __init__(self, layer: Any, dims: Dims, key: jax.Array, path: str) -> None:
@@ -35,7 +35,7 @@ class Table(nnx.Module):
 
 
 @implements(layers.Embed)
-class Embed(Table):
+class Embed(Lookup):
     """The table's rows of the tokens."""
 
     def __call__(self, x: Any, context: Context) -> jax.Array:
@@ -53,7 +53,7 @@ class Embed(Table):
 
 
 @implements(layers.LearnedPositions)
-class LearnedPositions(Table):
+class LearnedPositions(Lookup):
     """x + a learnt vector for each place; both streams have the same places."""
 
     def __call__(self, x: jax.Array, context: Context) -> jax.Array:
@@ -84,7 +84,7 @@ def _waves(places: jax.Array, width: int) -> jax.Array:
 
 
 @implements(layers.Segments)
-class Segments(Table):
+class Segments(Lookup):
     """x + the vector of each token's segment."""
 
     def __call__(self, x: jax.Array, context: Context) -> jax.Array:
@@ -95,7 +95,7 @@ class Segments(Table):
 
 
 @implements(layers.LearnedVector)
-class LearnedVector(Table):
+class LearnedVector(Lookup):
     """A class token before the others, or a query stream behind them."""
 
     def __call__(self, x: jax.Array, context: Context) -> jax.Array:
