@@ -90,16 +90,18 @@ def check_kills(tmp_path: Path, family: str, num_devices: int, num_kills: int) -
     whole = finish(start(tmp_path / "whole", cell, num_devices), tmp_path / "whole")
     assert [step for step, _ in whole["losses"]] == list(range(1, NUM_STEPS + 1))
     folder = tmp_path / "killed"
-    kills = attempt = 0
+    kills = attempt = resumes = 0
     while kills < num_kills:
         attempt += 1
         if (folder / "state.json").exists():  # it came to its end: begin another
-            assert_same(finish(start(folder, cell, num_devices), folder), whole)
+            ended = finish(start(folder, cell, num_devices), folder)
+            assert_same(ended, whole)
+            resumes += ended["num_resumes"]
             folder = tmp_path / f"killed-{attempt}"
         kills += kill_somewhere(start(folder, cell, num_devices), chance, in_save=attempt % 3 == 0)
     again = finish(start(folder, cell, num_devices), folder)
-    assert again["num_resumes"] > 0
     assert_same(again, whole)
+    assert resumes + again["num_resumes"] > 0  # the last one may have been killed before its first checkpoint
 
 
 def assert_same(found: dict, whole: dict) -> None:
