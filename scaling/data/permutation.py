@@ -8,7 +8,7 @@ import numpy as np
 from jax import lax
 
 # Multiplications by odd numbers and right shifts are invertible modulo a power of two; so many rounds of both leave
-# no trace of the order that the frequencies in tests/scaling/data/order/test_batches.py show; two rounds fail there.
+# no trace of the order that the frequencies in tests/scaling/data/test_permutation.py show; two rounds fail there.
 ROUNDS = 8
 
 Array = Any  # a NumPy or JAX array: the same code serves the host and the device

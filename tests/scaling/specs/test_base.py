@@ -9,25 +9,9 @@ import pytest
 
 from scaling.specs.base import InputError, canonical_json, fingerprint_text, override, parse
 from scaling.specs.cell import Cell
-from scaling.specs.data import DataSpec, DigitsSource, StdlibSource
-from scaling.specs.models import MLPSpec, RandomForestSpec, ResNetSpec, TransformerSpec
-from scaling.specs.schedules import CosineSchedule
-from scaling.specs.training import AdamWSpec, SGDSpec, TrainingSpec
-
-MLP = Cell(
-    model=MLPSpec(num_params=1_000),
-    data=DataSpec(source=StdlibSource(), size=100),
-    training=TrainingSpec(optimizer=AdamWSpec(peak_lr=3e-3, weight_decay=0.1), num_steps=10),
-    seed=3,
-)
-FOREST = Cell(model=RandomForestSpec(), data=DataSpec(source=DigitsSource(), size=100))
-
-# Stores in the wild hold these names. A change here orphans every record that was ever written: see Spec's docstring.
-GOLDEN = {"mlp": "c851aea46e34", "forest": "393ce66bc2ba"}
-
-
-def test_fingerprints_never_change():
-    assert {"mlp": MLP.fingerprint(), "forest": FOREST.fingerprint()} == GOLDEN
+from scaling.specs.models import MLPSpec
+from scaling.specs.training import AdamWSpec, CosineSchedule, SGDSpec, TrainingSpec
+from tests.scaling.specs.cells import FOREST, MLP
 
 
 def test_fingerprints_agree_in_processes_with_other_hash_seeds(python):
@@ -125,13 +109,6 @@ def test_override_sets_fields_that_the_json_leaves_out_at_their_default():
     assert changed.model == MLPSpec(width=8, normalization="batch")
     (again,) = override([changed], ["model.proportions=[2,1]", "model.normalization=none"])
     assert again.model == MLPSpec(width=8, proportions=(2, 1))
-
-
-def test_networks_of_every_family_need_training():
-    for model in (TransformerSpec(num_params=1_000), ResNetSpec(width=4)):
-        assert Cell(model=model, data=MLP.data, training=MLP.training).model == model
-        with pytest.raises(ValueError, match=f"training is missing, but {model.kind} is trained by gradient descent"):
-            Cell(model=model, data=MLP.data)
 
 
 def test_override_of_a_kind_starts_that_part_from_its_defaults():

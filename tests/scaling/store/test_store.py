@@ -1,92 +1,16 @@
 """The store: what is published is whole, nothing is lost, and trouble is one line."""
 
-import json
-import multiprocessing
-import os
-import signal
-import time
-
 import fsspec
 import pytest
 from etils import epath
 from etils.epath import backend
-from fsspec.implementations.memory import MemoryFileSystem
 
 from scaling.specs.base import InputError
-from scaling.specs.cell import Cell
-from scaling.specs.data import DataSpec, DigitsSource, TextSource
-from scaling.specs.models import LogisticRegressionSpec
+from scaling.specs.data import DataSpec, TextSource
 from scaling.specs.study import Series, Study
 from scaling.store import attempts
-from scaling.store.files import append_line, write_atomically
-from scaling.store.record import Evaluation, Record, SubsetManifest
 from scaling.store.store import CorruptStoreError, Store
-
-CELLS = tuple(
-    Cell(model=LogisticRegressionSpec(), data=DataSpec(source=DigitsSource(), size=size), seed=seed)
-    for size in (10, 20)
-    for seed in (0, 1)
-)
-STUDY = Study(name="toy", question="?", metric="error", series=(Series(label="linear", cells=CELLS),))
-
-
-def make_record(cell: Cell, **changes) -> Record:
-    manifest = SubsetManifest(
-        source="digits",
-        source_sha256="0",
-        order="independent",
-        seed=cell.seed,
-        size=cell.data.size,
-        digests={},
-        class_counts=(5, 5),
-        evaluation_size=5,
-        evaluation_sha256="1",
-    )
-    evaluations = tuple(
-        Evaluation(step=step, data_seen=8 * step, train_flops=80.0 * step, loss=1 / step, metrics={"error": 0.5 / step})
-        for step in (1, 2)
-    )
-    values = {
-        "cell": cell.fingerprint(),
-        "family": cell.model.kind,
-        "seed": cell.seed,
-        "status": "ok",
-        "num_params": 10,
-        "params": {"head": 10},
-        "data_unit": "examples",
-        "data_unique": cell.data.size,
-        "epochs": 1.6,
-        "flops": {"logits": 160.0},
-        "flops_version": 1,
-        "train_flops_spent": 160.0,
-        "evaluations": evaluations,
-        "peak_lr": 0.1,
-        "batch_size": 8,
-        "wall_seconds": 1.0,
-        "device_kind": "cpu",
-        "num_devices": 1,
-        "data": manifest,
-        "environment": {},
-    }
-    return Record(**{**values, **changes})
-
-
-@pytest.fixture(params=["local", "object store"])
-def store(request, tmp_path, monkeypatch):
-    """An empty store of the toy study, on disk and on something that behaves like Cloud Storage."""
-    path = tmp_path / "store"
-    if request.param == "object store":
-        bucket = MemoryFileSystem(skip_instance_cache=True)
-        monkeypatch.setattr(bucket, "protocol", ("gs", "gcs"))
-        monkeypatch.setattr(MemoryFileSystem, "store", {})
-        monkeypatch.setattr(MemoryFileSystem, "pseudo_dirs", [""])
-        monkeypatch.setattr(backend.fsspec_backend, "_get_filesystem", lambda name: bucket)
-        path = epath.Path("gs://bucket/store")
-    made = Store(path)
-    made.create(STUDY.canonical_json())
-    for cell in CELLS:
-        made.write_cell(cell.canonical_json())
-    return made
+from tests.scaling.store.toy_study import CELLS, STUDY, make_record
 
 
 def test_records_read_back_equal(store):
@@ -100,19 +24,6 @@ def test_the_first_record_stays(store):
     store.publish(make_record(CELLS[0]))
     store.publish(make_record(CELLS[0], wall_seconds=2.0))
     assert store.read_record(CELLS[0].fingerprint()).wall_seconds == 1.0
-
-
-def test_rows_have_the_contracts_columns_in_order(store):
-    store.publish(make_record(CELLS[0]))
-    (first, last) = store.rows()
-    head = (
-        "study cell family label seed step is_final status trunk num_params params_head data_unit data_seen data_unique"
-    )
-    tail = "epochs train_flops train_flops_spent flops_logits loss error peak_lr batch_size wall_seconds device_kind"
-    assert list(first) == [*head.split(), *tail.split(), "num_devices", "mfu"]
-    assert (first["is_final"], last["is_final"], last["loss"], last["epochs"]) == (False, True, 0.5, 1.6)
-    assert (first["flops_logits"], last["flops_logits"]) == (80.0, 160.0)
-    assert (last["study"], last["label"]) == ("toy", "linear")
 
 
 def test_failed_and_killed_cells_have_a_row_without_measurements(store):
@@ -135,15 +46,6 @@ def test_failed_cells_stand_at_the_data_that_their_records_would_count(tmp_path)
         store.write_cell(cell.canonical_json())
         attempts.start_attempt(store.cell_path(cell.fingerprint()))
     assert [row["data_unique"] for row in store.rows()] == [CELLS[0].data.size, 75 * 32]
-
-
-def test_a_torn_line_hides_no_attempt(store):
-    folder = store.cell_path(CELLS[0].fingerprint())
-    first = attempts.start_attempt(folder)
-    log = folder / attempts.FILE
-    log.write_text(log.read_text() + '{"attempt": "torn')
-    attempts.end_attempt(folder, first, "ok")
-    assert [(a.event, a.outcome) for a in attempts.read_attempts(folder)] == [("start", None), ("end", "ok")]
 
 
 @pytest.mark.parametrize("damage", ["", "{", '{"cell": 1}', "null"])
@@ -212,34 +114,6 @@ def test_a_bucket_without_its_client_says_what_to_install(monkeypatch):
     monkeypatch.setattr(backend.fsspec_backend, "_get_filesystem", missing)
     with pytest.raises(InputError, match="Install gcsfs"):
         Store("gs://bucket/store")
-
-
-def _write_forever(path: str, ready) -> None:
-    text = json.dumps({"x": "y" * 200_000})
-    ready.set()
-    while True:
-        write_atomically(epath.Path(path), text)
-
-
-def test_a_writer_killed_at_any_moment_leaves_a_whole_file(tmp_path):
-    path = tmp_path / "record.json"
-    context = multiprocessing.get_context("spawn")
-    for delay in (0.0, 0.003, 0.01):
-        ready = context.Event()
-        writer = context.Process(target=_write_forever, args=(str(path), ready))
-        writer.start()
-        ready.wait(30)
-        time.sleep(delay)
-        os.kill(writer.pid, signal.SIGKILL)
-        writer.join()
-        assert not path.exists() or len(json.loads(path.read_text())["x"]) == 200_000
-
-
-def test_appending_after_a_torn_line_starts_a_new_one(tmp_path):
-    path = epath.Path(tmp_path / "curve.jsonl")
-    path.write_text('{"a": 1}\n{"a"')
-    append_line(path, '{"a": 2}')
-    assert path.read_text() == '{"a": 1}\n{"a"\n{"a": 2}\n'
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pytest
 from scaling.tracking import follower as module
 from scaling.tracking.follower import Follower
 from scaling.tracking.weights_and_biases import Following
-from tests.told_runs import complete, make_store, networks_of
+from tests.told_runs import complete, networks_of
 
 
 class Run:
@@ -48,12 +48,6 @@ class Mirror:
             raise ConnectionError("not\nnow")
         self.opened.setdefault(description[0], []).append(Run())
         return self.opened[description[0]][-1]
-
-
-@pytest.fixture
-def store(tmp_path):
-    """A store of which nothing was trained."""
-    return make_store(tmp_path / "store")
 
 
 @pytest.fixture

@@ -19,17 +19,11 @@ from scaling.tracking import CurveFile, Together
 from scaling.tracking.rows import AXES, make_rows
 from scaling.tracking.weights_and_biases import WeightsAndBiases
 from tests.places import ROOT
-from tests.told_runs import END, NUM_STEPS, estimators_of, make_points, make_store, networks_of, tell
+from tests.told_runs import END, NUM_STEPS, estimators_of, make_points, networks_of, tell
 from tests.wandb_server import WandbServer, no_server
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("wandb") is None, reason="needs wandb")
 STEPS = list(range(1, NUM_STEPS + 1))
-
-
-@pytest.fixture
-def store(tmp_path):
-    """A store of which nothing was trained."""
-    return make_store(tmp_path / "store")
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from scaling.data.feeding.augment import augment, crop, flip
-from scaling.data.feeding.transforms import Crop, Flip, Normalize
 from scaling.specs.data import AugmentationSpec
 
 IMAGES = np.random.default_rng(0).integers(1, 256, (200, 6, 5, 3)).astype(np.uint8)
@@ -56,15 +55,3 @@ def test_draws_depend_on_seed_and_position_alone():
     assert (augment(np, spec, IMAGES[50:60], POSITIONS[50:60], np.uint32(3)) == whole[50:60]).all()
     assert (augment(np, spec, IMAGES, POSITIONS, np.uint32(4)) != whole).any()
     assert (augment(np, spec, IMAGES, POSITIONS + np.uint32(200), np.uint32(3)) != whole).any()
-
-
-def test_grain_transforms_do_the_same_to_rows():
-    element = {"inputs": IMAGES.reshape(10, 20, -1), "positions": POSITIONS.reshape(10, 20)}
-    for transform in (Crop(IMAGES.shape[1:], 2, seed=3), Flip(IMAGES.shape[1:], seed=3)):
-        element = transform.map(element)
-    expected = augment(np, AugmentationSpec(crop=2, flip=True), IMAGES, POSITIONS, np.uint32(3))
-    assert (element["inputs"] == expected.reshape(10, 20, -1)).all()
-    shift, scale = np.arange(90, dtype=np.float32), np.full(90, 0.5, np.float32)
-    scaled = Normalize(shift, scale).map(element)["inputs"]
-    assert scaled.dtype == np.float32
-    assert (scaled == (element["inputs"].astype(np.float32) - shift) * scale).all()

@@ -3,44 +3,16 @@
 import numpy as np
 import pytest
 
-from scaling.data.order.subsets import (
-    KeyedOrder,
-    change_labels,
-    digest_prefixes,
-    draw_order,
-    draw_subset,
-    repeat_places,
-)
-from scaling.data.permutation import shuffled
+from scaling.data.order.subsets import KeyedOrder, change_labels, digest_prefixes, draw_subset, repeat_places
 from scaling.data.source import Source
 from scaling.specs.data import DataSpec, DigitsSource
-from scaling.store.record import SubsetManifest
+from tests.scaling.data.order.orders import GROUPS, LABELS, draw, source_of
 
-LABELS = np.random.default_rng(0).choice(7, size=3000, p=[0.4, 0.3, 0.15, 0.1, 0.03, 0.015, 0.005])
-GROUPS = np.random.default_rng(1).integers(0, 200, size=3000)
 ORDERS = ("independent", "stratified", "balanced", "grouped")
-
-
-def source_of(labels: np.ndarray = LABELS, num_classes: int = 7, groups: np.ndarray | None = None) -> Source:
-    labels = labels.astype(np.int32)
-    inputs = np.arange(len(labels))[:, None]
-    held_out = np.array([[-1], [-2]])
-    return Source("some", inputs, labels, held_out, labels[:2], num_classes, groups=groups)
-
-
-def draw(order: str, size: int, seed: int = 0, labels: np.ndarray = LABELS, num_classes: int = 7) -> np.ndarray:
-    groups = GROUPS if order == "grouped" else None
-    return draw_order(source_of(labels, num_classes, groups), order, seed, size)[:]
 
 
 def counts_by_prefix(drawn: np.ndarray, labels: np.ndarray = LABELS, num_classes: int = 7) -> np.ndarray:
     return np.cumsum(labels[drawn][:, None] == np.arange(num_classes), axis=0)  # [m, K]
-
-
-def test_shuffled_is_a_fixed_permutation():
-    assert sorted(shuffled(1000, 1)) == list(range(1000))
-    assert shuffled(8, seed=1).tolist() == [3, 5, 2, 7, 0, 6, 1, 4]
-    assert (shuffled(1000, 1) != shuffled(1000, 2)).mean() > 0.99
 
 
 @pytest.mark.parametrize("order", ORDERS)
@@ -83,32 +55,6 @@ def test_every_balanced_prefix_is_within_one_of_equal_classes():
 def test_independent_draws_follow_no_class():
     counts = counts_by_prefix(draw("independent", 1000))[-1]
     assert np.abs(counts - 1000 * np.bincount(LABELS) / len(LABELS)).max() > 1.0
-
-
-def manifest(size: int, seed: int = 0, digests: dict[str, str] | None = None) -> SubsetManifest:
-    indices = draw("independent", size, seed)
-    return SubsetManifest(
-        source="x",
-        source_sha256="hash",
-        order="independent",
-        seed=seed,
-        size=size,
-        digests=digest_prefixes(indices, (100, 200, 400, size)) if digests is None else digests,
-        class_counts=(),
-        evaluation_size=1,
-        evaluation_sha256="",
-    )
-
-
-def test_two_records_prove_that_their_subsets_nest():
-    assert manifest(100).is_prefix_of(manifest(200))
-    assert manifest(200).is_prefix_of(manifest(200))
-
-
-def test_nothing_is_proven_of_other_draws_or_in_the_wrong_direction():
-    assert not manifest(100).is_prefix_of(manifest(200, seed=1))
-    assert not manifest(200).is_prefix_of(manifest(100))
-    assert not manifest(100).is_prefix_of(manifest(200).model_copy(update={"source_sha256": "other"}))
 
 
 def test_digests_see_the_order_of_examples():

@@ -1,9 +1,6 @@
-"""Sources of arrays: idx, .npz, .npy, arrays from Python, CIFAR's batches, and the archives that they come in."""
+"""Sources of arrays: .npz, .npy and arrays from Python."""
 
-import gzip
 import re
-import struct
-import tarfile
 
 import numpy as np
 import pytest
@@ -11,10 +8,8 @@ import pytest
 from scaling.data.permutation import shuffled
 from scaling.data.source import SPLIT_SEED, SelectedRows
 from scaling.data.sources.arrays import keep_arrays, load_arrays, load_npz
-from scaling.data.sources.cifar import load_cifar
-from scaling.data.sources.idx import load_idx
 from scaling.specs.base import InputError
-from scaling.specs.data import ArraysSource, CifarSource, DataSpec, IdxSource, NpzSource
+from scaling.specs.data import ArraysSource, DataSpec, NpzSource
 
 
 @pytest.fixture(autouse=True)
@@ -28,68 +23,6 @@ def refuses(message, call, *arguments, **more):
     with pytest.raises(InputError, match=re.escape(message)) as caught:
         call(*arguments, **more)
     assert "\n" not in str(caught.value)
-
-
-# --- idx ------------------------------------------------------------------------------------------------------------
-
-
-def write_idx(path, array):
-    head = bytes([0, 0, 8, array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape)
-    path.write_bytes(head + array.astype(np.uint8).tobytes())
-
-
-@pytest.fixture
-def idx(tmp_path):
-    folder = tmp_path / "idx"
-    folder.mkdir()
-    generator = np.random.default_rng(0)
-    for kind, count in (("train", 50), ("t10k", 20)):
-        write_idx(folder / f"{kind}-images-idx3-ubyte", generator.integers(0, 256, (count, 4, 3)))
-        write_idx(folder / f"{kind}-labels-idx1-ubyte", np.arange(count) % 5)
-    return folder
-
-
-def test_idx_files_are_mapped_and_equal_their_gzipped_selves(idx, tmp_path):
-    plain = load_idx(IdxSource(folder=str(idx)), 15)
-    packed = tmp_path / "packed"
-    packed.mkdir()
-    for path in idx.iterdir():
-        (packed / f"{path.name}.gz").write_bytes(gzip.compress(path.read_bytes()))
-    gzipped = load_idx(IdxSource(folder=str(packed)), 15)
-    assert (plain.sha256, plain.eval_sha256) == (gzipped.sha256, gzipped.eval_sha256)
-    assert not plain.inputs.flags.owndata
-    assert not plain.inputs.flags.writeable
-    assert type(plain.inputs) is np.ndarray
-    assert plain.image_shape == (4, 3, 1)
-    assert plain.eval_labels.tolist() == [i % 5 for i in shuffled(20, SPLIT_SEED)[:15]]
-
-
-@pytest.mark.parametrize("packed", [False, True])
-def test_a_truncated_idx_file_is_named(idx, packed):
-    path = idx / "train-images-idx3-ubyte"
-    content = path.read_bytes()[:-7]
-    path.unlink()
-    target = path.with_suffix(".gz") if packed else path
-    target.write_bytes(gzip.compress(content) if packed else content)
-    refuses(f"{target} holds 593 values, but its head says (50, 4, 3)", load_idx, IdxSource(folder=str(idx)), 5)
-
-
-def test_a_torn_gzip_file_is_named(idx):
-    path = idx / "train-images-idx3-ubyte"
-    torn = gzip.compress(path.read_bytes())[:-20]
-    path.unlink()
-    path.with_suffix(".gz").write_bytes(torn)
-    refuses("train-images-idx3-ubyte.gz' is no whole gzip file", load_idx, IdxSource(folder=str(idx)), 5)
-
-
-def test_idx_files_that_do_not_belong_together_are_refused(idx):
-    write_idx(idx / "t10k-labels-idx1-ubyte", np.full(20, 7))
-    refuses("train labels are 0 to 4 but t10k labels 7 to 7", load_idx, IdxSource(folder=str(idx)), 5)
-    write_idx(idx / "t10k-labels-idx1-ubyte", np.zeros(20))
-    write_idx(idx / "t10k-images-idx3-ubyte", np.zeros((20, 3, 4)))
-    refuses("train images of (4, 3) but t10k images of (3, 4)", load_idx, IdxSource(folder=str(idx)), 5)
-    write_idx(idx / "train-images-idx3-ubyte", np.zeros((50, 12)))
-    refuses("are not [n, H, W] images", load_idx, IdxSource(folder=str(idx)), 5)
 
 
 # --- arrays given from Python ---------------------------------------------------------------------------------------
@@ -327,98 +260,3 @@ def test_mnist1d_has_its_known_size(shared_data):
     source = load_npz(spec, 1000)
     assert (source.inputs.shape, source.eval_inputs.shape, source.num_classes) == ((4000, 40), (1000, 40), 10)
     assert (source.inputs.dtype, source.scaling) == (np.float32, "standardize")
-
-
-# --- CIFAR ----------------------------------------------------------------------------------------------------------
-
-BATCHES = [*(f"data_batch_{i}.bin" for i in range(1, 6)), "test_batch.bin"]
-
-
-def write_batch(path, heads, images):
-    """Writes images [n, 32, 32, 3] with their labels [n, 1 or 2], as the authors of CIFAR do."""
-    planes = images.transpose(0, 3, 1, 2).reshape(len(images), -1)
-    path.write_bytes(np.concatenate([heads, planes], axis=1).astype(np.uint8).tobytes())
-
-
-def write_cifar(folder, is_100):
-    folder.mkdir(parents=True)
-    images = np.random.default_rng(0).integers(0, 256, (24, 32, 32, 3), np.uint8)
-    numbers = np.arange(24)
-    heads = np.stack([numbers % 20, 99 - numbers], axis=1) if is_100 else numbers[:, None] % 10
-    if is_100:
-        write_batch(folder / "train.bin", heads[:20], images[:20])
-        write_batch(folder / "test.bin", heads[20:], images[20:])
-    else:
-        for i, name in enumerate(BATCHES):
-            write_batch(folder / name, heads[4 * i : 4 * i + 4], images[4 * i : 4 * i + 4])
-    return images
-
-
-def test_cifar_10_images_stand_pixel_by_pixel(tmp_path):
-    images = write_cifar(tmp_path / "cifar-10-batches-bin", is_100=False)
-    for path in (tmp_path, tmp_path / "cifar-10-batches-bin"):
-        source = load_cifar(CifarSource(path=str(path)), 3)
-        assert (source.num_classes, source.image_shape, source.unit) == (10, (32, 32, 3), 1 / 255)
-        np.testing.assert_array_equal(source.inputs.reshape(20, 32, 32, 3), images[:20])
-        assert source.labels.tolist() == [i % 10 for i in range(20)]
-        chosen = shuffled(4, SPLIT_SEED)[:3]
-        np.testing.assert_array_equal(source.eval_inputs.reshape(3, 32, 32, 3), images[20:][chosen])
-        np.testing.assert_array_equal(source.eval_labels, (20 + chosen) % 10)
-
-
-def test_cifar_100_has_fine_and_coarse_labels(tmp_path):
-    images = write_cifar(tmp_path / "cifar-100-binary", is_100=True)
-    fine = load_cifar(CifarSource(path=str(tmp_path)), 4)
-    coarse = load_cifar(CifarSource(path=str(tmp_path), labels="coarse"), 4)
-    assert (fine.num_classes, fine.labels.tolist()) == (100, [99 - i for i in range(20)])
-    assert (coarse.num_classes, coarse.labels.tolist()) == (20, list(range(20)))
-    np.testing.assert_array_equal(fine.inputs.reshape(20, 32, 32, 3), images[:20])
-
-
-def test_cifar_is_read_from_its_archive(tmp_path):
-    images = write_cifar(tmp_path / "in" / "cifar-10-batches-bin", is_100=False)
-    with tarfile.open(tmp_path / "cifar.tar.gz", "w:gz") as tar:
-        tar.add(tmp_path / "in" / "cifar-10-batches-bin", "cifar-10-batches-bin")
-    source = load_cifar(CifarSource(path=str(tmp_path / "cifar.tar.gz")), 3)
-    np.testing.assert_array_equal(source.inputs.reshape(20, 32, 32, 3), images[:20])
-
-
-def test_a_truncated_batch_is_named(tmp_path):
-    write_cifar(tmp_path / "c", is_100=False)
-    path = tmp_path / "c" / "data_batch_3.bin"
-    path.write_bytes(path.read_bytes()[:-1])
-    refuses(f"{path} holds 12291 bytes, which is no whole number", load_cifar, CifarSource(path=str(tmp_path / "c")), 3)
-    path.write_bytes(b"")
-    refuses(f"{path} holds 0 bytes", load_cifar, CifarSource(path=str(tmp_path / "c")), 3)
-
-
-def test_a_missing_batch_is_named(tmp_path):
-    write_cifar(tmp_path / "c", is_100=False)
-    (tmp_path / "c" / "data_batch_3.bin").unlink()
-    refuses("lacks data_batch_3.bin", load_cifar, CifarSource(path=str(tmp_path / "c")), 3)
-
-
-@pytest.mark.parametrize(
-    ("is_100", "name", "byte", "value", "message"),
-    [
-        (False, "data_batch_2.bin", 3073, 10, "data_batch_2.bin holds the fine label 10 in record 1, which is above 9"),
-        (True, "test.bin", 0, 20, "test.bin holds the coarse label 20 in record 0, which is above 19"),
-        (True, "train.bin", 1, 100, "train.bin holds the fine label 100 in record 0, which is above 99"),
-    ],
-)
-def test_a_label_out_of_range_is_named(tmp_path, is_100, name, byte, value, message):
-    write_cifar(tmp_path / "c", is_100)
-    content = bytearray((tmp_path / "c" / name).read_bytes())
-    content[byte] = value
-    (tmp_path / "c" / name).write_bytes(content)
-    refuses(message, load_cifar, CifarSource(path=str(tmp_path / "c")), 3)
-
-
-def test_cifar_folders_that_cannot_be_meant_are_refused(tmp_path):
-    refuses("does not exist", load_cifar, CifarSource(path=str(tmp_path / "none")), 3)
-    refuses("does not exist", load_cifar, CifarSource(path=str(tmp_path / "none.tar.gz")), 3)
-    refuses("holds neither data_batch_1.bin (CIFAR-10) nor train.bin", load_cifar, CifarSource(path=str(tmp_path)), 3)
-    write_cifar(tmp_path / "cifar-10-batches-bin", is_100=False)
-    refuses("'coarse' are superclasses", load_cifar, CifarSource(path=str(tmp_path), labels="coarse"), 3)
-    write_cifar(tmp_path / "cifar-100-binary", is_100=True)
-    refuses("holds both CIFAR-10 and CIFAR-100", load_cifar, CifarSource(path=str(tmp_path)), 3)

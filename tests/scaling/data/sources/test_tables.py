@@ -1,46 +1,13 @@
 """Tables: numbers stay what they were, and what inputs owe to other rows they owe to the pool alone."""
 
 import gzip
-import re
 
 import numpy as np
-import pyarrow as pa
 import pytest
-from pyarrow import parquet
 
 from scaling.data.permutation import shuffled
 from scaling.data.source import SPLIT_SEED
-from scaling.data.sources.tables import load_table
-from scaling.specs.base import InputError
-from scaling.specs.data import TableSource
-
-
-def load(path, evaluation_size=10, **fields):
-    return load_table(TableSource(path=str(path), **fields), evaluation_size)
-
-
-def refuses(message, path, evaluation_size=10, **fields):
-    """Checks that a table is refused by one line that holds the message."""
-    with pytest.raises(InputError, match=re.escape(message)) as caught:
-        load(path, evaluation_size, **fields)
-    assert "\n" not in str(caught.value)
-
-
-def write(path, rows, delimiter=","):
-    path.write_text("".join(delimiter.join(map(str, row)) + "\n" for row in rows))
-    return path
-
-
-def split(num_rows, evaluation_size=10):
-    """Returns the indices of pool and evaluation set, as `hold_out` draws them."""
-    order = shuffled(num_rows, SPLIT_SEED)
-    return np.sort(order[evaluation_size:]), np.sort(order[:evaluation_size])
-
-
-@pytest.fixture
-def numbers(tmp_path):
-    values = np.random.default_rng(0).normal(size=(60, 3)) * [1e-3, 1.0, 1e6]
-    return write(tmp_path / "numbers.csv", [(*row, "cab"[i % 3]) for i, row in enumerate(values.tolist())])
+from tests.scaling.data.sources.written_tables import load, refuses, split, write
 
 
 def first_loader(path, label_column, delimiter=","):
@@ -139,15 +106,6 @@ def test_words_are_counted_by_hash(tmp_path):
     assert (source.inputs[:, two] == np.array([2, 0, 1])[pool % 3]).all()
 
 
-def test_quotes_hold_delimiters_except_between_tabs(tmp_path):
-    path = write(tmp_path / "t.csv", [(i, '"a, ""b"""', ' "x,y"') for i in range(20)])
-    source = load(path, text=(1,), text_features=4)
-    assert source.num_classes == 1
-    refuses("is no table of text", write(tmp_path / "u.csv", [(i, '"a') for i in range(20)]))
-    tabs = write(tmp_path / "t.tsv", [(i, '"a') for i in range(20)], "\t")
-    assert load(tabs, delimiter="\t").size == 10
-
-
 def test_groups_stay_together_and_are_no_input(tmp_path):
     who = 30 + np.arange(60) // 3
     rows = zip(who, np.arange(60), np.arange(60) % 2, strict=True)
@@ -205,46 +163,6 @@ def test_an_evaluation_table_that_does_not_fit_is_refused(numbers, tmp_path, row
     refuses("data.source.evaluation_path=", numbers, evaluation_path=str(tmp_path / "e.csv"))
 
 
-def test_parquet_gives_what_text_gives(numbers, tmp_path):
-    rows = [line.split(",") for line in numbers.read_text().splitlines()]
-    x, y, z, who = zip(*rows, strict=True)
-    table = {
-        "x": pa.array([float(v) for v in x]),
-        "y": pa.array([float(v) for v in y]),
-        "z": pa.array([float(v) for v in z]),
-        "who": pa.array(who).dictionary_encode(),
-        "__index_level_0__": pa.array(range(60)),
-    }
-    parquet.write_table(pa.table(table), tmp_path / "t.parquet")
-    one, other = load(numbers), load(tmp_path / "t.parquet")
-    assert (one.sha256, one.eval_sha256) == (other.sha256, other.eval_sha256)
-
-
-def test_nulls_of_parquet_are_missing(tmp_path):
-    table = {
-        "n": pa.array([None, *range(29)]),
-        "f": pa.array([float("nan"), *[0.5] * 29]),
-        "b": pa.array([True, False] * 15),
-        "c": pa.array(["u", None] * 15),
-        "y": pa.array([1, 0] * 15),
-    }
-    parquet.write_table(pa.table(table), tmp_path / "t.parquet")
-    pool, held_out = split(30)
-    fields = {"label_column": "y", "categorical": ("c",)}
-    source = load(tmp_path / "t.parquet", missing="", **fields)
-    values, eval_values = (np.arange(-1.0, 29.0)[rows] for rows in (pool, held_out))
-    first = source.inputs if 0 in pool else source.eval_inputs
-    assert first[0, 0] == np.median(values[values >= 0])
-    assert (source.inputs[pool != 0, 0] == values[pool != 0]).all()
-    assert (source.eval_inputs[held_out != 0, 0] == eval_values[held_out != 0]).all()
-    assert (source.labels == 1 - pool % 2).all()
-    refuses("column 'n' of row 0 holds ''", tmp_path / "t.parquet", **fields | {"categorical": (), "ignore": ("c",)})
-    refuses("column 'c' of row 1 holds ''", tmp_path / "t.parquet", **fields, ignore=("n", "f"))
-    (tmp_path / "torn.parquet").write_bytes((tmp_path / "t.parquet").read_bytes()[:-5])
-    refuses("is no whole Parquet file", tmp_path / "torn.parquet")
-    refuses("does not exist", tmp_path / "none.parquet")
-
-
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
@@ -266,30 +184,18 @@ def test_columns_that_cannot_be_meant_are_named(numbers, fields, message):
     refuses(message, numbers, **({"header": True} | fields))
 
 
-@pytest.mark.parametrize(
-    ("text", "fields", "message"),
-    [
-        ("1,a\n2\n3,b\n", {}, "rows have [1, 2] columns; give a table whose rows are equally long (row 1 has 1: '2')"),
-        ("", {}, "holds no rows"),
-        ("1,a\n,b\n", {}, "column 0 of row 1 holds '', and every column but the label must be a number"),
-        ("1,a\n1e40,b\n", {}, "column 0 of row 1 holds '1e40', which is not finite"),
-        ("1,a\nnan,b\n", {"missing": "?"}, "column 0 of row 1 holds 'nan', which is not finite"),
-        ("1,a\n2,\n", {}, "the label, column 1, is missing in 1 rows, the first of them row 1"),
-        ("1,a\n2,?\n", {"missing": "?"}, "the label, column 1, is missing in 1 rows"),
-        ("?,a\n?,b\n", {"missing": "?"}, "column 0 has no value in the training examples"),
-        ("1,g,a\n1,,b\n", {"group_column": 1}, "every row must belong to a group"),
-    ],
-)
-def test_a_malformed_table_is_one_line(tmp_path, text, fields, message):
-    (tmp_path / "t.csv").write_text(text)
-    refuses(message, tmp_path / "t.csv", 1, **fields)
+@pytest.fixture
+def table(tmp_path):
+    path = tmp_path / "table.csv"
+    path.write_text("".join(f"{'ab'[i % 2]},{i},{i * i}\n" for i in range(30)))
+    return path
 
 
-def test_files_that_are_no_text_are_named(tmp_path):
-    (tmp_path / "t.csv").write_bytes(b"1,\xff\n")
-    refuses("is not UTF-8 text (byte 2)", tmp_path / "t.csv")
-    (tmp_path / "t.csv.gz").write_bytes(gzip.compress(b"1,2\n" * 99)[:-9])
-    refuses("is no whole gzip file", tmp_path / "t.csv.gz")
+def test_a_table_gives_its_label_column_and_standardises_the_rest(table):
+    source = load(table, label_column=0)
+    assert (source.size, source.inputs.shape[1], source.num_classes) == (20, 2, 2)
+    assert ((source.inputs[:, 0] % 2) == source.labels).all()
+    assert source.scaling == "standardize"
 
 
 # --- real tables ----------------------------------------------------------------------------------------------------

@@ -13,10 +13,9 @@ import tokenizers
 from scaling.data.source import Source
 from scaling.data.text import source as text
 from scaling.data.text.source import load_text, prepare
-from scaling.specs.base import InputError
 from scaling.specs.data import DataSpec, FileDocuments, HuggingFaceTokenizer, TextSource
+from tests.scaling.data.text.prepared import LINES, prepared_spec, refusal, write
 
-LINES = [f"line {index}: " + "the quick brown fox jumps over the lazy dog " * (index % 5) for index in range(3000)]
 BOUNDARY = 256
 
 
@@ -24,23 +23,6 @@ BOUNDARY = 256
 def cache(tmp_path, monkeypatch) -> Path:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     return tmp_path / "cache" / "scaling" / "text"
-
-
-@pytest.fixture
-def lines(tmp_path) -> FileDocuments:
-    return write(tmp_path / "lines.txt", LINES)
-
-
-def write(path: Path, documents: list[str]) -> FileDocuments:
-    path.write_text("\n".join(documents) + "\n", encoding="utf-8")
-    return FileDocuments(path=str(path), unit="line")
-
-
-def refusal(spec: TextSource) -> str:
-    with pytest.raises(InputError) as caught:
-        load_text(spec, 10)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
 
 
 def documents_in(spec: TextSource, side: str) -> list[bytes]:
@@ -191,19 +173,6 @@ def test_real_text_is_split_by_paragraph_and_by_line(shared_data):
     assert source.facts["duplicates_dropped"] > 1000  # the file repeats names
 
 
-def raise_interrupt(*_: Any) -> None:
-    raise KeyboardInterrupt
-
-
-# --- refusals -------------------------------------------------------------------------------------------------------
-
-
-def prepared_spec(lines: FileDocuments, tmp_path: Path) -> TextSource:
-    spec = TextSource(documents=lines, prepared=str(tmp_path / "tokens"))
-    prepare(spec)
-    return spec
-
-
 def test_a_prepared_folder_serves_where_the_documents_are_not(lines, tmp_path):
     tokenizer = HuggingFaceTokenizer(path=str(train_tokenizer(tmp_path / "t.json", 300)))
     here = TextSource(documents=lines, tokenizer=tokenizer, prepared=str(tmp_path / "tokens"))
@@ -227,40 +196,6 @@ def same(one: Source, other: Source) -> bool:
         other.eval_sha256,
         other.facts,
     ) and np.array_equal(one.inputs[:], other.inputs[:])
-
-
-@pytest.mark.parametrize("damage", ["flip", "cut", "remove"])
-@pytest.mark.parametrize("name", ["train.tokens", "held_out.ends"])
-def test_a_damaged_file_is_refused(lines, tmp_path, name, damage):
-    spec = prepared_spec(lines, tmp_path)
-    path = tmp_path / "tokens" / name
-    written = bytearray(path.read_bytes())
-    written[100] ^= 1
-    path.write_bytes(written if damage == "flip" else written[:-8])
-    if damage == "remove":
-        path.unlink()
-    assert f"delete {tmp_path / 'tokens'} to tokenise again" in refusal(spec)
-
-
-def test_a_changed_manifest_is_refused(lines, tmp_path):
-    spec = prepared_spec(lines, tmp_path)
-    path = tmp_path / "tokens" / "manifest.json"
-    for changed in (path.read_text().replace('"vocab_size":256', '"vocab_size":255'), path.read_text()[:-9], "{}"):
-        path.write_text(changed)
-        assert f"delete {tmp_path / 'tokens'} to tokenise again" in refusal(spec)
-
-
-def test_a_copy_is_hashed_once(lines, tmp_path, monkeypatch):
-    spec = prepared_spec(lines, tmp_path)
-    for path in (tmp_path / "tokens").glob("*.*"):
-        os.utime(path, ns=(0, 0))
-    prepare(spec)
-    assert (tmp_path / "tokens" / "checked.json").exists()
-    monkeypatch.setattr("scaling.data.text.corpus.hash_file", raise_interrupt)
-    prepare(spec)
-    (tmp_path / "tokens" / "checked.json").write_text("[]")
-    with pytest.raises(KeyboardInterrupt):
-        prepare(spec)
 
 
 @pytest.mark.parametrize(
