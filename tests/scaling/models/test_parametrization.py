@@ -7,10 +7,11 @@ import pytest
 
 from scaling.checks.coordinates import synthetic_examples
 from scaling.learning.objectives import make_batch
-from scaling.learning.step import Hyper, horizon_of, make_learner
+from scaling.learning.schedules import horizon_of
+from scaling.learning.step import Hyper, make_learner
 from scaling.models.layers.core import Dense, Residual
 from scaling.models.layers.sequence import Attention, Experts, SinusoidalPositions, TiedReadout
-from scaling.models.network import build
+from scaling.models.network import abstract_variables, build
 from scaling.models.parametrization import (
     UPDATE_KINDS,
     depth_ratio,
@@ -23,9 +24,9 @@ from scaling.models.registry import make_shape
 from scaling.models.shape import make_layers
 from scaling.specs.base import InputError
 from scaling.specs.models import LSTMSpec, MLPSpec, ResNetSpec, TransformerSpec, XceptionSpec
-from scaling.specs.schedules import ConstantSchedule
 from scaling.specs.task import TaskShape, image_task, token_task
-from scaling.specs.training import AdamSpec, AdamWSpec, MuonSpec, SGDSpec, TrainingSpec
+from scaling.specs.training import AdamSpec, AdamWSpec, ConstantSchedule, MuonSpec, SGDSpec, TrainingSpec
+from tests.scaling.models.networks import each_network, network
 
 NUMBERS = TaskShape(num_features=16, vocab_size=None, num_classes=4)
 TEXT = token_task(16, 8)
@@ -251,3 +252,12 @@ def test_the_first_update_of_a_wider_network_changes_hidden_outputs_as_much(opti
         kernels = [v["params"]["hidden"]["others"]["layer_0"]["dense"]["kernel"] for v in (before, after)]
         changes.append(np.linalg.norm(np.subtract(*kernels), 2))  # the spectral norm, Yang, Simon & Bernstein 2023
     assert changes[1] == pytest.approx(changes[0], rel=0.25)
+
+
+@each_network
+def test_every_array_has_a_role_and_factors(name):
+    shape = network(name)
+    trees = update_trees(shape, "adamw")
+    structure = jax.tree.structure(abstract_variables(shape)["params"])
+    assert all(jax.tree.structure(tree) == structure for tree in trees)
+    assert {"input", "hidden", "output"} - set(jax.tree.leaves(trees.roles)) <= {"output"}

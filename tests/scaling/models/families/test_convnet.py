@@ -2,7 +2,6 @@
 
 import itertools
 import math
-import time
 from collections import Counter
 
 import numpy as np
@@ -172,14 +171,10 @@ def test_the_compound_rule_grows_depth_with_width():
 
 @pytest.mark.parametrize(("form", "dense_width"), DENSE_WIDTHS)
 @pytest.mark.parametrize("request_", [10**6, 10**9, 10**11])
-def test_sizing_takes_less_than_50_milliseconds(form, dense_width, request_):
-    def seconds() -> float:
-        make_layers.cache_clear()
-        start = time.process_time()
-        convnet.shape(ConvNetSpec(form=form, num_params=request_, dense_width=dense_width), LARGE)
-        return time.process_time() - start
-
-    assert min(seconds() for _ in range(3)) < 0.05
+def test_finding_a_size_builds_few_networks(form, dense_width, request_):
+    make_layers.cache_clear()
+    convnet.shape(ConvNetSpec(form=form, num_params=request_, dense_width=dense_width), LARGE)
+    assert make_layers.cache_info().misses <= 15
 
 
 @pytest.mark.parametrize(("side", "num_pools", "last_side"), [(8, 2, 2), (28, 3, 3), (32, 4, 2), (224, 5, 7)])

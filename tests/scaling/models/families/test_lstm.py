@@ -1,7 +1,5 @@
 """LSTMs: published counts, sizes on request, and where dropout, norms and shortcuts stand."""
 
-import time
-
 import numpy as np
 import pytest
 
@@ -71,14 +69,10 @@ def test_equal_requests_get_equal_networks():
 
 
 @pytest.mark.parametrize("num_params", [10**4, 10**7, 10**11])
-def test_a_shape_is_found_in_under_fifty_milliseconds(num_params):
-    def seconds() -> float:
-        make_layers.cache_clear()
-        start = time.perf_counter()
-        sized(num_params, aspect="kaplan")
-        return time.perf_counter() - start
-
-    assert min(seconds() for _ in range(5)) < 0.05
+def test_finding_a_size_builds_few_networks(num_params):
+    make_layers.cache_clear()
+    sized(num_params, aspect="kaplan")
+    assert make_layers.cache_info().misses <= 15
 
 
 def test_a_fixed_width_leaves_the_depth_to_the_request():

@@ -1,7 +1,5 @@
 """Residual networks: the published ones are counted exactly, and each is one point of a family of any size."""
 
-import time
-
 import numpy as np
 import pytest
 
@@ -170,17 +168,13 @@ def test_the_compound_rule_grows_depth_with_width(form):
 
 @pytest.mark.parametrize("spec", FAMILIES, ids=lambda spec: f"{spec.form}-{spec.block}-{spec.depth}")
 @pytest.mark.parametrize("request_", [10**4, 10**6, 10**9, 10**11])
-def test_sizing_takes_less_than_50_milliseconds(spec, request_):
-    def seconds() -> float:
-        make_layers.cache_clear()
-        start = time.process_time()
-        try:
-            sized(spec, request_)
-        except InputError:
-            assert request_ == 10**4  # some families start above
-        return time.process_time() - start
-
-    assert min(seconds() for _ in range(3)) < 0.05
+def test_finding_a_size_builds_few_networks(spec, request_):
+    make_layers.cache_clear()
+    try:
+        sized(spec, request_)
+    except InputError:
+        assert request_ == 10**4  # some families start above
+    assert make_layers.cache_info().misses <= 15
 
 
 def test_the_cost_of_counting_is_independent_of_the_depth():

@@ -1,7 +1,5 @@
 """Transformers: published counts, sizes on request, and what each form and switch puts into the network."""
 
-import time
-
 import numpy as np
 import pytest
 
@@ -175,15 +173,10 @@ def test_equal_requests_get_equal_networks():
 
 @pytest.mark.parametrize("num_params", [10**4, 10**6, 10**8, 10**11])
 @pytest.mark.parametrize("aspect", ["kaplan", "levine"])
-def test_a_shape_is_found_in_under_fifty_milliseconds(num_params, aspect):
-    def seconds() -> float:
-        make_layers.cache_clear()
-        transformer._head_sizes.cache_clear()
-        start = time.perf_counter()
-        sized(num_params, aspect=aspect)
-        return time.perf_counter() - start
-
-    assert min(seconds() for _ in range(5)) < 0.05
+def test_finding_a_size_builds_few_networks(num_params, aspect):
+    make_layers.cache_clear()
+    sized(num_params, aspect=aspect)
+    assert make_layers.cache_info().misses <= 50
 
 
 def test_counting_visits_no_more_layers_in_a_deeper_network():
@@ -408,3 +401,8 @@ def test_a_gated_hidden_width_is_a_multiple_of_eight(width):
     hidden = transformer.find_ff_width(width, 8 / 3, is_gated=True)
     assert hidden % 8 == 0
     assert abs(hidden - 8 / 3 * width) <= 4
+
+
+def test_a_document_mask_without_documents_is_refused():
+    with pytest.raises(InputError, match=r"model.document_mask=true needs sequences packed from documents"):
+        make_shape(TransformerSpec(width=16, depth=2, document_mask=True), token_task(9, 12))

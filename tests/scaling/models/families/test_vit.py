@@ -1,7 +1,5 @@
 """Vision transformers: published counts, sizes on request, and how an image becomes tokens."""
 
-import time
-
 import numpy as np
 import pytest
 
@@ -93,14 +91,10 @@ def test_equal_requests_get_equal_networks():
 
 
 @pytest.mark.parametrize("num_params", [10**4, 10**7, 10**11])
-def test_a_shape_is_found_in_under_fifty_milliseconds(num_params):
-    def seconds() -> float:
-        make_layers.cache_clear()
-        start = time.perf_counter()
-        sized(num_params)
-        return time.perf_counter() - start
-
-    assert min(seconds() for _ in range(5)) < 0.05
+def test_finding_a_size_builds_few_networks(num_params):
+    make_layers.cache_clear()
+    sized(num_params)
+    assert make_layers.cache_info().misses <= 50
 
 
 def test_levines_aspect_lets_depth_grow_with_the_logarithm_of_width():

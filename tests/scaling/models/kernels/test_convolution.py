@@ -183,3 +183,21 @@ def test_the_execution_decides_which_convolution_runs():
             variables, images
         )
         assert ("conv_general_dilated" in str(program)) == is_native
+
+
+@pytest.mark.parametrize("padding", ["SAME", "VALID", 2])
+@pytest.mark.parametrize("stride", [1, 2, 3])
+@pytest.mark.parametrize(("groups", "width"), [(1, 5), (4, 4)])
+def test_a_convolution_of_shifted_products_is_xlas_convolution(padding, stride, groups, width):
+    x = jax.random.normal(jax.random.key(0), (2, 9, 8, 4))
+    kernel = jax.random.normal(jax.random.key(1), (3, 5, 4 // groups, width))
+    theirs = jax.lax.conv_general_dilated(
+        x,
+        kernel,
+        (stride, stride),
+        padding if isinstance(padding, str) else [(padding, padding)] * 2,
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        feature_group_count=groups,
+    )
+    ours = convolve(x, kernel, stride, padding, groups)
+    np.testing.assert_allclose(ours, theirs, atol=2e-5)

@@ -1,0 +1,84 @@
+"""Sequence modules: each is the formula that its layer names, and documents in one sequence do not meet."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from scaling.models.layers.core import walk
+from scaling.models.layers.sequence import Attention, Experts
+from scaling.models.modules.context import Context
+from scaling.models.modules.core import make_module
+from scaling.models.network import build
+from scaling.models.registry import make_shape
+from scaling.models.shape import make_layers
+from scaling.specs.execution import Execution
+from scaling.specs.models import TransformerSpec
+from scaling.specs.task import TaskShape
+from tests.scaling.models.networks import network
+from tests.scaling.models.programs import EVERY_FAMILY, gradient_program, operations
+
+
+def test_routed_experts_equal_all_experts_weighted_by_their_gates():
+    shape = network("decoder of experts")
+    layer = next(v for v in walk(make_layers(shape), shape.task.dims) if isinstance(v.layer, Experts))
+    assert layer.layer.top_k == 2
+    module = make_module(layer.layer, layer.dims, jax.random.key(0))
+    x = jax.random.normal(jax.random.key(1), (2, 5, 32))
+    routed = module(x, Context(train=True, key=None))
+    gates, chosen = jax.lax.top_k(jax.nn.softmax(module.router(x)), 2)
+    gates = gates / gates.sum(-1, keepdims=True)
+    share = (jax.nn.one_hot(chosen, 4) * gates[..., None]).sum(-2)  # [B, T, E]
+    up = jnp.einsum("btd,edf->btef", x, module.up[...])
+    if hasattr(module, "up_bias"):
+        up = up + module.up_bias[...][None, None]
+    down = jnp.einsum("btef,efd->bted", jax.nn.gelu(up), module.down[...])
+    if hasattr(module, "down_bias"):
+        down = down + module.down_bias[...][None, None]
+    np.testing.assert_allclose(routed, jnp.einsum("bted,bte->btd", down, share), atol=2e-5)
+
+
+def test_grouped_heads_equal_full_heads_with_repeated_keys():
+    grouped = Attention(4, 8, 2, "causal", "rotary")
+    full = dataclasses.replace(grouped, num_kv_heads=4)
+    small, large = (make_module(layer, (6, 32), jax.random.key(0)) for layer in (grouped, full))
+    for name in ("key", "value"):
+        narrow = getattr(small, name)
+        repeated = jnp.repeat(narrow.kernel[...].reshape(32, 2, 8), 2, axis=1).reshape(32, 32)
+        getattr(large, name).kernel[...] = repeated
+    x = jax.random.normal(jax.random.key(1), (2, 6, 32))
+    context = Context(train=False, key=None)
+    np.testing.assert_allclose(small(x, context), large(x, context), atol=1e-5)
+
+
+PACKED = TaskShape(12, 9, 9, None, "next_token", boundary=8)
+
+
+@pytest.mark.parametrize(
+    ("positions", "execution"),
+    [("none", Execution()), ("relative", Execution()), ("none", Execution(scan_blocks=True, remat="full"))],
+)
+def test_packed_documents_do_not_see_each_other(positions, execution):
+    shape = make_shape(TransformerSpec(width=16, depth=2, positions=positions, document_mask=True), PACKED)
+    model = build(shape, execution)
+    variables = model.init(jax.random.key(0))
+    first, second, other = [1, 2, 3, 4, 8], [5, 6, 7, 1, 2, 3, 8], [4, 4, 3, 1, 8]
+
+    def logits(*documents):
+        tokens = jnp.array([[token for document in documents for token in document]])
+        return model.apply(variables, tokens, train=False, key=None)[0].logits[0]
+
+    whole = logits(first, second)
+    np.testing.assert_allclose(whole[5:], logits(other, second)[5:], atol=1e-5)
+    assert not np.allclose(logits(first, second)[:5], logits(other, second)[:5], atol=1e-3)
+    if positions == "none":  # then a document is the same wherever it stands
+        np.testing.assert_allclose(whole[5:], logits(second, first)[:7], atol=1e-5)
+
+
+def test_an_lstm_of_bfloat16_remembers_in_float32():
+    program = gradient_program(make_shape(*EVERY_FAMILY["lstm"]), Execution(), jnp.bfloat16)
+    forward = next(operation for operation in operations(program) if operation.primitive.name == "scan")
+    carried = [out.aval.dtype for out in forward.outvars if out.aval.ndim == 2]  # [B, H]; of all steps, [T, B, H]
+    assert carried == [jnp.dtype("bfloat16"), jnp.dtype("float32")]
