@@ -3,6 +3,11 @@
 from types import ModuleType
 from typing import NamedTuple
 
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+import scaling.models.network  # noqa: F401  (modules of all kinds register themselves)
 from scaling.models.layers.core import (
     Activation,
     Auxiliary,
@@ -42,6 +47,9 @@ from scaling.models.layers.sequence import (
     SinusoidalPositions,
     TiedReadout,
 )
+from scaling.models.modules.context import Context
+from scaling.models.modules.core import make_module
+from scaling.models.modules.repeat import split_module
 
 
 class Example(NamedTuple):
@@ -298,3 +306,23 @@ def kinds_in(module: ModuleType) -> list[type[Layer]]:
         for kind in vars(module).values()
         if isinstance(kind, type) and issubclass(kind, Layer) and kind.__module__ == module.__name__ and kind != Layer
     ]
+
+
+def real_arrays(layer: Layer, dims: Dims) -> dict[str, Dims]:
+    """Returns the shape of every array that a layer's module has, by path."""
+    module = nnx.eval_shape(lambda: make_module(layer, dims, jax.random.key(0)))
+    leaves = jax.tree_util.tree_leaves_with_path(split_module(module)[1])
+    return {"/".join(str(key.key) for key in path): leaf.shape for path, leaf in leaves}
+
+
+def real_output(layer: Layer, dims: Dims, *, batch: int = 2, train: bool = True) -> Dims:
+    """Returns the dims of one example that leave a layer's module; nothing is computed."""
+    is_tokens = isinstance(layer, Embed | EncoderDecoder)
+    inputs = jax.ShapeDtypeStruct((batch, *dims), jnp.int32 if is_tokens else jnp.float32)
+    table = jnp.zeros((7, dims[-1])) if isinstance(layer, TiedReadout) else None
+
+    def run(x: jax.Array) -> jax.Array:
+        context = Context(train=train, key=jax.random.key(1), table=table)
+        return make_module(layer, dims, jax.random.key(0))(x, context)
+
+    return jax.eval_shape(run, inputs).shape[1:]

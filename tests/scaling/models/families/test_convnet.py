@@ -16,36 +16,11 @@ from scaling.models.shape import Shape, make_layers
 from scaling.specs.base import InputError
 from scaling.specs.models import ConvNetSpec
 from scaling.specs.task import TaskShape, image_task
-
-# Trainable parameters and multiply-adds of one example, each recomputed from the papers' tables; the nets of
-# torchvision agree with its own metadata.
-PUBLISHED = {
-    "lenet_1989": (9_760, 63_660),
-    "lenet5": (60_000, 325_680),
-    "lenet5_dense": (61_706, 416_520),
-    "alexnet": (60_965_224, 724_406_816),
-    "alexnet_torchvision": (61_100_840, 714_188_480),
-    "vgg11": (132_863_336, None),
-    "vgg13": (133_047_848, None),
-    "vgg16": (138_357_544, 15_470_264_320),
-    "vgg19": (143_667_240, 19_632_062_464),
-    "vgg11_bn": (132_868_840, None),
-    "vgg13_bn": (133_053_736, None),
-    "vgg16_bn": (138_365_992, 15_470_264_320),
-    "vgg19_bn": (143_678_248, 19_632_062_464),
-}
+from tests.scaling.models.families.convnets import PUBLISHED, preset_shape, total
 
 FORMS = tuple(convnet.PUBLISHED_WIDTHS)
 DENSE_WIDTHS = [(form, 0) for form in FORMS] + [(form, 4096) for form in ("alexnet", "alexnet_torchvision", "vgg")]
 LARGE = image_task(96, 10)
-
-
-def preset_shape(name: str) -> Shape:
-    return convnet.shape(*convnet.PRESETS[name])
-
-
-def total(shape: Shape) -> int:
-    return sum(count_params(shape).values())
 
 
 def size_at(shape: Shape, width: int, depth: int = 1) -> int:
@@ -63,19 +38,6 @@ def everything(layer: Layer, dims, found=None) -> list[tuple[Layer, tuple[int, .
 
 def layers_of(shape: Shape, kind: type[Layer]) -> list[Layer]:
     return [layer for layer, _ in everything(make_layers(shape), shape.task.dims) if isinstance(layer, kind)]
-
-
-def test_every_preset_is_checked():
-    assert set(PUBLISHED) == set(convnet.PRESETS)
-
-
-@pytest.mark.parametrize("name", PUBLISHED)
-def test_published_nets_have_their_published_parameters_and_multiply_adds(name):
-    shape = preset_shape(name)
-    params, multiply_adds = PUBLISHED[name]
-    assert total(shape) == params
-    if multiply_adds is not None:
-        assert sum(count_flops(shape).forward.values()) / 2 == multiply_adds
 
 
 @pytest.mark.parametrize("name", PUBLISHED)

@@ -1,6 +1,7 @@
 """Core modules: the arrays that their layers count, and sums that bfloat16 does not round."""
 
 import dataclasses
+import typing
 
 import jax
 import jax.numpy as jnp
@@ -9,11 +10,16 @@ import pytest
 from flax import nnx
 
 from scaling.models.layers import core as layers
+from scaling.models.layers.core import Initializer
+from scaling.models.layers.image import Conv
 from scaling.models.layers.sequence import TiedReadout
+from scaling.models.modules import core
 from scaling.models.modules.context import Context
-from scaling.models.modules.core import make_module
+from scaling.models.modules.core import ACTIVATIONS, make_module, sampler
 from scaling.models.registry import make_shape
 from scaling.specs.execution import Execution
+from scaling.specs.models import Activation
+from tests.scaling.models.layer_examples import CORE, kinds_in, real_arrays, real_output
 from tests.scaling.models.programs import EVERY_FAMILY, gradient_program, operations
 
 
@@ -56,3 +62,53 @@ def test_norms_of_bfloat16_take_their_statistics_in_float32(kind):
     found = in_bfloat16(module)(x, context)
     assert found.dtype == jnp.bfloat16
     np.testing.assert_allclose(found.astype(jnp.float32), expected, rtol=2**-8, atol=1e-6)  # one rounding
+
+
+def test_layers_and_modules_are_of_the_same_kinds():
+    assert set(kinds_in(layers)) <= set(core.MODULES)
+
+
+@pytest.mark.parametrize("name", CORE)
+def test_a_module_has_the_arrays_and_the_output_that_its_layer_counts(name):
+    layer, dims, output, arrays, _ = CORE[name]
+    assert real_arrays(layer, dims) == arrays
+    assert real_output(layer, dims) == output
+
+
+def test_every_activation_that_may_be_asked_for_is_there():
+    assert set(ACTIVATIONS) == set(typing.get_args(Activation))
+
+
+@pytest.mark.parametrize(
+    ("kind", "deviation"),
+    [
+        ("he", (2 / 400) ** 0.5),
+        ("lecun", (1 / 400) ** 0.5),
+        ("glorot", (2 / (400 + 100)) ** 0.5),
+        ("uniform", (1 / 400 / 3) ** 0.5),  # of ±1 / √fan_in
+        ("normal", 1.0),
+        ("zeros", 0.0),
+    ],
+)
+def test_initial_values_have_the_variance_of_their_rule(kind, deviation):
+    values = np.asarray(sampler(Initializer(kind, 0.5), 400, 100)(jax.random.key(0), (400, 100)))
+    assert values.std() == pytest.approx(0.5 * deviation, rel=0.02)
+    assert abs(values.mean()) <= 0.01 * deviation
+
+
+def test_an_auxiliary_classifier_speaks_in_training_alone():
+    module = make_module(layers.Auxiliary(layers.Dense(3), 0.3), (4,), jax.random.key(0))
+    x = jnp.ones((2, 4))
+    for train in (True, False):
+        context = Context(train=train, key=None)
+        np.testing.assert_array_equal(module(x, context), x)
+        assert [(weight, logits.shape) for weight, logits in context.auxiliary] == [(0.3, (2, 3))] * train
+
+
+def test_a_padded_shortcut_subsamples_and_centres_its_channels_among_zeros():
+    branch = layers.sequential(kept=Conv(5, (1, 1), stride=2, init=Initializer("zeros"), bias=False))
+    module = make_module(layers.Residual(branch, pad_shortcut=True), (4, 4, 2), jax.random.key(0))
+    x = np.random.default_rng(0).normal(size=(2, 4, 4, 2)).astype(np.float32)
+    found = np.asarray(module(jnp.asarray(x), Context(train=False, key=None)))
+    np.testing.assert_array_equal(found[..., 1:3], x[:, ::2, ::2])
+    assert not found[..., [0, 3, 4]].any()

@@ -7,8 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from scaling.models.layers import sequence as layers
 from scaling.models.layers.core import walk
-from scaling.models.layers.sequence import Attention, Experts
+from scaling.models.layers.sequence import Attention, Embed, Experts, LearnedVector, QueryStream, Segments
+from scaling.models.modules import core
 from scaling.models.modules.context import Context
 from scaling.models.modules.core import make_module
 from scaling.models.network import build
@@ -17,6 +19,7 @@ from scaling.models.shape import make_layers
 from scaling.specs.execution import Execution
 from scaling.specs.models import TransformerSpec
 from scaling.specs.task import TaskShape
+from tests.scaling.models.layer_examples import SEQUENCE, kinds_in, real_arrays, real_output
 from tests.scaling.models.networks import network
 from tests.scaling.models.programs import EVERY_FAMILY, gradient_program, operations
 
@@ -82,3 +85,59 @@ def test_an_lstm_of_bfloat16_remembers_in_float32():
     forward = next(operation for operation in operations(program) if operation.primitive.name == "scan")
     carried = [out.aval.dtype for out in forward.outvars if out.aval.ndim == 2]  # [B, H]; of all steps, [T, B, H]
     assert carried == [jnp.dtype("bfloat16"), jnp.dtype("float32")]
+
+
+def test_layers_and_modules_are_of_the_same_kinds():
+    assert set(kinds_in(layers)) <= set(core.MODULES)
+
+
+@pytest.mark.parametrize("name", SEQUENCE)
+def test_a_module_has_the_arrays_and_the_output_that_its_layer_counts(name):
+    layer, dims, output, arrays, _ = SEQUENCE[name]
+    assert real_arrays(layer, dims) == arrays
+    assert real_output(layer, dims) == output
+
+
+def test_an_embedding_gives_the_rows_of_its_tokens_small_or_large():
+    for vocab_size in (7, 600):  # a product with one-hot rows, and a lookup
+        module = make_module(Embed(vocab_size, 4, scale=0.5), (3,), jax.random.key(0))
+        tokens = jnp.array([[0, 6, 3]])
+        context = Context(train=False, key=None)
+        rows = np.asarray(module.embedding[...])[[[0, 6, 3]]]
+        np.testing.assert_allclose(module(tokens, context), 0.5 * rows, rtol=1e-6)
+        assert context.table is not None
+
+
+def test_a_boundary_belongs_to_the_document_that_it_ends():
+    module = make_module(Embed(7, 4, boundary=6), (5,), jax.random.key(0))
+    context = Context(train=False, key=None)
+    module(jnp.array([[1, 6, 2, 6, 3]]), context)
+    assert context.documents.tolist() == [[0, 0, 1, 1, 2]]
+
+
+def test_segments_are_the_first_until_somebody_says_otherwise():
+    module = make_module(Segments(2), (3, 4), jax.random.key(0))
+    x, table = jnp.zeros((1, 3, 4)), np.asarray(module.embedding[...])
+    np.testing.assert_array_equal(module(x, Context(train=False, key=None))[0], table[[0, 0, 0]])
+    told = Context(train=False, key=None, segments=jnp.array([[0, 1, 1]]))
+    np.testing.assert_allclose(module(x, told)[0], table[[0, 1, 1]], rtol=1e-6)
+
+
+def test_a_query_stream_follows_the_tokens_and_is_taken_off_again():
+    stream = make_module(LearnedVector("query_stream"), (3, 4), jax.random.key(0))
+    x, context = jnp.ones((2, 3, 4)), Context(train=False, key=None)
+    both = stream(x, context)
+    np.testing.assert_array_equal(np.asarray(both)[:, :3], x)
+    queries = make_module(QueryStream(), (6, 4), jax.random.key(0))(both, context)
+    np.testing.assert_array_equal(queries, np.broadcast_to(stream.embedding[...], (2, 3, 4)))
+
+
+def test_experts_that_are_used_equally_cost_their_weight_and_others_more(monkeypatch):
+    monkeypatch.setattr(core.MODULES[Experts], "_run", lambda self, rows, *_: rows)  # what they compute is no matter
+    layer = Experts(2, 1, 3, "relu", balance_weight=0.25)
+    module = make_module(layer, (2, 2), jax.random.key(0))
+    module.router.kernel[...] = jnp.array([[40.0, 0.0], [0.0, 40.0]])
+    for tokens, penalty in (([[1.0, 0.0], [0.0, 1.0]], 0.25), ([[1.0, 0.0], [1.0, 0.0]], 0.5)):
+        context = Context(train=True, key=None)
+        module(jnp.array([tokens]), context)
+        assert float(context.penalties[0]) == pytest.approx(penalty)
