@@ -1,4 +1,4 @@
-"""From a count to a shape, on a made-up family whose counts are known: a matrix of 1 × W² numbers in each of L blocks."""
+"""From a count to a shape, on a made-up family of known counts: a matrix of 1 × W² numbers in each of L blocks."""
 
 import pytest
 

@@ -41,5 +41,5 @@ def test_a_family_of_images_refuses_what_is_none():
 
 def test_a_family_of_tokens_refuses_numbers():
     assert require_tokens(token_task(9, 4), "lstm") == 9
-    with pytest.raises(InputError, match="model.kind=lstm needs tokens, but these examples are numbers; choose mlp"):
+    with pytest.raises(InputError, match=r"model\.kind=lstm needs tokens, but these examples are numbers; choose mlp"):
         require_tokens(NUMBERS, "lstm")
