@@ -51,3 +51,34 @@ def test_shuffled_is_a_fixed_permutation():
     assert sorted(shuffled(1000, 1)) == list(range(1000))
     assert shuffled(8, seed=1).tolist() == [3, 5, 2, 7, 0, 6, 1, 4]
     assert (shuffled(1000, 1) != shuffled(1000, 2)).mean() > 0.99
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 5, 127, 128, 129, 1000])
+def test_a_keyed_permutation_is_a_bijection_of_every_size(size):
+    positions = np.arange(size, dtype=np.uint32)
+    for key in (0, 1, 2**32 - 1):
+        images = permute(np, positions, np.uint32(size), np.uint32(key))
+        assert images.dtype == np.uint32
+        assert sorted(images) == list(range(size))
+
+
+def test_each_position_may_have_a_key_of_its_own():
+    positions, keys = np.arange(50, dtype=np.uint32), np.arange(50, dtype=np.uint32) % 3
+    mixed = permute(np, positions, np.uint32(50), keys)
+    for key in range(3):
+        alone = permute(np, positions, np.uint32(50), np.uint32(key))
+        assert (mixed[keys == key] == alone[keys == key]).all()
+
+
+def murmur(word: int) -> int:
+    """Returns MurmurHash3's finaliser of a word, in Python's own integers."""
+    for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35)):
+        word = (word ^ (word >> shift)) * factor % 2**32
+    return word ^ (word >> 16)
+
+
+def test_a_hash_is_murmurs_of_both_of_its_words():
+    for key, value in ((0, 0), (7, 1), (2**32 - 1, 2**31), (12_345, 678)):
+        both = key ^ ((value * 0x9E3779B9 + 0x7F4A7C15) % 2**32)
+        assert int(mix(np, np.uint32(key), np.uint32(value))) == murmur(both)
+    assert len(set(mix(np, np.uint32(7), np.arange(1000, dtype=np.uint32)).tolist())) == 1000

@@ -1,8 +1,11 @@
 """Prepared arrays are made once, and again where the file is damaged."""
 
-import numpy as np
+import threading
 
-from scaling.store.cache import load_or_make
+import numpy as np
+import pytest
+
+from scaling.store.cache import load_or_make, lock_folder, publish_arrays
 
 
 def test_prepared_arrays_are_kept_and_survive_damage(monkeypatch, tmp_path):
@@ -20,3 +23,50 @@ def test_prepared_arrays_are_kept_and_survive_damage(monkeypatch, tmp_path):
     (tmp_path / "scaling" / "x.npz").write_bytes(b"PK torn")
     load_or_make("x", make)
     assert len(made) == 2
+
+
+def test_arrays_are_made_anew_where_nothing_can_be_kept(monkeypatch, tmp_path):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))  # no folder can be made there
+    assert [array.tolist() for array in load_or_make("x", lambda: [np.arange(3)])] == [[0, 1, 2]]
+
+
+def test_a_file_of_arrays_appears_whole_or_not_at_all(tmp_path):
+    class Fails:
+        def __array__(self, *_, **__):
+            raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        publish_arrays(tmp_path / "a.npz", np.arange(3), Fails())
+    assert list(tmp_path.iterdir()) == []
+    publish_arrays(tmp_path / "a.npz", np.arange(3), more=np.eye(2))
+    with np.load(tmp_path / "a.npz") as kept:
+        assert kept.files == ["more", "arr_0"]
+
+
+def test_two_processes_make_a_folder_one_after_the_other(tmp_path, capfd):
+    holds, may_go = threading.Event(), threading.Event()
+    order = []
+
+    def first():
+        with lock_folder(tmp_path / "made"):
+            holds.set()
+            may_go.wait(30)
+            order.append("first")
+
+    def second():  # another open file, as another process has it
+        with lock_folder(tmp_path / "made"):
+            order.append("second")
+
+    one, other = threading.Thread(target=first), threading.Thread(target=second)
+    one.start()
+    holds.wait(30)
+    other.start()
+    said = ""
+    while f"waiting for another process, which prepares {tmp_path / 'made'}\n" not in said:
+        assert other.is_alive()
+        said += capfd.readouterr().err
+    may_go.set()
+    one.join()
+    other.join()
+    assert order == ["first", "second"]

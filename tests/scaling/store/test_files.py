@@ -1,14 +1,18 @@
 """Files appear whole or not at all, and of many writers one creates."""
 
+import concurrent.futures
+import errno
 import json
 import multiprocessing
 import os
 import signal
 import time
 
+import pytest
 from etils import epath
 
-from scaling.store.files import append_line, write_atomically
+from scaling.specs.base import InputError
+from scaling.store.files import append_line, create_once, is_local, one_line_errors, write_atomically
 
 
 def _write_forever(path: str, ready) -> None:
@@ -37,3 +41,44 @@ def test_appending_after_a_torn_line_starts_a_new_one(tmp_path):
     path.write_text('{"a": 1}\n{"a"')
     append_line(path, '{"a": 2}')
     assert path.read_text() == '{"a": 1}\n{"a"\n{"a": 2}\n'
+
+
+def test_of_many_that_create_a_file_one_does(tmp_path):
+    path = epath.Path(tmp_path / "new" / "claim")
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        made = list(pool.map(lambda number: create_once(path, f"{number}"), range(40)))
+    assert made.count(True) == 1
+    assert path.read_text() == str(made.index(True))
+    assert [entry.name for entry in path.parent.iterdir()] == ["claim"]  # nothing half-done is left
+
+
+def test_a_file_system_without_links_is_refused_with_places_that_have_them(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+    with pytest.raises(InputError, match=r"is on a file system without hard links .*; put the store on a disk, on NFS"):
+        create_once(epath.Path(tmp_path / "claim"), "mine")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_bucket_is_asked_for_a_first_generation(store):
+    path = store.path / "claim"
+    assert [create_once(path, text) for text in ("first", "second")] == [True, False]
+    assert path.read_text() == "first"
+
+
+def test_lines_follow_each_other_on_disks_and_in_buckets(store):
+    path = store.path / "folder" / "events.jsonl"
+    for line in ("1", "2"):
+        append_line(path, line)
+    assert path.read_text() == "1\n2\n"
+    assert is_local(path) == ("://" not in str(path))
+
+
+def test_errors_of_the_program_itself_are_not_taken_for_the_disks(tmp_path):
+    with pytest.raises(ZeroDivisionError), one_line_errors(epath.Path(tmp_path)):
+        raise ZeroDivisionError
+    reached = one_line_errors(epath.Path("gs://bucket/x"), "read")  # whose clients have errors of their own
+    with pytest.raises(InputError, match=r"cannot read .* \(ZeroDivisionError\); check the name, the network"), reached:
+        raise ZeroDivisionError

@@ -1,5 +1,6 @@
 """Rows: the contract's columns in its order."""
 
+from scaling.store.rows import order_columns, record_rows
 from tests.scaling.store.toy_study import CELLS, make_record
 
 
@@ -14,3 +15,27 @@ def test_rows_have_the_contracts_columns_in_order(store):
     assert (first["is_final"], last["is_final"], last["loss"], last["epochs"]) == (False, True, 0.5, 1.6)
     assert (first["flops_logits"], last["flops_logits"]) == (80.0, 160.0)
     assert (last["study"], last["label"]) == ("toy", "linear")
+
+
+def test_a_run_in_progress_has_its_share_of_the_counts_and_no_total_of_the_end():
+    first, last = record_rows(make_record(CELLS[0], flops={"conv": 40.0, "logits": 160.0}))
+    assert (first["flops_conv"], first["flops_logits"]) == (20.0, 80.0)
+    assert (last["flops_conv"], last["flops_logits"]) == (40.0, 160.0)
+    assert (first["wall_seconds"], last["wall_seconds"]) == (None, 1.0)
+
+
+def test_a_leaf_has_spent_what_it_added_and_a_step_before_its_own_count():
+    first, last = record_rows(make_record(CELLS[0], trunk="f" * 12, train_flops_spent=50.0))
+    assert (first["train_flops_spent"], last["train_flops_spent"]) == (80.0, 50.0)
+    assert (last["train_flops"], last["trunk"]) == (160.0, "f" * 12)
+
+
+def test_columns_are_ordered_whatever_rows_have_them():
+    rows = [{"params_b": 1, "top1": 1, "zeta": 1}, {"flops_b": 1, "params_a": 1, "flops_a": 1, "loss": 1, "error": 1}]
+    columns = order_columns(rows)
+    assert columns == order_columns(rows[::-1])
+    assert [name for name in columns if name.startswith("params_")] == ["params_a", "params_b"]
+    assert columns.index("num_params") + 1 == columns.index("params_a")
+    at = columns.index("flops_a")
+    assert columns[at : at + 6] == ["flops_a", "flops_b", "loss", "error", "top1", "zeta"]
+    assert len(columns) == len(set(columns))

@@ -1,5 +1,9 @@
 """The ledger of runs that go on: read without its torn end, and rewound to where a run goes on from."""
 
+from etils import epath
+
+from scaling.specs.base import parse
+from scaling.specs.cell import Cell
 from scaling.tracking import CurveFile
 from scaling.tracking.curve_file import read_curve
 from tests.told_runs import make_points, networks_of, tell
@@ -9,15 +13,29 @@ def test_curves_are_read_without_their_torn_end(store):
     cell = networks_of(store)[0]
     tell(CurveFile(store.cell_path), store, cell, stop=10)
     points = read_curve(store.cell_path(cell))
-    assert points == make_points_of(store, cell, 10)
+    assert points == make_points(parse(Cell, (store.cell_path(cell) / "cell.json").read_text(), cell), 0, 10)
     with (store.cell_path(cell) / "curve.jsonl").open("a") as file:
         file.write('{"step": 11, "train_')
     assert read_curve(store.cell_path(cell)) == points
     assert read_curve(store.cell_path("nobody")) == []
 
 
-def make_points_of(store, name, end):
-    from scaling.specs.base import parse
-    from scaling.specs.cell import Cell
+def test_a_run_that_goes_on_keeps_the_lines_before_and_one_that_begins_keeps_none(tmp_path):
+    curves = CurveFile(lambda cell: epath.Path(tmp_path / cell))
+    curves.begin("a", 0)
+    curves.log("a", [{"step": step, "train_loss": 1.0 / step} for step in range(1, 6)])
+    with (tmp_path / "a" / "curve.jsonl").open("a") as file:
+        file.write('{"step": 6, "tra')
+    curves.begin("a", 3)
+    assert [point["step"] for point in read_curve(tmp_path / "a")] == [1, 2, 3]
+    curves.log("a", [{"step": 4, "train_loss": 0.5}])
+    assert [point["step"] for point in read_curve(tmp_path / "a")] == [1, 2, 3, 4]
+    curves.begin("a", 0)
+    assert read_curve(tmp_path / "a") == []
 
-    return make_points(parse(Cell, (store.cell_path(name) / "cell.json").read_text(), name), 0, end)
+
+def test_a_model_without_steps_has_its_one_point(tmp_path):
+    curves = CurveFile(lambda cell: epath.Path(tmp_path / cell))
+    curves.begin("a", 0)
+    curves.log("a", [{"step": None, "data_seen": 10, "loss": 0.5}])
+    assert read_curve(tmp_path / "a") == [{"step": None, "data_seen": 10, "loss": 0.5}]

@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 
+from scaling.data.text.corpus import open_manifest, token_dtype
 from scaling.data.text.source import prepare
+from scaling.specs.base import InputError
 from tests.scaling.data.text.prepared import prepared_spec, refusal
 
 
@@ -52,3 +54,16 @@ def test_a_copy_is_hashed_once(lines, tmp_path, monkeypatch):
     (tmp_path / "tokens" / "checked.json").write_text("[]")
     with pytest.raises(KeyboardInterrupt):
         prepare(spec)
+
+
+def test_a_token_type_holds_the_boundary_and_the_mask_too():
+    assert [token_dtype(size) for size in (254, 255, 2**16 - 2, 2**16 - 1)] == ["|u1", "<u2", "<u2", "<i4"]
+
+
+def test_a_folder_of_a_later_version_is_refused(lines, tmp_path, monkeypatch):
+    spec = prepared_spec(lines, tmp_path)
+    monkeypatch.setattr("scaling.data.text.corpus.FORMAT_VERSION", 2)
+    with pytest.raises(InputError, match=r"is of version 1, not 2; delete .* to tokenise again"):
+        open_manifest(tmp_path / "tokens")
+    monkeypatch.undo()
+    assert open_manifest(tmp_path / "tokens").tally == prepare(spec)[1].tally
