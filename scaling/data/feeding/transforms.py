@@ -1,4 +1,4 @@
-"""Crop, flip and normalise as Grain transforms, for batches that are made on the host.
+"""Crop and flip as Grain transforms, for batches that are made on the host; devices normalise.
 
 An element is a dict: `inputs` [..., F] holds images row by row, and `positions` [...] where in the run each is seen.
 """
@@ -39,21 +39,3 @@ class Flip(grain.transforms.Map):
         images = element["inputs"].reshape(-1, *self.image_shape)
         mirrored = flip(np, images, element["positions"].reshape(-1), np.uint32(self.seed))
         return {**element, "inputs": mirrored.reshape(element["inputs"].shape)}
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Normalize(grain.transforms.Map):
-    """Makes numbers float32 and scales them: (inputs - shift) · scale.
-
-    Training does this on the device, so that bytes are carried there and not floats; other uses need it here.
-
-    Attributes:
-      shift, scale: [F] float32.
-    """
-
-    shift: np.ndarray
-    scale: np.ndarray
-
-    def map(self, element: dict[str, Any]) -> dict[str, Any]:
-        """Returns the element with its inputs scaled."""
-        return {**element, "inputs": (element["inputs"].astype(np.float32) - self.shift) * self.scale}

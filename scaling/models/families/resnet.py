@@ -99,11 +99,6 @@ def blocks_by_stage(shape: Shape) -> tuple[int, ...]:
     return shape.spec.stages or (shape.depth,) * NUM_STAGES[shape.spec.form]
 
 
-def num_blocks(shape: Shape) -> int:
-    """Returns how many blocks follow each other: the depth that a signal passes."""
-    return sum(blocks_by_stage(shape))
-
-
 def layers(shape: Shape) -> Layer:
     """Returns stem → stages of blocks → global mean → head."""
     spec, task = shape.spec, shape.task

@@ -3,7 +3,7 @@
 import numpy as np
 
 from scaling.data.feeding.augment import augment
-from scaling.data.feeding.transforms import Crop, Flip, Normalize
+from scaling.data.feeding.transforms import Crop, Flip
 from scaling.specs.data import AugmentationSpec
 
 IMAGES = np.random.default_rng(0).integers(1, 256, (200, 6, 5, 3)).astype(np.uint8)
@@ -16,7 +16,3 @@ def test_grain_transforms_do_the_same_to_rows():
         element = transform.map(element)
     expected = augment(np, AugmentationSpec(crop=2, flip=True), IMAGES, POSITIONS, np.uint32(3))
     assert (element["inputs"] == expected.reshape(10, 20, -1)).all()
-    shift, scale = np.arange(90, dtype=np.float32), np.full(90, 0.5, np.float32)
-    scaled = Normalize(shift, scale).map(element)["inputs"]
-    assert scaled.dtype == np.float32
-    assert (scaled == (element["inputs"].astype(np.float32) - shift) * scale).all()

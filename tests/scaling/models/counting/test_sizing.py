@@ -39,7 +39,7 @@ def test_a_given_width_is_taken_as_it_is():
 
 
 def test_wide_networks_have_widths_that_accelerators_like():
-    assert find(num_params=6_500**2).width % 128 == 0
+    assert find(num_params=6_464**2).width % 128 == 0  # a multiple of 64 alone
     assert find(num_params=3_301**2).width % 64 == 0
     assert find(num_params=3_199**2).width == 3_199
 

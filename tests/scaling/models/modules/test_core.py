@@ -105,10 +105,12 @@ def test_an_auxiliary_classifier_speaks_in_training_alone():
         assert [(weight, logits.shape) for weight, logits in context.auxiliary] == [(0.3, (2, 3))] * train
 
 
-def test_a_padded_shortcut_subsamples_and_centres_its_channels_among_zeros():
+@pytest.mark.parametrize("form", ["products", "native"])
+def test_a_padded_shortcut_subsamples_and_centres_its_channels_among_zeros(form):
     branch = layers.sequential(kept=Conv(5, (1, 1), stride=2, init=Initializer("zeros"), bias=False))
     module = make_module(layers.Residual(branch, pad_shortcut=True), (4, 4, 2), jax.random.key(0))
     x = np.random.default_rng(0).normal(size=(2, 4, 4, 2)).astype(np.float32)
-    found = np.asarray(module(jnp.asarray(x), Context(train=False, key=None)))
+    context = Context(train=False, key=None, execution=Execution(convolution=form))
+    found = np.asarray(module(jnp.asarray(x), context))
     np.testing.assert_array_equal(found[..., 1:3], x[:, ::2, ::2])
     assert not found[..., [0, 3, 4]].any()

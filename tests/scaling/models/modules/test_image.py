@@ -43,10 +43,13 @@ def test_each_map_of_a_table_of_connections_sees_its_own_maps_alone():
     np.testing.assert_allclose(found[:, 0, 0], np.stack(maps, -1), atol=1e-6)
 
 
-@pytest.mark.parametrize(("kind", "reduce"), [("max", np.max), ("mean", np.mean), ("sum", np.sum)])
-def test_pools_are_taken_window_by_window(kind, reduce):
+@pytest.mark.parametrize(
+    ("kind", "reduce", "form"),
+    [("max", np.max, "native"), ("mean", np.mean, "native"), ("sum", np.sum, "native"), ("sum", np.sum, "products")],
+)
+def test_pools_are_taken_window_by_window(kind, reduce, form):
     x = images(4, 6, 3)
-    _, found = run(Pool(kind, 2, 2), x, convolution="native")
+    _, found = run(Pool(kind, 2, 2), x, convolution=form)
     tiles = np.asarray(x).reshape(2, 2, 2, 3, 2, 3)  # [B, H, h, W, w, C]
     np.testing.assert_allclose(found, reduce(tiles, axis=(2, 4)), rtol=1e-5, atol=1e-6)
 
@@ -73,8 +76,9 @@ def test_a_response_norm_divides_by_its_neighbouring_channels():
     np.testing.assert_allclose(found, x / np.sqrt(1.0 + 0.1 * sums), rtol=1e-5)
 
 
-def test_a_radial_readout_is_largest_at_the_code_itself_and_the_same_everywhere():
-    layer = RadialReadout(10, scale=0.5)
+@pytest.mark.parametrize("scale", [1.0, 0.5])
+def test_a_radial_readout_is_largest_at_the_code_itself_and_the_same_everywhere(scale):
+    layer = RadialReadout(10, scale)
     codes = np.random.default_rng(1998).choice([-1.0, 1.0], size=(10, 84)).astype(np.float32)
     _, found = run(layer, jnp.asarray(codes))
     assert found.argmax(axis=1).tolist() == list(range(10))
