@@ -81,9 +81,10 @@ def test_levines_rule_has_one_layer_below_its_first_width():
     assert found.depth == 1
 
 
-def test_the_compound_rule_starts_where_it_was_published():
-    found = find(XceptionSpec, num_params=4 * 64**2, aspect="compound", published=(64, 4))
-    assert (found.width, found.depth) == (64, 4)
+def test_the_compound_rule_starts_where_it_was_published_and_deepens_faster_than_it_widens():
+    for width, depth in ((64, 4), (103, 10)):  # 1.1 and 1.2 to the power of five
+        found = find(XceptionSpec, num_params=depth * width**2, aspect="compound", published=(64, 4))
+        assert (found.width, found.depth) == (width, depth)
 
 
 def test_a_larger_request_never_gets_a_smaller_network():
