@@ -15,8 +15,10 @@ from tests.scaling.models.layer_examples import IMAGE, kinds_in, real_arrays, re
 
 
 def run(layer, x, **execution):
+    """Returns a layer's module and what it makes of images, compiled as one."""
     module = make_module(layer, x.shape[1:], jax.random.key(0))
-    return module, module(x, Context(train=False, key=None, execution=Execution(**execution)))
+    context = Context(train=False, key=None, execution=Execution(**execution))
+    return module, jax.jit(lambda x: module(x, context))(x)
 
 
 def images(*dims):

@@ -98,21 +98,27 @@ def test_a_module_has_the_arrays_and_the_output_that_its_layer_counts(name):
     assert real_output(layer, dims) == output
 
 
-def test_an_embedding_gives_the_rows_of_its_tokens_small_or_large():
-    for vocab_size in (7, 600):  # a product with one-hot rows, and a lookup
+@pytest.mark.parametrize("vocab_size", [7, 600])  # a product with one-hot rows, and a lookup
+def test_an_embedding_gives_the_rows_of_its_tokens_small_or_large(vocab_size):
+    @jax.jit
+    def embed(tokens):
         module = make_module(Embed(vocab_size, 4, scale=0.5), (3,), jax.random.key(0))
-        tokens = jnp.array([[0, 6, 3]])
-        context = Context(train=False, key=None)
-        rows = np.asarray(module.embedding[...])[[[0, 6, 3]]]
-        np.testing.assert_allclose(module(tokens, context), 0.5 * rows, rtol=1e-6)
-        assert context.table is not None
+        return module.embedding[...], module(tokens, Context(train=False, key=None))
+
+    table, found = embed(jnp.array([[0, 6, 3]]))
+    np.testing.assert_allclose(found[0], 0.5 * np.asarray(table)[[0, 6, 3]], rtol=1e-6)
 
 
 def test_a_boundary_belongs_to_the_document_that_it_ends():
     module = make_module(Embed(7, 4, boundary=6), (5,), jax.random.key(0))
-    context = Context(train=False, key=None)
-    module(jnp.array([[1, 6, 2, 6, 3]]), context)
-    assert context.documents.tolist() == [[0, 0, 1, 1, 2]]
+
+    @jax.jit
+    def documents(tokens):
+        context = Context(train=False, key=None)
+        module(tokens, context)
+        return context.documents
+
+    assert documents(jnp.array([[1, 6, 2, 6, 3]])).tolist() == [[0, 0, 1, 1, 2]]
 
 
 def test_segments_are_the_first_until_somebody_says_otherwise():
@@ -132,12 +138,14 @@ def test_a_query_stream_follows_the_tokens_and_is_taken_off_again():
     np.testing.assert_array_equal(queries, np.broadcast_to(stream.embedding[...], (2, 3, 4)))
 
 
-def test_experts_that_are_used_equally_cost_their_weight_and_others_more(monkeypatch):
-    monkeypatch.setattr(core.MODULES[Experts], "_run", lambda self, rows, *_: rows)  # what they compute is no matter
-    layer = Experts(2, 1, 3, "relu", balance_weight=0.25)
-    module = make_module(layer, (2, 2), jax.random.key(0))
-    module.router.kernel[...] = jnp.array([[40.0, 0.0], [0.0, 40.0]])
-    for tokens, penalty in (([[1.0, 0.0], [0.0, 1.0]], 0.25), ([[1.0, 0.0], [1.0, 0.0]], 0.5)):
+def test_experts_that_are_used_equally_cost_their_weight_and_others_more():
+    @jax.jit
+    def penalty(tokens):
+        module = make_module(Experts(2, 1, 3, "relu", balance_weight=0.25), (2, 2), jax.random.key(0))
+        module.router.kernel[...] = jnp.array([[40.0, 0.0], [0.0, 40.0]])
         context = Context(train=True, key=None)
-        module(jnp.array([tokens]), context)
-        assert float(context.penalties[0]) == pytest.approx(penalty)
+        module(tokens, context)
+        return context.penalties[0]
+
+    assert float(penalty(jnp.array([[[1.0, 0.0], [0.0, 1.0]]]))) == pytest.approx(0.25)
+    assert float(penalty(jnp.array([[[1.0, 0.0], [1.0, 0.0]]]))) == pytest.approx(0.5)
