@@ -7,8 +7,7 @@ import pytest
 
 from scaling.checks.coordinates import synthetic_examples
 from scaling.learning.objectives import make_batch
-from scaling.learning.schedules import horizon_of
-from scaling.learning.step import Hyper, make_learner
+from scaling.learning.step import Hyper, horizon_of, make_learner
 from scaling.models.layers.core import Dense, Residual
 from scaling.models.layers.sequence import Attention, Experts, SinusoidalPositions, TiedReadout
 from scaling.models.network import abstract_variables, build
@@ -24,8 +23,9 @@ from scaling.models.registry import make_shape
 from scaling.models.shape import make_layers
 from scaling.specs.base import InputError
 from scaling.specs.models import LSTMSpec, MLPSpec, ResNetSpec, TransformerSpec, XceptionSpec
+from scaling.specs.schedules import ConstantSchedule
 from scaling.specs.task import TaskShape, image_task, token_task
-from scaling.specs.training import AdamSpec, AdamWSpec, ConstantSchedule, MuonSpec, SGDSpec, TrainingSpec
+from scaling.specs.training import AdamSpec, AdamWSpec, MuonSpec, SGDSpec, TrainingSpec
 from tests.scaling.models.networks import each_network, network
 
 NUMBERS = TaskShape(num_features=16, vocab_size=None, num_classes=4)

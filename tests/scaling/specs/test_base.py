@@ -10,7 +10,8 @@ import pytest
 from scaling.specs.base import InputError, canonical_json, fingerprint_text, override, parse
 from scaling.specs.cell import Cell
 from scaling.specs.models import MLPSpec
-from scaling.specs.training import AdamWSpec, CosineSchedule, SGDSpec, TrainingSpec
+from scaling.specs.schedules import CosineSchedule
+from scaling.specs.training import AdamWSpec, SGDSpec, TrainingSpec
 from tests.scaling.specs.cells import FOREST, MLP
 
 

@@ -3,7 +3,8 @@
 import pytest
 
 from scaling.specs.base import InputError, parse
-from scaling.specs.training import AdamWSpec, SGDSpec, TrainingSpec, WSDSchedule
+from scaling.specs.schedules import WSDSchedule
+from scaling.specs.training import AdamWSpec, SGDSpec, TrainingSpec
 
 ADAMW = AdamWSpec(peak_lr=0.01)
 

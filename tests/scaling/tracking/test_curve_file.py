@@ -4,8 +4,8 @@ from etils import epath
 
 from scaling.specs.base import parse
 from scaling.specs.cell import Cell
+from scaling.store.curves import read_curve
 from scaling.tracking import CurveFile
-from scaling.tracking.curve_file import read_curve
 from tests.told_runs import make_points, networks_of, tell
 
 

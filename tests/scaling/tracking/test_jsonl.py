@@ -2,8 +2,8 @@
 
 import json
 
+from scaling.store.curves import read_curve
 from scaling.tracking import make_tracker
-from scaling.tracking.curve_file import read_curve
 from tests.told_runs import NUM_STEPS, estimators_of, networks_of, tell
 
 

@@ -2,8 +2,8 @@
 
 import pytest
 
+from scaling.store.curves import read_curve
 from scaling.tracking import CurveFile, Ended, Together, Tracker
-from scaling.tracking.curve_file import read_curve
 from tests.told_runs import NUM_STEPS, networks_of, tell
 
 
