@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
+
+from scaling.specs.base import suggest
 
 
 class AnalysisError(ValueError):
@@ -11,8 +12,9 @@ class AnalysisError(ValueError):
 
 
 def suggest_name(field: str, name: str, valid: Iterable[str]) -> AnalysisError:
-    """Returns the error for an unknown name, with the nearest valid one (or all of them when nothing is near)."""
-    names = sorted(str(item) for item in valid)
-    near = difflib.get_close_matches(name, names, n=1)
-    remedy = f"did you mean {near[0]!r}?" if near else f"choose one of {', '.join(names) or '(there are none)'}"
-    return AnalysisError(f"{field}={name!r} is unknown; {remedy}")
+    """Returns the error for an unknown name, with the nearest valid one, or all of them where none is near.
+
+    >>> suggest_name("law", "chinchila", ["chinchilla", "power"])
+    AnalysisError("law='chinchila' is unknown; did you mean 'chinchilla'?")
+    """
+    return AnalysisError(f"{field}={name!r} is unknown; {suggest(name, map(str, valid))}")

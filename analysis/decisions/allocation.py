@@ -16,9 +16,8 @@ from analysis.errors import AnalysisError
 from analysis.laws.law import Array, Law
 from analysis.laws.registry import get_law
 from analysis.laws.repeated_data import count_effective
+from scaling.store.columns import INFERENCE_FLOPS, TRAINING_FLOPS
 
-TRAIN = 6.0  # FLOPs a parameter and token: 2 forward, 4 backward (Kaplan et al. 2020, section 2.1)
-INFER = 2.0
 # How fast repeated data, and parameters beyond those the data feeds, lose worth (Muennighoff et al. 2023, C4 runs).
 REPEATED_DATA, EXCESS_PARAMS = 15.387756, 5.309743
 BUDGETS = (float(np.log(1e2)), float(np.log(1e45)))  # between which a target loss is sought, in FLOPs
@@ -175,7 +174,7 @@ class Line:
         _, A, B, alpha, beta = self.params[:, :, 0].T
         total = alpha + beta
         log_g = np.log(alpha * A / (beta * B)) / total
-        budget = log_flops - np.log(TRAIN)
+        budget = log_flops - np.log(TRAINING_FLOPS)
         N, D = np.exp(log_g + budget * beta / total), np.exp(budget * alpha / total - log_g)
         return Allocation(
             N, D, self.value(N[:, None], D[:, None], None)[:, 0], np.exp(log_flops), np.zeros(len(N), bool)
@@ -187,8 +186,8 @@ class Line:
 
         def data(x: Array) -> Array:
             N = np.exp(x)
-            per_token = TRAIN * N if self.cost is None else self.cost(N)
-            return (C - INFER * N * self.inference) / per_token
+            per_token = TRAINING_FLOPS * N if self.cost is None else self.cost(N)
+            return (C - INFERENCE_FLOPS * N * self.inference) / per_token
 
         def measure(x: Array) -> Array:
             D = data(x)
@@ -225,7 +224,7 @@ class Line:
         distance = np.zeros_like(x)
         if self.sizes is not None:
             # where N grows by half of what the budget grows by, give or take ten times
-            growth = np.maximum(log_flops - np.log(TRAIN * self.sizes[1] ** 2), 0)
+            growth = np.maximum(log_flops - np.log(TRAINING_FLOPS * self.sizes[1] ** 2), 0)
             near = np.log(self.sizes[0] / 10), np.log(self.sizes[1] * 10) + growth
             distance = np.maximum(np.maximum(near[0] - x, x - near[1]), 0)
         ranked = np.where(is_low, distance * FAR_OUT + values, np.inf)

@@ -12,17 +12,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from analysis.decisions.allocation import TRAIN, Allocation, allocate
+from analysis.decisions.allocation import Allocation, allocate
 from analysis.decisions.optimum import estimate
 from analysis.errors import AnalysisError
 from analysis.fitting.notices import Notice
 from analysis.laws.law import Array, Law
 from analysis.laws.registry import get_law
+from scaling.store.columns import GROUP, LOOKUP_TABLES, TERM, TRAINING_FLOPS, is_part
 
 if TYPE_CHECKING:
     import pandas as pd
 
-TABLES = ("embedding", "positions")  # groups of parameters that are looked up and not multiplied by
 HEAD = ("head",)
 SCALES = ("norm",)
 ELEMENTWISE = ("softmax", "norm", "embedding")  # terms that are no matrix products; a lookup written as one is none
@@ -74,9 +74,9 @@ def count_sizes(table: pd.DataFrame) -> dict[str, Array]:
 
     total = read_numbers(table, "num_params")
     groups = {
-        name.removeprefix("params_"): np.nan_to_num(read_numbers(table, name))
+        name.removeprefix(GROUP): np.nan_to_num(read_numbers(table, name))
         for name in table.columns
-        if name.startswith("params_")
+        if name.startswith(GROUP)
     }
     if not groups:
         return {"all": total}
@@ -86,7 +86,7 @@ def count_sizes(table: pd.DataFrame) -> dict[str, Array]:
 
     head = add(HEAD)
     tied = np.where(head > 0, 0.0, add(("embedding",)))
-    outside = add(TABLES)
+    outside = add(LOOKUP_TABLES)
     if (outside + head >= total).any():
         row = int(np.argmax(outside + head >= total))
         raise AnalysisError(
@@ -111,9 +111,9 @@ def count_flops(table: pd.DataFrame) -> dict[str, Array]:
     from analysis.tables.table import read_numbers
 
     terms = {
-        name.removeprefix("flops_"): np.nan_to_num(read_numbers(table, name))
+        name.removeprefix(TERM): np.nan_to_num(read_numbers(table, name))
         for name in table.columns
-        if name.startswith("flops_")
+        if name.startswith(TERM)
     }
     found: dict[str, Array] = {}
     if terms:
@@ -175,7 +175,7 @@ def compare_conventions(
     for size, N in sizes.items():
         fit = fit_table(rows.assign(num_params=N), law, target, bootstrap=resamples, seed=seed)
         params = np.concatenate([fit.vector[None], fit.replicates])
-        for name, spent in {"6nd": TRAIN * N * data, **flops}.items():
+        for name, spent in {"6nd": TRAINING_FLOPS * N * data, **flops}.items():
             cost = None if name == "6nd" else _price(N, spent / data)
             ends = [_solve(law, params, float(budget), cost, N) for budget in (spent.min(), spent.max())]
             exponents = np.log(ends[1].num_params / ends[0].num_params) / np.log(spent.max() / spent.min())
@@ -230,7 +230,7 @@ def _solve(law: Law, params: Array, flops: float, cost: Callable[[Array], Array]
 
 def _check_spread(frame: pd.DataFrame, rows: pd.DataFrame) -> list[Notice]:
     notices = []
-    if not any(name.startswith(("params_", "flops_")) for name in rows.columns):
+    if not any(map(is_part, rows.columns)):
         text = (
             "the table has no params_<group> and no flops_<term>, so only num_params and its own FLOPs are compared; "
             "export records with their groups and terms"

@@ -18,6 +18,7 @@ from analysis.fitting.fit_law import differentiate, evaluate
 from analysis.fitting.notices import CONDITION_LIMIT, Notice, check_design
 from analysis.laws.law import Array, Law
 from analysis.laws.registry import get_law
+from scaling.store.columns import TRAINING_FLOPS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -268,11 +269,11 @@ def suggest_cells(
     if candidates is None:
         low, high = fit.ranges["num_params"]
         ratios = np.array(RATIOS) * target["data_seen"] / target["num_params"]
-        high = max(high, np.sqrt(budget_flops / (6 * min(ratios))))
+        high = max(high, np.sqrt(budget_flops / (TRAINING_FLOPS * min(ratios))))
         N, ratio = (part.ravel() for part in np.meshgrid(np.geomspace(low, high, SIZES), ratios, indexing="ij"))
         candidates = {"num_params": N, "data_seen": N * ratio}
     pool = {name: np.asarray(candidates[name], dtype=np.float64) for name in law.variables}
-    flops = 6 * pool["num_params"] * pool["data_seen"]
+    flops = TRAINING_FLOPS * pool["num_params"] * pool["data_seen"]
     # residuals of `mse` are in units of y: near the target a step of log y is that over y
     scale = 1.0 if fit.objective.is_log else abs(float(fit.predict({name: [x] for name, x in target.items()})[0]))
     sd = noise if noise is not None else ((fit.residual_sd or 0.0) / scale or NOISE)

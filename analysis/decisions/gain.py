@@ -16,6 +16,7 @@ from analysis.errors import AnalysisError
 from analysis.fitting.fit_law import Fit
 from analysis.fitting.notices import Notice
 from analysis.laws.law import Array, Law
+from scaling.store.columns import TRAINING_FLOPS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,7 +28,6 @@ REACH = 30.0  # how far beyond the observed range, in log C (13 decades), the ba
 HALVINGS = 70  # of an interval of at most 100 in log C: to the last bit
 DOUBTFUL = 0.95  # share of the draws in which the baseline reaches the loss at all, below which a notice says so
 FRONTIER = ("E", "A", "B", "alpha", "beta")
-FLOPS_PER_PARAM_TOKEN = 6.0  # C = 6 N D
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class Curve:
             if self.is_frontier:
                 parts = _full_params(self.law, self.params)
                 factor, exponent = frontier_terms(parts)
-                log_c = z - np.log(FLOPS_PER_PARAM_TOKEN)
+                log_c = z - np.log(TRAINING_FLOPS)
                 return parts["E"][:, None] + factor[:, None] * np.exp(-exponent[:, None] * log_c)
             values = self.law.evaluate([np.exp(z)], [self.params[:, i, None] for i in range(self.params.shape[1])])
             return np.broadcast_to(values, z.shape).astype(np.float64)
@@ -93,7 +93,7 @@ class Curve:
             left = loss - parts["E"][:, None]
             with np.errstate(all="ignore"):
                 log_c = -np.log(left / factor[:, None]) / exponent[:, None]
-            return np.where(left > 0, log_c + np.log(FLOPS_PER_PARAM_TOKEN), np.inf)
+            return np.where(left > 0, log_c + np.log(TRAINING_FLOPS), np.inf)
         low = np.full(loss.shape, np.log(self.observed[0]) - REACH)
         high = np.full(loss.shape, np.log(self.observed[1]) + REACH)
         falls = self._falls()
@@ -181,7 +181,7 @@ def _observe_frontier(curve: Curve, fit: Fit) -> tuple[float, float]:
             f"the frontier of {curve.label!r} passes outside all N and D that were run, so no budget was observed; "
             "give observed=(low, high), or run cells nearer to D/N of the optimum"
         )
-    return FLOPS_PER_PARAM_TOKEN * float(np.exp(low)), FLOPS_PER_PARAM_TOKEN * float(np.exp(high))
+    return TRAINING_FLOPS * float(np.exp(low)), TRAINING_FLOPS * float(np.exp(high))
 
 
 @dataclass(frozen=True)

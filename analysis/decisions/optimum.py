@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from analysis.decisions.allocation import INFER, TRAIN, Allocation, Line, allocate
+from analysis.decisions.allocation import Allocation, Line, allocate
 from analysis.errors import AnalysisError, suggest_name
 from analysis.fitting.notices import FAR, Notice, check_distance
 from analysis.laws.law import Array
 from analysis.uncertainty.resampling import read_percentiles
+from scaling.store.columns import INFERENCE_FLOPS, TRAINING_FLOPS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -125,8 +126,8 @@ def find_optimum(
     N, D = found.num_params, found.data_seen
     with np.errstate(invalid="ignore"):
         values = {"num_params": N, "data_seen": D, "data_per_param": D / N, "loss": found.loss}
-        inference = INFER * N * inference_tokens
-        values["train_flops"] = np.where(np.isfinite(found.total_flops), TRAIN * N * D, np.inf)
+        inference = INFERENCE_FLOPS * N * inference_tokens
+        values["train_flops"] = np.where(np.isfinite(found.total_flops), TRAINING_FLOPS * N * D, np.inf)
         if inference_tokens:
             values |= {"inference_flops": inference, "total_flops": found.total_flops}
         if unique_data is not None:
@@ -193,7 +194,7 @@ def iso_loss(
         above = line.value(N, np.exp(middle), None) > goal
         low, high = np.where(above, middle, low), np.where(above, high, middle)
     D = np.exp(high)
-    table = {"loss": goal, "num_params": N, "data_seen": D, "train_flops": TRAIN * N * D}
+    table = {"loss": goal, "num_params": N, "data_seen": D, "train_flops": TRAINING_FLOPS * N * D}
     return pd.DataFrame({name: values[reached] for name, values in table.items()})
 
 
@@ -267,11 +268,12 @@ def _check_optimum(fit: Fit, found: Allocation, unique_data: float | None, at: M
     inside = fit.model_copy(update={"ranges": {name: item for name, item in fit.ranges.items() if name in known}})
     notices += check_distance(inside.ranges, known)
     seen = "data_seen" if "data_seen" in fit.form.variables else "data_unique"
-    corner = TRAIN * fit.ranges.get("num_params", (0, np.inf))[1] * fit.ranges.get(seen, (0, np.inf))[1]
-    if FAR * corner < TRAIN * N * D:
+    corner = TRAINING_FLOPS * fit.ranges.get("num_params", (0, np.inf))[1] * fit.ranges.get(seen, (0, np.inf))[1]
+    flops = TRAINING_FLOPS * N * D
+    if FAR * corner < flops:
         text = (
-            f"{TRAIN * N * D:.3g} training FLOPs are {TRAIN * N * D / corner:.3g} times the largest size on the most "
-            "data of the points: exponents that fit alike here part out there; add a larger budget before spending this"
+            f"{flops:.3g} training FLOPs are {flops / corner:.3g} times the largest size on the most data of "
+            "the points: exponents that fit alike here part out there; add a larger budget before spending this"
         )
         notices.append(Notice(code="extrapolation_flops", text=text))
     if len(found.loss) < 2:

@@ -10,6 +10,7 @@ import numpy as np
 from analysis.errors import AnalysisError
 from analysis.figures.fits import describe_fit, name_target, usable_rows
 from analysis.figures.style import HUES, NAMES, STYLE, make_shades, tidy_log_axis
+from scaling.store.columns import TRAINING_FLOPS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -48,16 +49,19 @@ def plot_contours(fit: Fit, table: pd.DataFrame | None = None, *, flops: tuple[f
         )
     rows = None if table is None else usable_rows(fit, table)
     (least_n, most_n), (least_d, most_d) = fit.ranges["num_params"], fit.ranges["data_seen"]
-    ran = (6 * least_n * least_d, 6 * most_n * most_d)
+    ran = (TRAINING_FLOPS * least_n * least_d, TRAINING_FLOPS * most_n * most_d)
     if rows is not None and len(rows):
-        spent = 6 * rows["num_params"].to_numpy(dtype=float) * rows["data_seen"].to_numpy(dtype=float)
+        N, D = (rows[name].to_numpy(dtype=float) for name in ("num_params", "data_seen"))
+        spent = TRAINING_FLOPS * N * D
         ran = float(spent.min()), float(spent.max())
     compute = np.geomspace(*(flops or (ran[0] / MARGIN, ran[1] * MARGIN)), SIDES)
     best = trace_frontier(fit, compute)
     low, high = min(least_n, best["num_params"].min()), max(most_n, best["num_params"].max())
     sizes = np.geomspace(low / MARGIN, high * MARGIN, SIDES)
     across, up = np.meshgrid(compute, sizes)
-    loss = fit.predict({"num_params": up.ravel(), "data_seen": (across / (6 * up)).ravel()}).reshape(across.shape)
+    loss = fit.predict({"num_params": up.ravel(), "data_seen": (across / (TRAINING_FLOPS * up)).ravel()}).reshape(
+        across.shape
+    )
     reachable = best["loss"].to_numpy()  # the lines: losses that are optimal at evenly spaced budgets
     levels = np.sort(reachable[np.linspace(0, SIDES - 1, LEVELS + 2).astype(int)[1:-1]])
     with mpl.rc_context(STYLE):

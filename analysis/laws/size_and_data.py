@@ -7,6 +7,7 @@ from typing import Any
 
 from analysis.laws.law import EXPONENT, TARGET, Law, Range, register
 from analysis.laws.maths import decay, exp, expm1, grow, log, split_budget
+from scaling.store.columns import TRAINING_FLOPS
 
 power = register(
     Law(
@@ -78,7 +79,7 @@ chinchilla_tied = register(
 
 def _unfold_overtrained(params: Mapping[str, Any]) -> dict[str, Any]:
     a, b, eta = (params[name] for name in ("a", "b", "eta"))
-    with_six = 6.0**-eta
+    with_six = TRAINING_FLOPS**-eta
     return {"A": a * with_six, "B": b * with_six, "alpha": 2 * eta, "M": (b / a) ** (1 / (2 * eta))}
 
 
@@ -92,7 +93,7 @@ overtrained = register(
         variables=("num_params", "data_seen"),
         linear=("E", "a", "b"),
         nonlinear={"eta": (5e-4, 1.5)},
-        terms=lambda N, D, eta: (1.0, decay(6 * N * N, eta), decay(6 * D * D, eta)),
+        terms=lambda N, D, eta: (1.0, decay(TRAINING_FLOPS * N * N, eta), decay(TRAINING_FLOPS * D * D, eta)),
         derived=_unfold_overtrained,
         units={"num_params": "parameters", "data_seen": "tokens", "E": "nats", "loss": "nats"},
         example={"E": 1.5083, "a": 141.3, "b": 189.5, "eta": 0.1212},  # trained on C4, evaluated on C4

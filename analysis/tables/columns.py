@@ -12,6 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from analysis.errors import AnalysisError, suggest_name
+from scaling.store.columns import TRAINING_FLOPS, Derived
 
 OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
     "<=": operator.le,
@@ -23,11 +24,11 @@ OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
 }
 EXPRESSION = re.compile(r"^\s*([^<>=!]+?)\s*(<=|>=|==|!=|<|>)\s*(.+?)\s*$")
 
-# C = 6 N D: two FLOPs a parameter and token forward, four backward (Kaplan et al. 2020, section 2.1).
-DERIVED: dict[str, tuple[tuple[str, str], Callable[[Any, Any], Any], str]] = {
-    "data_seen": (("train_flops", "num_params"), lambda c, n: c / (6 * n), "train_flops / (6 num_params)"),
-    "num_params": (("train_flops", "data_seen"), lambda c, d: c / (6 * d), "train_flops / (6 data_seen)"),
-    "train_flops": (("num_params", "data_seen"), lambda n, d: 6 * n * d, "6 num_params data_seen"),
+# C = 6 N D, solved for each: what it follows from, how, and how a fit says so.
+DERIVED: dict[Derived, tuple[tuple[Derived, Derived], Callable[[Any, Any], Any], str]] = {
+    "data_seen": (("train_flops", "num_params"), lambda c, n: c / (TRAINING_FLOPS * n), "train_flops / (6 num_params)"),
+    "num_params": (("train_flops", "data_seen"), lambda c, d: c / (TRAINING_FLOPS * d), "train_flops / (6 data_seen)"),
+    "train_flops": (("num_params", "data_seen"), lambda n, d: TRAINING_FLOPS * n * d, "6 num_params data_seen"),
 }
 CONVENTIONS = "conventions"  # in a table's attrs: what was done to it, by name, for the conventions of a fit
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from analysis.errors import AnalysisError
 from analysis.tables.columns import CONVENTIONS, derive_columns, keep_rows, read_numbers, rename_columns
+from scaling.store.columns import GROUP, TERM
 
 if TYPE_CHECKING:
     from etils import epath
@@ -34,7 +35,7 @@ SUFFIXES = ", ".join(READERS)
 # What tells a folder of imported runs, and the table that was made of them; see docs/import.md.
 IMPORT = ("import.json", "table.parquet")
 # Counts that a file may leave out; a measurement that is no number is called NaN instead.
-COUNTS = ("num_params", "params_", "data_", "epochs", "train_flops", "flops_", "step", "batch_size", "seed")
+COUNTS = ("num_params", GROUP, "data_", "epochs", "train_flops", TERM, "step", "batch_size", "seed")
 IDENTITY = ("study", "cell", "label", "step", "seed")
 
 

@@ -1,6 +1,9 @@
 """Arguments that several commands take."""
 
 import argparse
+from typing import get_args
+
+from scaling.store.columns import Derived
 
 
 def add_study(parser: argparse.ArgumentParser) -> None:
@@ -16,6 +19,14 @@ def add_study(parser: argparse.ArgumentParser) -> None:
 def add_json(parser: argparse.ArgumentParser) -> None:
     """Adds --json."""
     parser.add_argument("--json", action="store_true", help="print one JSON document instead of text")
+
+
+def add_derive(parser: argparse.ArgumentParser) -> None:
+    """Adds --derive."""
+    parser.add_argument(
+        "--derive", action="append", default=[], metavar="NAME", choices=get_args(Derived),
+        help="compute that column by C = 6 N D, which is recorded",
+    )  # fmt: skip
 
 
 def add_workers(parser: argparse.ArgumentParser) -> None:

@@ -2,7 +2,7 @@
 
 import argparse
 
-from launch.commands.arguments import add_json
+from launch.commands.arguments import add_derive, add_json
 from launch.imports import TABLES
 
 SOURCES = ("wandb", "wandb-offline", "mlflow", "tensorboard", *TABLES)
@@ -23,10 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "count(NAME) for 124M, 'a text'; NAME?= may be empty",
     )  # fmt: skip
     parser.add_argument("--mapping", metavar="FILE", help="a mapping.json; default DIR/mapping.json, once there is one")
-    parser.add_argument(
-        "--derive", action="append", default=[], metavar="NAME", choices=("data_seen", "num_params", "train_flops"),
-        help="compute that column by C = 6 N D, which is recorded",
-    )  # fmt: skip
+    add_derive(parser)
     parser.add_argument("--filter", metavar="JSON", help='of W&B runs: {"state": "finished", "config.lr": 0.1}')
     parser.add_argument("--experiment", action="append", default=[], metavar="NAME", help="of MLflow; default all")
     parser.add_argument("--run-column", metavar="NAME", help="of a table: says to which run a row of a history belongs")

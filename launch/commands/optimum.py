@@ -15,6 +15,7 @@ from launch.commands.sources import (
 from launch.exits import DONE
 from launch.text import print_json, render_table
 from scaling.specs.base import InputError
+from scaling.store.columns import is_part
 
 OF_FITS = ("loss", "inference_tokens", "unique_data", "peak_flops", "mfu")  # what only a saved fit can answer
 
@@ -83,7 +84,7 @@ def _compare_approaches(options: argparse.Namespace) -> int:
         frame = frame[frame["label"] == options.label]
     target, law = options.target or declared_study(options.source)["metric"], options.law or "chinchilla"
     found = compare_approaches(frame, flops=options.flops, law=law, target=target)
-    counted = any(name.startswith(("params_", "flops_")) for name in frame.columns)
+    counted = any(map(is_part, frame.columns))
     conventions = compare_conventions(frame, law=law, target=target) if counted else None
     if options.json:
         document = {

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from analysis.errors import suggest_name
+from launch.commands.arguments import add_derive
 from scaling.specs.base import InputError
 from scaling.store.store import Store
 
@@ -25,10 +26,7 @@ def add_source(sub: argparse.ArgumentParser, **kwargs: Any) -> None:
     sub.add_argument(
         "--column", action="append", default=[], metavar="NAME=THEIRS", help="what a column is called in the file"
     )
-    sub.add_argument(
-        "--derive", action="append", default=[], metavar="NAME", choices=("data_seen", "num_params", "train_flops"),
-        help="compute that column by C = 6 N D, which is recorded",
-    )  # fmt: skip
+    add_derive(sub)
 
 
 def print_warnings(notices: Sequence[Any], fits: Sequence["Fit"]) -> None:

@@ -1,7 +1,7 @@
 """From their names to the tidy table's: an explicit mapping, and what it makes of a folder of raw runs."""
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
@@ -9,18 +9,18 @@ from pydantic import Field
 from analysis.tables.expressions import Expression, read_expression
 from launch.imports.raw import RawFolder, RawRun
 from launch.imports.rows import TEXTS, RunRows, build_rows
-from scaling.specs.base import InputError, Spec, suggest
-from scaling.store.rows import TABLE_HEAD, TABLE_MIDDLE, TABLE_TAIL
+from scaling.specs.base import InputError, Spec, suggest, suggest_near
+from scaling.store.columns import CONTRACT, GROUP, Derived, is_part, order_columns
 
 if TYPE_CHECKING:
     import pandas as pd
 
-CONTRACT = (*TABLE_HEAD, *TABLE_MIDDLE, "loss", *TABLE_TAIL)
 OURS = re.compile(r"[A-Za-z_][A-Za-z0-9_.\-/]*")
 SET_BY_IMPORT = ("cell", "is_final")
 # Columns whose numbers are counts, and are written whole where they are.
-COUNTS = ("step", "seed", "num_params", "params_", "data_seen", "data_unique", "batch_size", "num_devices")
+COUNTS = ("step", "seed", "num_params", GROUP, "data_seen", "data_unique", "batch_size", "num_devices")
 MAX_EXACT = 2.0**53
+LIKENESS = 0.85  # to a column of ours, from which on a name is taken for a slip and not for another metric
 
 Status = Literal["ok", "diverged", "failed", "interrupted"]
 # W&B, MLflow, TensorBoard's hparams and Slurm in lower case. A run that still goes on has not ended well yet.
@@ -47,7 +47,7 @@ class TableMapping(Spec):
     schema_version: Literal[1] = 1
     columns: dict[str, str]
     optional: tuple[str, ...] = ()
-    derive: tuple[Literal["data_seen", "num_params", "train_flops"], ...] = ()
+    derive: tuple[Derived, ...] = ()
     statuses: dict[str, Status] = Field(default_factory=dict)
 
     def change(self, pairs: Sequence[str], derive: Sequence[str]) -> "TableMapping":
@@ -145,21 +145,8 @@ def _check_ours(name: str) -> None:
         raise InputError(f"--column {name}: is set by the import; leave it out")
     if not OURS.fullmatch(name):
         raise InputError(f"--column {name!r}: must be letters, digits and _ . - /, beginning with a letter")
-    prefixed = name.startswith(("params_", "flops_"))
-    if name not in CONTRACT and not prefixed and "did you mean" in (remedy := suggest_close(name, CONTRACT)):
+    if name not in CONTRACT and not is_part(name) and (remedy := suggest_near(name, CONTRACT, LIKENESS)):
         raise InputError(f"--column {name}: the table has no {name!r}; {remedy}")
-
-
-def suggest_close(name: str, valid: Collection[str]) -> str:
-    """Returns the remedy for a name that is nearly one of the valid ones, else nothing.
-
-    >>> suggest_close("num_param", ["num_params"]), suggest_close("accuracy", ["num_params"])
-    ("did you mean 'num_params'?", '')
-    """
-    import difflib
-
-    close = difflib.get_close_matches(name, valid, n=1, cutoff=0.85)
-    return f"did you mean {close[0]!r}?" if close else ""
 
 
 def build_table(folder: RawFolder, mapping: TableMapping, runs: Sequence[RawRun]) -> tuple["pd.DataFrame", Report]:
@@ -238,20 +225,3 @@ def collect_names(runs: Sequence[RawRun]) -> dict[str, int]:
         for name in (*named, *(f"history.{name}" for name in run.history_columns)):
             counts[name] = counts.get(name, 0) + 1
     return counts
-
-
-def order_columns(names: Sequence[str]) -> list[str]:
-    """Returns names in the contract's order: counts by group after the total, metrics after the loss.
-
-    >>> order_columns(["loss", "accuracy", "num_params", "peak_lr", "cell"])
-    ['cell', 'num_params', 'loss', 'accuracy', 'peak_lr']
-    """
-    places: Mapping[str, int] = {name: place for place, name in enumerate(CONTRACT)}
-
-    def key(name: str) -> tuple[int, int, str]:
-        if name in places:
-            return places[name], 0, name
-        group = "num_params" if name.startswith("params_") else "loss"
-        return places["train_flops_spent" if name.startswith("flops_") else group], 1, name
-
-    return sorted(dict.fromkeys(names), key=key)

@@ -94,7 +94,7 @@ def describe_error(error: ValidationError, cls: type[BaseModel] | None = None) -
 
 
 def suggest(name: str, valid: Iterable[str]) -> str:
-    """Returns the remedy for an unknown name: the nearest valid one, or all of them.
+    """Returns the remedy for an unknown name: the nearest valid one, or all of them where none is near.
 
     >>> suggest("sied", ["seed", "data"])
     "did you mean 'seed'?"
@@ -102,8 +102,17 @@ def suggest(name: str, valid: Iterable[str]) -> str:
     "choose one of 'data', 'seed'"
     """
     known = sorted(valid)
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
-    return f"did you mean {close[0]!r}?" if close else "choose one of " + ", ".join(map(repr, known))
+    return suggest_near(name, known) or f"choose one of {', '.join(map(repr, known)) or '(there are none)'}"
+
+
+def suggest_near(name: str, valid: Iterable[str], likeness: float = 0.6) -> str:
+    """Returns the nearest valid name as a question, or nothing where no name is at least so like it.
+
+    >>> suggest_near("num_param", ["num_params"]), suggest_near("accuracy", ["num_params"])
+    ("did you mean 'num_params'?", '')
+    """
+    near = difflib.get_close_matches(name, list(valid), n=1, cutoff=likeness)
+    return f"did you mean {near[0]!r}?" if near else ""
 
 
 def override(specs: Sequence[SpecT], assignments: Sequence[str]) -> list[SpecT]:

@@ -12,9 +12,10 @@ from etils import epath
 from scaling.specs.base import InputError, canonical_json, fingerprint_text, parse
 from scaling.specs.data import count_unique
 from scaling.store import attempts
+from scaling.store.columns import CONTRACT, order_columns
 from scaling.store.files import is_local, one_line_errors, write_atomically
 from scaling.store.record import Record
-from scaling.store.rows import order_columns, record_rows
+from scaling.store.rows import record_rows
 
 CellStatus = Literal["ok", "diverged", "failed", "interrupted", "started", "missing"]
 
@@ -165,7 +166,7 @@ class Store:
             record = self.read_record(cell)
             measured = list(self._unfinished_rows(cell) if record is None else record_rows(record))
             rows.extend({**row, "study": self.study["name"], "label": label} for label in labels for row in measured)
-        columns = order_columns(rows)
+        columns = order_columns([*CONTRACT, *(name for row in rows for name in row)])
         return [{name: row.get(name) for name in columns} for row in rows]
 
     def _unfinished_rows(self, cell: str) -> Iterator[dict[str, Any]]:

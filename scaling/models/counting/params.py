@@ -6,9 +6,7 @@ from scaling.models.layers.core import Weight, walk
 from scaling.models.layers.sequence import TiedReadout
 from scaling.models.shape import Shape, make_layers
 from scaling.specs.models import ParamConvention
-
-# Lookup tables, which `non_embedding` leaves out.
-TABLE_GROUPS = ("embedding", "positions")
+from scaling.store.columns import LOOKUP_TABLES
 
 
 def count_params(shape: Shape) -> dict[str, int]:
@@ -41,7 +39,7 @@ def _counts(weight: Weight, convention: ParamConvention) -> bool:
         case "total":
             return True
         case "non_embedding":
-            return weight.group not in TABLE_GROUPS
+            return weight.group not in LOOKUP_TABLES
         case "matmul":
             return weight.is_matmul
         case _:

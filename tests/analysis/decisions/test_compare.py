@@ -142,5 +142,5 @@ def test_one_seed_settles_nothing(three):
 def test_ambiguous_rows_and_unknown_labels_are_refused(three):
     with pytest.raises(AnalysisError, match="label=a has two rows at data_unique=10, seed=0"):
         order_by_size(pd.concat([three, three.iloc[:1].assign(loss=0.5)]), "loss")
-    with pytest.raises(AnalysisError, match="label='mpl' is unknown; choose one of a, b, c"):
+    with pytest.raises(AnalysisError, match="label='mpl' is unknown; choose one of 'a', 'b', 'c'"):
         order_by_size(three, "loss").ahead_from("mpl", "a")

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import sys
-import types
 
 import numpy as np
 import pandas as pd
@@ -60,7 +58,7 @@ def test_a_store_is_read_through_its_rows(tmp_path, monkeypatch):
         def rows(self):
             return [{"cell": "aa", "loss": 0.5}, {"cell": "bb", "loss": 0.25}]
 
-    monkeypatch.setitem(sys.modules, "scaling.store.record", types.SimpleNamespace(Store=Store))
+    monkeypatch.setattr("scaling.store.store.Store", Store)
     assert read_table(str(tmp_path)).to_dict("list") == {"cell": ["aa", "bb"], "loss": [0.5, 0.25]}
 
 

@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 
 from analysis.tables.table import read_table, select_rows
-from launch.imports.mapping import TableMapping, build_table, order_columns, resolve
+from launch.imports.mapping import TableMapping, build_table, resolve
 from scaling.specs.base import InputError
-from scaling.store.rows import TABLE_HEAD
 from scaling.store.store import CorruptStoreError
 
 
@@ -166,13 +165,6 @@ def test_what_follows_from_c_6nd_is_derived_and_the_fit_can_say_so(folder, add_r
 def test_a_mapping_that_cannot_be_meant_is_refused(columns, message):
     with pytest.raises(InputError, match=message):
         resolve(TableMapping(columns=columns), ["config.n", "summary.loss", "history._step"])
-
-
-def test_the_order_of_columns_is_the_contracts():
-    names = ["peak_lr", "accuracy", "loss", "params_head", "flops_matmul", "train_flops", *reversed(TABLE_HEAD)]
-    assert order_columns(names) == [
-        *TABLE_HEAD, "params_head", "train_flops", "flops_matmul", "loss", "accuracy", "peak_lr"
-    ]  # fmt: skip
 
 
 def test_counts_are_whole_numbers_and_what_is_not_whole_stays(folder, add_run):

@@ -1,0 +1,45 @@
+"""The table's columns: their order, which of them count parts of N and C, and how N, D and C follow from each other."""
+
+from collections.abc import Iterable
+from typing import Literal
+
+TABLE_HEAD = ("study", "cell", "family", "label", "seed", "step", "is_final", "status", "trunk", "num_params")
+TABLE_MIDDLE = ("data_unit", "data_seen", "data_unique", "epochs", "train_flops", "train_flops_spent")
+TABLE_TAIL = ("peak_lr", "batch_size", "wall_seconds", "device_kind", "num_devices", "mfu")
+CONTRACT = (*TABLE_HEAD, *TABLE_MIDDLE, "loss", *TABLE_TAIL)
+
+# Before the name of a group of parameters, and before that of a term of the training FLOPs.
+GROUP, TERM = "params_", "flops_"
+# Groups that are looked up and not multiplied by, which N without embeddings leaves out (Kaplan et al. 2020).
+LOOKUP_TABLES = ("embedding", "positions")
+
+# FLOPs for a parameter and a token or example: 2 forward, 4 backward (Kaplan et al. 2020, section 2.1). C = 6 N D.
+INFERENCE_FLOPS, TRAINING_FLOPS = 2.0, 6.0
+# Columns of which each follows from the two others by C = 6 N D.
+Derived = Literal["data_seen", "num_params", "train_flops"]
+
+
+def is_part(name: str) -> bool:
+    """Returns whether a column counts a group of the parameters or a term of the FLOPs.
+
+    >>> [is_part(name) for name in ("params_head", "flops_matmul", "num_params", "train_flops")]
+    [True, True, False, False]
+    """
+    return name.startswith((GROUP, TERM))
+
+
+def order_columns(names: Iterable[str]) -> list[str]:
+    """Returns distinct names in the contract's order: counts by group after the total, metrics after the loss.
+
+    >>> order_columns(["loss", "accuracy", "num_params", "peak_lr", "params_head", "cell", "flops_matmul"])
+    ['cell', 'num_params', 'params_head', 'flops_matmul', 'loss', 'accuracy', 'peak_lr']
+    """
+    places = {name: place for place, name in enumerate(CONTRACT)}
+
+    def place(name: str) -> tuple[int, int, str]:
+        if name in places:
+            return places[name], 0, name
+        before = "num_params" if name.startswith(GROUP) else TABLE_MIDDLE[-1] if name.startswith(TERM) else "loss"
+        return places[before], 1, name
+
+    return sorted(set(names), key=place)
