@@ -16,6 +16,7 @@ from analysis.laws.registry import get_law
 from analysis.tables.columns import keep_rows, read_numbers
 from analysis.tables.table import fingerprint_table, select_rows
 from analysis.uncertainty.bootstrap import Bootstrap, bootstrap_fit, bootstrap_series
+from scaling.specs.fits import DELTA, LAW, AnyScheme, IntervalKind
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -25,21 +26,21 @@ SIZE = "data_unique"
 
 def fit(
     table: pd.DataFrame,
-    law: str | Law = "power_floor",
+    law: str | Law = LAW,
     target: str | None = None,
     *,
     variables: Sequence[str] | None = None,
     keep: Iterable[str] = (),
     objective: str | Objective | None = None,
-    delta: float = 1e-3,
+    delta: float = DELTA,
     tilt: float = 0.5,
     hold: Mapping[str, float] | None = None,
     weights: str | None = None,
     evaluation_size: int | None = None,
     bootstrap: int = 0,
-    scheme: str = "auto",
+    scheme: AnyScheme = "auto",
     clusters: Sequence[str] | None = None,
-    interval: str = "percentile",
+    interval: IntervalKind = "percentile",
     seed: int = 0,
 ) -> Fit:
     """Returns the fit of a law to the usable rows of a table, with intervals; it lists the rows it left out.
@@ -142,6 +143,7 @@ def fit_study(
     smallest, law, metric = declared.pop("smallest_size"), get_law(declared.pop("law")), study["metric"]
     rows = table[table[SIZE] >= smallest] if SIZE in table.columns else table
     usable, _, _ = select_rows(rows, [*law.variables, metric])
+    goal = make_objective(declared["objective"], declared["delta"])
     fitted, notices = [], []
     for label in dict.fromkeys(table["label"]):
         points = usable[usable["label"] == label]
@@ -150,7 +152,7 @@ def fit_study(
             notices.append(
                 f"{label} is not fitted: {distinct} different points for the {len(law.params)} parameters of {law.name}"
             )
-        elif declared["objective"] != "mse" and (points[metric] <= 0).any():
+        elif goal.is_log and (points[metric] <= 0).any():
             notices.append(f"{label} is not fitted: {metric} reaches 0, which has no logarithm; objective mse takes it")
         else:
             fitted.append(label)

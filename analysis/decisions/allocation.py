@@ -127,7 +127,7 @@ class Line:
         self.inference, self.unique, self.sizes = inference_tokens, unique_data, sizes
         self.repeats = unique_data is not None and not {"data_seen", "data_unique"} <= given
         self.fed: Array = self.feed() if self.repeats else np.array(np.inf)
-        plain = law.name == "chinchilla" and not law.held and cost is None and not inference_tokens
+        plain = law.has_closed_form and not law.held and cost is None and not inference_tokens
         self.is_closed = plain and bool((params[:, 1:3] > 0).all())
 
     def value(self, N: Array, D: Array, unique: float | None) -> Array:

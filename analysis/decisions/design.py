@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, assert_never, get_args
 
 import numpy as np
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 NOISE = 0.005  # of log loss: seeds of healthy language models differ by 0.03 to 1 %, robustly 0.5 % (SCIENCE 0.6)
-METHODS = ("v", "d", "greedy")
+Method = Literal["v", "d", "greedy"]
 MODES = 32  # resamples of a fit over which a choice is averaged, so that it does not hang on one guess of the truth
 RATIOS = (1 / 8, 1 / 4, 1 / 2, 1.0, 2.0, 4.0, 8.0)  # D/N of the default candidates, times that of the target
 COST_POWERS = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -138,7 +138,7 @@ def choose_cells(
     *,
     target: Mapping[str, float],
     noise: float = NOISE,
-    method: str = "v",
+    method: Method = "v",
     count: int | None = None,
 ) -> pd.DataFrame:
     """Returns the candidates to run next, in order, until the budget is spent: a greedy choice.
@@ -166,8 +166,8 @@ def choose_cells(
     """
     import pandas as pd
 
-    if method not in METHODS:
-        raise suggest_name("method", method, METHODS)
+    if method not in get_args(Method):
+        raise suggest_name("method", method, get_args(Method))
     law = get_law(law)
     pool, cost = law.read(candidates), np.asarray(cost, dtype=np.float64)
     if not (budget > 0 and (cost <= budget).any()):
@@ -186,7 +186,16 @@ def choose_cells(
     elif len(next(iter(present.values()))):
         own = np.stack([_log_gradient(law, law.read(present), vector) for vector in draws]) / noise
         information = information + np.swapaxes(own, 1, 2) @ own
-    powers = {"v": COST_POWERS, "d": (0.5,), "greedy": (0.0,)}[method]
+    powers: tuple[float, ...]
+    match method:
+        case "v":
+            powers = COST_POWERS
+        case "d":
+            powers = (0.5,)
+        case "greedy":
+            powers = (0.0,)
+        case _:
+            assert_never(method)
     tries = [
         _choose_greedily(rows, goal, np.linalg.inv(information), cost, budget, count, power, method == "d")
         for power in powers
@@ -236,7 +245,7 @@ def suggest_cells(
     budget_flops: float,
     candidates: Mapping[str, Any] | None = None,
     noise: float | None = None,
-    method: str = "v",
+    method: Method = "v",
     count: int | None = 20,
 ) -> pd.DataFrame:
     """Returns the next cells, per FLOP, for the loss at the compute-optimal point of a target budget.

@@ -47,7 +47,7 @@ class Interval:
 
 
 @dataclass(frozen=True)
-class Curve:
+class ComputeCurve:
     """Loss against compute, of an estimate and of its draws.
 
     Attributes:
@@ -141,7 +141,7 @@ def _full_params(law: Law, params: Array) -> dict[str, Array]:
     return {name: free[name] if name in free else np.full(len(params), law.held[name]) for name in FRONTIER}
 
 
-def make_curve(fit: Fit, draws: Array | None = None, *, observed: tuple[float, float] | None = None) -> Curve:
+def make_curve(fit: Fit, draws: Array | None = None, *, observed: tuple[float, float] | None = None) -> ComputeCurve:
     """Returns the curve of a fit and of its draws.
 
     Args:
@@ -157,17 +157,17 @@ def make_curve(fit: Fit, draws: Array | None = None, *, observed: tuple[float, f
     params = np.concatenate([fit.vector[None], rows.reshape(-1, len(fit.params))])
     label = fit.label or fit.law
     if len(law.variables) == 1:
-        return Curve(label, law.variables[0], law, params, observed or fit.ranges[law.variables[0]])
-    if fit.law != "chinchilla":
+        return ComputeCurve(label, law.variables[0], law, params, observed or fit.ranges[law.variables[0]])
+    if not law.has_closed_form:
         raise AnalysisError(
             f"law={fit.law} of {label!r} has variables {law.variables!r}; a gain needs a law of one variable bound to "
             "train_flops, such as power_floor, or chinchilla"
         )
-    curve = Curve(label, "train_flops", law, params, (1.0, 1.0))
-    return Curve(label, "train_flops", law, params, observed or _observe_frontier(curve, fit))
+    curve = ComputeCurve(label, "train_flops", law, params, (1.0, 1.0))
+    return ComputeCurve(label, "train_flops", law, params, observed or _observe_frontier(curve, fit))
 
 
-def _observe_frontier(curve: Curve, fit: Fit) -> tuple[float, float]:
+def _observe_frontier(curve: ComputeCurve, fit: Fit) -> tuple[float, float]:
     parts = {name: value[0] for name, value in _full_params(curve.law, curve.params).items()}
     total = parts["alpha"] + parts["beta"]
     log_g = (np.log(parts["alpha"] * parts["A"]) - np.log(parts["beta"] * parts["B"])) / total
@@ -222,8 +222,8 @@ class Gain:
 
 
 def measure_gain(
-    base: Fit | Curve,
-    candidate: Fit | Curve,
+    base: Fit | ComputeCurve,
+    candidate: Fit | ComputeCurve,
     *,
     at: Sequence[float] | None = None,
     reference: float | None = None,
@@ -232,7 +232,7 @@ def measure_gain(
     """Returns C_base(L) / C_new(L) over the candidate's compute, with 95 % intervals and what changed.
 
     Args:
-      base: A fit of a law of one variable (compute), or of `chinchilla`, or a `Curve`.
+      base: A fit of a law of one variable (compute), or of `chinchilla`, or a `ComputeCurve`.
       candidate: Another, in the same compute column.
       at: Compute of the candidate at which to report; by default 41 budgets over its observed range.
       reference: Budget of the offset; by default the geometric middle of the range in which both were observed.
@@ -247,8 +247,8 @@ def measure_gain(
 
     if paired is None:
         paired = (
-            isinstance(base, Curve)
-            or isinstance(candidate, Curve)
+            isinstance(base, ComputeCurve)
+            or isinstance(candidate, ComputeCurve)
             or (base.seed, base.table_sha256) == (candidate.seed, candidate.table_sha256)
         )
         paired = paired and _curve(base).params.shape[0] == _curve(candidate).params.shape[0]
@@ -344,11 +344,11 @@ def compare_series(bootstrap: Bootstrap, base: str, candidate: str, **options: A
     return measure_gain(*curves, **options)
 
 
-def _curve(one: Fit | Curve) -> Curve:
-    return one if isinstance(one, Curve) else make_curve(one)
+def _curve(one: Fit | ComputeCurve) -> ComputeCurve:
+    return one if isinstance(one, ComputeCurve) else make_curve(one)
 
 
-def _unpair(old: Curve, new: Curve) -> tuple[Curve, Curve]:
+def _unpair(old: ComputeCurve, new: ComputeCurve) -> tuple[ComputeCurve, ComputeCurve]:
     """Returns both curves with equally many draws in an order that has nothing in common."""
     from dataclasses import replace
 
@@ -357,9 +357,9 @@ def _unpair(old: Curve, new: Curve) -> tuple[Curve, Curve]:
     return replace(old, params=old.params[: count + 1]), replace(new, params=new.params[np.r_[0, order + 1]])
 
 
-def _find_common(old: Curve, new: Curve) -> tuple[float, float]:
+def _find_common(old: ComputeCurve, new: ComputeCurve) -> tuple[float, float]:
     """Returns the candidate's compute between which both curves were observed at the same loss."""
-    ends = [Curve(c.label, c.variable, c.law, c.params[:1], c.observed) for c in (old, new)]
+    ends = [ComputeCurve(c.label, c.variable, c.law, c.params[:1], c.observed) for c in (old, new)]
     reach = ends[1].invert(ends[0].evaluate(np.log(old.observed)))[0]  # where the candidate has the baseline's losses
     with np.errstate(over="ignore"):
         low, high = np.exp(reach)

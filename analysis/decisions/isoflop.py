@@ -16,6 +16,7 @@ from analysis.decisions.optimum import Estimate, estimate
 from analysis.errors import AnalysisError, suggest_name
 from analysis.fitting.notices import FAR, Notice
 from analysis.laws.law import Array
+from scaling.specs.fits import RESAMPLES
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -96,7 +97,7 @@ def fit_isoflops(
     weights: str | None = None,
     noise: float | str | None = None,
     weigh: Literal["equal", "spread"] = "equal",
-    resamples: int = 1000,
+    resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> IsoFlops:
     """Returns the minimum of every isoFLOP profile, and the power laws of N* and D* through them.

@@ -43,6 +43,7 @@ NAMES = {
     "train_flops": "training compute C (FLOPs)",
     "bits_per_byte": "bits per byte",
     "error": "error rate",
+    "r2": "R²",
 }
 
 

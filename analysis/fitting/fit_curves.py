@@ -16,6 +16,7 @@ from analysis.laws.law import Array, Law
 from analysis.laws.registry import get_law
 from analysis.laws.schedules import FINENESS, Curve, summarise_schedules
 from analysis.laws.whole_curves import CurveLaw
+from scaling.specs.fits import DELTA
 
 # On Luo et al.'s three training curves the search on 100 points ends where one on all 437 with 100 starts does.
 THINNED, STARTS, FINALISTS = 100, 8, 4
@@ -27,7 +28,7 @@ def fit_curves(
     law: str | Law = "multi_power",
     *,
     objective: str | Objective | None = None,
-    delta: float = 1e-3,
+    delta: float = DELTA,
     hold: Mapping[str, float] | None = None,
     label: str | None = None,
 ) -> Fit:

@@ -14,6 +14,7 @@ from analysis.fitting.notices import check_condition, check_design, check_interv
 from analysis.fitting.objective import Objective, make_objective
 from analysis.laws.law import Array, Law
 from analysis.laws.registry import get_law
+from scaling.specs.fits import DELTA
 
 FEW_POINTS = 64  # up to so many, a second start of each refit costs little beside what it may find
 ARRIVED = 1e-6  # how near, relatively, a start must end to the best objective to count as arrived
@@ -26,7 +27,7 @@ def fit_law(
     *,
     weights: Any = None,
     objective: str | Objective | None = None,
-    delta: float = 1e-3,
+    delta: float = DELTA,
     tilt: float = 0.5,
     hold: Mapping[str, float] | None = None,
     label: str | None = None,
@@ -119,7 +120,7 @@ def refit(
     *,
     start: Array,
     objective: str | Objective | None = None,
-    delta: float = 1e-3,
+    delta: float = DELTA,
     tilt: float = 0.5,
 ) -> Array:
     """Returns the parameters `[R, p]` of R resamples of one series: other targets, other weights, or both.

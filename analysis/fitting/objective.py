@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import assert_never, get_args
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from analysis.errors import AnalysisError, suggest_name
 from analysis.laws.law import Array
-
-Name = Literal["huber", "lad", "asymmetric", "log_mse", "mse"]
-OBJECTIVES: tuple[Name, ...] = ("huber", "lad", "asymmetric", "log_mse", "mse")
+from scaling.specs.fits import DELTA, ObjectiveName
 
 # LAD is the limit of Huber as delta goes to 0: at 1e-9 its optimum agrees with the exact one to 9 digits.
 LAD_DELTA = 1e-9
@@ -38,7 +36,7 @@ class Objective(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    name: Name
+    name: ObjectiveName
     delta: float = 0.0
     tilt: float = 0.5
     value: float | None = None
@@ -56,7 +54,31 @@ class Objective(BaseModel):
     @property
     def threshold(self) -> float:
         """Returns the delta of the Huber function that the solver minimises in place of the objective."""
-        return {"huber": self.delta, "lad": LAD_DELTA, "asymmetric": LAD_DELTA}.get(self.name, math.inf)
+        match self.name:
+            case "huber":
+                return self.delta
+            case "lad" | "asymmetric":
+                return LAD_DELTA
+            case "log_mse" | "mse":
+                return math.inf
+            case _:
+                assert_never(self.name)
+
+    def lean(self, residual: Array) -> Array | float:
+        """Returns what the charge is multiplied by: 2 `tilt` above the points, 2 (1 - `tilt`) below; 1 without tilt."""
+        return 1.0 if self.tilt == 0.5 else 2 * np.where(residual > 0, self.tilt, 1 - self.tilt)
+
+    def follows_median(self, size: Array) -> bool:
+        """Returns whether most residuals of these sizes `[n]` are charged by their size, and not by its square."""
+        match self.name:
+            case "lad" | "asymmetric":
+                return True
+            case "huber":
+                return bool(np.median(size) > self.delta)
+            case "log_mse" | "mse":
+                return False
+            case _:
+                assert_never(self.name)
 
     def measure(self, fitted: Array, y: Array, weights: Array | None = None) -> float:
         """Returns the objective of fitted values `[n]` beside targets `[n]`, with weights `[n]`.
@@ -67,17 +89,20 @@ class Objective(BaseModel):
         with np.errstate(invalid="ignore", divide="ignore"):
             r = np.log(fitted) - np.log(y) if self.is_log else fitted - y
         size = np.abs(r)
-        if self.name in ("mse", "log_mse"):
-            charge = r**2
-        elif self.name == "huber":
-            charge = np.where(size < self.delta, r**2 / 2, self.delta * (size - self.delta / 2))
-        else:
-            charge = size * 2 * np.where(r > 0, self.tilt, 1 - self.tilt)
+        match self.name:
+            case "huber":
+                charge = np.where(size < self.delta, r**2 / 2, self.delta * (size - self.delta / 2))
+            case "lad" | "asymmetric":
+                charge = size * self.lean(r)
+            case "log_mse" | "mse":
+                charge = r**2
+            case _:
+                assert_never(self.name)
         total = float((charge if weights is None else charge * weights).sum())
         return total if math.isfinite(total) else math.inf
 
 
-def make_objective(name: str | Objective, delta: float = 1e-3, tilt: float = 0.5) -> Objective:
+def make_objective(name: str | Objective, delta: float = DELTA, tilt: float = 0.5) -> Objective:
     """Returns the objective of that name (an `Objective` passes through).
 
     Raises:
@@ -85,8 +110,8 @@ def make_objective(name: str | Objective, delta: float = 1e-3, tilt: float = 0.5
     """
     if isinstance(name, Objective):
         return name
-    if name not in OBJECTIVES:
-        raise suggest_name("objective", name, OBJECTIVES)
+    if name not in get_args(ObjectiveName):
+        raise suggest_name("objective", name, get_args(ObjectiveName))
     if not (delta > 0 and math.isfinite(delta)):
         raise AnalysisError(
             f"delta={delta} must be positive and finite; use 1e-3, or objective='lad' for the limit at 0 and "

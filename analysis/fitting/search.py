@@ -131,9 +131,7 @@ class Search:
             r = np.log(fitted) - np.log(y / self.scale) if self.objective.is_log else fitted - y / self.scale
             size, delta = np.abs(r), self.objective.threshold
             inner = np.minimum(size, delta)
-            charge = inner * (size - 0.5 * inner)
-            if self.objective.name == "asymmetric":
-                charge = charge * 2 * np.where(r > 0, self.objective.tilt, 1 - self.objective.tilt)
+            charge = inner * (size - 0.5 * inner) * self.objective.lean(r)
             total = (charge * w).sum(-1)
         return np.where(np.isnan(total), np.inf, total)
 

@@ -106,9 +106,7 @@ class Problem(Search):
         return np.log(fitted) if self.objective.is_log else fitted
 
     def _lean(self, r: Array, w: Array) -> Array:
-        if self.objective.name != "asymmetric":
-            return w
-        return w * 2 * np.where(r > 0, self.objective.tilt, 1 - self.objective.tilt)
+        return w * self.objective.lean(r)
 
     def _total(self, r: Array, w: Array, delta: Array) -> Array:
         """Returns the objective `[s]` of residuals `[s, n]`; infinite where one is not a number."""

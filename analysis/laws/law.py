@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.errors import AnalysisError, suggest_name
+from scaling.specs.fits import OBJECTIVE, ObjectiveName
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -82,6 +83,8 @@ class Law:
       example: Published or typical parameters, for samples.
       design: Smallest and largest value of each variable in samples.
       held: Parameters that `hold` has fixed.
+      has_closed_form: Whether it is L = E + A/N^alpha + B/D^beta in these parameters, in this order, so that its
+        optimum and its frontier have closed forms.
     """
 
     name: str
@@ -96,13 +99,14 @@ class Law:
     unlink: Callable[..., Any] | None = None
     offset: Callable[..., Any] | None = None
     target: str = "loss"
-    objective: str = "huber"
+    objective: ObjectiveName = OBJECTIVE
     derived: Callable[[Mapping[str, Any]], Mapping[str, Any]] | None = None
     starts: Callable[[Sequence[Array], Array], Array] | None = None
     units: Mapping[str, str] = field(default_factory=dict)
     example: Mapping[str, float] = field(default_factory=dict)
     design: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     held: Mapping[str, float] = field(default_factory=dict)
+    has_closed_form: bool = False
 
     @property
     def params(self) -> tuple[str, ...]:

@@ -51,6 +51,7 @@ chinchilla = register(
         units={"num_params": "parameters", "data_seen": "tokens", "E": "nats", "loss": "nats"},
         example={"E": 1.8172, "A": 477.83, "B": 2143.4, "alpha": 0.34731, "beta": 0.36717},
         design={"num_params": (5e7, 1e10), "data_seen": (1e9, 3e11)},
+        has_closed_form=True,
     )
 )
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import matplotlib as mpl
 import numpy as np
 
-from analysis.figures.style import HUES, MARKERS, STYLE
+from analysis.figures.style import HUES, MARKERS, NAMES, STYLE
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
     from analysis.uncertainty.bootstrap import Bootstrap
 
-NAMES = {"error": "error rate", "bits_per_byte": "bits per byte", "r2": "R²"}
 UNITS = {"examples": "labelled examples m", "tokens": "unique tokens m"}
 
 

@@ -12,6 +12,7 @@ from analysis.errors import AnalysisError
 from analysis.fit_table import SIZE, fit_study, format_interval
 from analysis.tables.table import fingerprint_table, select_rows
 from analysis.uncertainty.bootstrap import Bootstrap, mean_interval
+from scaling.specs.fits import RESAMPLES
 from scaling.store.store import cell_labels
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ class Findings:
     table_sha256: str
 
 
-def find_all(store: Store, resamples: int = 1000) -> Findings:
+def find_all(store: Store, resamples: int = RESAMPLES) -> Findings:
     """Returns the findings of a store.
 
     Raises:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, assert_never, get_args
 
 import numpy as np
 
@@ -17,18 +17,19 @@ from analysis.laws.law import Array, Law
 from analysis.laws.registry import get_law
 from analysis.uncertainty.resampling import (
     FEW_CLUSTERS,
-    METHODS,
     NO_SEEDS,
     Draws,
     Points,
     check_scheme,
     describe_noise,
+    describe_scheme,
     draw_pairs,
     draw_residuals,
     draw_wild,
     number_clusters,
     read_percentiles,
 )
+from scaling.specs.fits import DELTA, OBJECTIVE, RESAMPLES, AnyScheme, IntervalKind
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
 # With one degree of freedom the largest of a thousand t factors is above 10,000, which carries exp(log y) out of float
 # range. Such draws are far outside the percentiles that are read.
 MAX_LOG_DEVIATION = 100.0
-INTERVALS = ("percentile", "bca")
 ON_BOUND = 0.05  # share of resamples at the end of a parameter's range above which the fit warns
 
 
@@ -81,10 +81,10 @@ def bootstrap_series(
     *,
     by: str = "label",
     cluster: str = "seed",
-    resamples: int = 1000,
+    resamples: int = RESAMPLES,
     seed: int = 0,
-    objective: str = "huber",
-    delta: float = 1e-3,
+    objective: str = OBJECTIVE,
+    delta: float = DELTA,
 ) -> Bootstrap:
     """Returns a fit with bootstrap intervals for every value of `by`, with paired replicates.
 
@@ -131,9 +131,13 @@ def bootstrap_series(
         )  # fmt: skip
         points = make_points(fit, law, columns, y, np.ones(len(y)), _cluster_rows(rows))
         if draws.can_cross(rows):
-            drawn, notices, method = draws.cross(rows, points.y), [], METHODS["seed"]
+            drawn, notices, method = draws.cross(rows, points.y), [], describe_scheme("seed")
         else:
-            drawn, notices, method = draw_residuals(points, resamples, draws.rng), [NO_SEEDS], METHODS["residual"]
+            drawn, notices, method = (
+                draw_residuals(points, resamples, draws.rng),
+                [NO_SEEDS],
+                describe_scheme("residual"),
+            )
         fit, goal = add_noise(fit, points), make_objective(objective, delta)
         replicate = refit(law, columns, restore(drawn, points, goal.is_log), start=fit.vector, objective=goal)
         replicates[str(label)] = replicate
@@ -146,10 +150,10 @@ def bootstrap_fit(
     fit: Fit,
     rows: pd.DataFrame,
     *,
-    scheme: str = "auto",
+    scheme: AnyScheme = "auto",
     clusters: Sequence[str] | None = None,
-    interval: str = "percentile",
-    resamples: int = 1000,
+    interval: IntervalKind = "percentile",
+    resamples: int = RESAMPLES,
     seed: int = 0,
     weights: Array | None = None,
 ) -> Fit:
@@ -177,8 +181,8 @@ def bootstrap_fit(
       AnalysisError: on an unknown name, or a scheme that the rows do not allow.
     """
     check_scheme(scheme, resamples)
-    if interval not in INTERVALS:
-        raise suggest_name("interval", interval, INTERVALS)
+    if interval not in get_args(IntervalKind):
+        raise suggest_name("interval", interval, get_args(IntervalKind))
     law, goal = fit.form, fit.objective
     columns = {name: rows[name].to_numpy(dtype=float) for name in law.variables}
     y = rows[fit.target or law.target].to_numpy(dtype=float)
@@ -196,22 +200,26 @@ def bootstrap_fit(
         notices.append(Notice(code="few_clusters", text=text, is_weak=True))
     targets: Array = y
     new_weights: Array | None = None if weights is None else w
-    if scheme == "seed":
-        if not draws.can_cross(rows):
-            raise AnalysisError(
-                "scheme=seed needs seeds that repeat over sizes (a seed column with 2 or more); use scheme='residual'"
-            )
-        targets = restore(draws.cross(rows, points.y), points, goal.is_log)
-    elif scheme == "pairs":
-        new_weights = draw_pairs(points, resamples, rng)
-    else:
-        drawn = (draw_wild if scheme == "wild" else draw_residuals)(points, resamples, rng)
-        targets = restore(drawn, points, goal.is_log)
-        notices += [] if draws.can_cross(rows) else [NO_SEEDS]
+    method = f"{describe_scheme(scheme)}; {count} clusters"
+    match scheme:
+        case "seed":
+            if not draws.can_cross(rows):
+                raise AnalysisError(
+                    "scheme=seed needs seeds that repeat over sizes (a seed column with 2 or more); use "
+                    "scheme='residual'"
+                )
+            targets, method = restore(draws.cross(rows, points.y), points, goal.is_log), describe_scheme(scheme)
+        case "wild" | "residual":
+            draw = draw_wild if scheme == "wild" else draw_residuals
+            targets = restore(draw(points, resamples, rng), points, goal.is_log)
+            notices += [] if draws.can_cross(rows) else [NO_SEEDS]
+        case "pairs":
+            new_weights = draw_pairs(points, resamples, rng)
+        case _:
+            assert_never(scheme)
     replicate = refit(law, columns, targets, new_weights, start=fit.vector, objective=goal)
-    what = f"{METHODS[scheme]}; {count} clusters" if scheme != "seed" else METHODS[scheme]
     knife = _jackknife(fit, law, columns, y, w, points.clusters) if interval == "bca" else None
-    return attach_intervals(fit, law, replicate, seed=seed, method=what, notices=notices, knife=knife)
+    return attach_intervals(fit, law, replicate, seed=seed, method=method, notices=notices, knife=knife)
 
 
 def make_points(fit: Fit, law: Law, columns: Mapping[str, Array], y: Array, w: Array, clusters: Array) -> Points:

@@ -12,6 +12,7 @@ import numpy as np
 from analysis.errors import AnalysisError
 from analysis.fitting.fit import Fit
 from analysis.laws.law import Array
+from scaling.specs.fits import DELTA
 
 MIN_SCALE = 1e-300
 
@@ -35,7 +36,7 @@ class LikelihoodRatio:
     n: int
 
 
-def measure_log_likelihood(residuals: Array, scale: float, delta: float = 1e-3) -> float:
+def measure_log_likelihood(residuals: Array, scale: float, delta: float = DELTA) -> float:
     """Returns the log likelihood of residuals `[n]` under the density ~ exp(-Huber_delta(r / scale)).
 
     Besiroglu et al. 2024, arXiv 2404.10102. As delta applies to r / scale, it is Laplace's density of width
@@ -52,7 +53,7 @@ def measure_log_likelihood(residuals: Array, scale: float, delta: float = 1e-3) 
     return float(-charge.sum() - size.size * (math.log(norm) + math.log(scale)))
 
 
-def fit_scale(residuals: Array, delta: float = 1e-3) -> float:
+def fit_scale(residuals: Array, delta: float = DELTA) -> float:
     """Returns the scale that makes the residuals most likely under `measure_log_likelihood`.
 
     >>> round(fit_scale(np.array([-0.01, 0.01]), 1e-3) / 1e-5, 3)  # mean absolute residual × delta
@@ -80,7 +81,7 @@ def fit_scale(residuals: Array, delta: float = 1e-3) -> float:
 
 
 def compare_parameters(
-    fit: Fit, params: Mapping[str, float], columns: Mapping[str, Any], y: Any, *, delta: float = 1e-3
+    fit: Fit, params: Mapping[str, float], columns: Mapping[str, Any], y: Any, *, delta: float = DELTA
 ) -> LikelihoodRatio:
     """Returns the likelihood-ratio test of `params` against the fit on these points.
 

@@ -83,7 +83,7 @@ def profile(fit: Fit, rows: pd.DataFrame, parameter: str, *, points: int = 25, l
         predicted = fit.predict(dict(zip(law.variables, columns, strict=True)))
         residual = np.abs(np.log(predicted) - np.log(y)) if goal.is_log else np.abs(predicted - y)
     best = float(goal.value or 0.0)
-    absolute = goal.name in ("lad", "asymmetric") or (goal.name == "huber" and np.median(residual) > goal.delta)
+    absolute = goal.follows_median(residual)
     factor = freedom * (2.0 if absolute else 1.0)
     limit = factor * np.log1p(float(stdtrit(freedom, 0.5 + level / 2)) ** 2 / freedom) * (0.5 if absolute else 1.0)
     start = {name: value for name, value in fit.params.items() if name != parameter}

@@ -7,18 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, assert_never, get_args
 
 import numpy as np
 
 from analysis.errors import AnalysisError, suggest_name
 from analysis.fitting.notices import Notice
 from analysis.laws.law import Array
+from scaling.specs.fits import RESAMPLES, AnyScheme, Scheme
 
 if TYPE_CHECKING:
     import pandas as pd
 
-SCHEMES = ("auto", "seed", "wild", "residual", "pairs")
 NO_SEEDS = Notice(
     code="no_repeated_seeds",
     text="no repeated seeds: intervals come from the residuals of the fit, and say nothing of what a seed changes at "
@@ -26,16 +26,6 @@ NO_SEEDS = Notice(
 )
 SMALLEST = 0.01  # of the median residual; a point that the fit happens to meet says as much of the noise as this
 FEW_CLUSTERS = 6  # below this many, signs of clusters have under 64 patterns, and intervals are rough
-
-METHODS = {
-    "seed": "two-way bootstrap by seed: seed effects resampled over seeds, remainders within each size, each scaled by "
-    "a draw of its t distribution",
-    "wild": "wild bootstrap: residuals over the root of 1 - leverage, one random sign a cluster, scaled by a draw of "
-    "their t distribution",
-    "residual": "residual bootstrap: residuals over the root of 1 - leverage and over the trend of their spread, drawn "
-    "with replacement and a random sign, scaled by a draw of their t distribution",
-    "pairs": "pairs bootstrap: clusters drawn with replacement",
-}
 
 
 @dataclass(frozen=True)
@@ -280,9 +270,33 @@ def split_two_ways(values: Array, place: Array, who: Array) -> tuple[Array, Arra
     return mean, effect, values - mean[place] - effect[who]
 
 
-def check_scheme(scheme: str, resamples: int) -> None:
+def describe_scheme(scheme: Scheme) -> str:
+    """Returns what a scheme draws anew, as a fit says where its intervals come from."""
+    match scheme:
+        case "seed":
+            return (
+                "two-way bootstrap by seed: seed effects resampled over seeds, remainders within each size, each "
+                "scaled by a draw of its t distribution"
+            )
+        case "wild":
+            return (
+                "wild bootstrap: residuals over the root of 1 - leverage, one random sign a cluster, scaled by a draw "
+                "of their t distribution"
+            )
+        case "residual":
+            return (
+                "residual bootstrap: residuals over the root of 1 - leverage and over the trend of their spread, drawn "
+                "with replacement and a random sign, scaled by a draw of their t distribution"
+            )
+        case "pairs":
+            return "pairs bootstrap: clusters drawn with replacement"
+        case _:
+            assert_never(scheme)
+
+
+def check_scheme(scheme: AnyScheme, resamples: int) -> None:
     """Raises `AnalysisError` on an unknown scheme or too few resamples."""
-    if scheme not in SCHEMES:
-        raise suggest_name("scheme", scheme, SCHEMES)
+    if scheme not in get_args(AnyScheme):
+        raise suggest_name("scheme", scheme, get_args(AnyScheme))
     if resamples < 2:
-        raise AnalysisError(f"resamples={resamples} must be at least 2; 1000 is usual")
+        raise AnalysisError(f"resamples={resamples} must be at least 2; {RESAMPLES} is usual")

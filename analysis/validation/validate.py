@@ -18,6 +18,7 @@ from analysis.fitting.objective import Objective
 from analysis.laws.law import Array, Law
 from analysis.laws.registry import get_law
 from analysis.validation.scores import Score, log_errors, summarise_errors
+from scaling.specs.fits import DELTA
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -82,7 +83,7 @@ def hold_out(
     cut: float,
     horizon: float | None = None,
     objective: str | Objective | None = None,
-    delta: float = 1e-3,
+    delta: float = DELTA,
     hold: Mapping[str, float] | None = None,
 ) -> HoldOut:
     """Returns the law fitted to rows with `by` up to `cut`, and its score on the rows beyond.
@@ -117,7 +118,7 @@ def roll(
     windows: int = WINDOWS,
     horizon: float | None = None,
     objective: str | Objective | None = None,
-    delta: float = 1e-3,
+    delta: float = DELTA,
     hold: Mapping[str, float] | None = None,
 ) -> Rollout:
     """Returns the law's scores over expanding windows: fitted up to each cut, scored on all beyond.
@@ -154,7 +155,7 @@ def run_tournament(
     windows: int = WINDOWS,
     horizon: float | None = None,
     objective: str | Objective | None = None,
-    delta: float = 1e-3,
+    delta: float = DELTA,
 ) -> pd.DataFrame:
     """Returns laws ranked by their error beyond the cuts, pooled over windows; the best first.
 

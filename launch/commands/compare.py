@@ -17,6 +17,7 @@ from launch.commands.sources import (
 )
 from launch.exits import DONE
 from launch.text import print_json, render_table
+from scaling.specs.fits import LAW, RESAMPLES
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,8 +26,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--baseline", required=True, metavar="LABEL")
     parser.add_argument("--candidate", required=True, metavar="LABEL")
     parser.add_argument("--target", metavar="COLUMN", help="what is compared; default the study's metric, else loss")
-    parser.add_argument("--law", metavar="NAME", help="a law of one variable; default power_floor")
-    parser.add_argument("--bootstrap", type=int, default=1000, metavar="R", help="resamples; default 1000")
+    parser.add_argument("--law", metavar="NAME", help=f"a law of one variable; default {LAW}")
+    parser.add_argument("--bootstrap", type=int, default=RESAMPLES, metavar="R", help=f"resamples; default {RESAMPLES}")
     add_json(parser)
 
 
@@ -43,7 +44,7 @@ def command(options: argparse.Namespace) -> int:
     for flag, label in zip(("--baseline", "--candidate"), pair, strict=True):
         check_label(frame, flag, label)
     target, rows = options.target or study["metric"], frame[frame["label"].isin(pair)]
-    law, notices = get_law(options.law or "power_floor"), []
+    law, notices = get_law(options.law or LAW), []
     declared = {name: study["fit"][name] for name in ("objective", "delta")} | {"resamples": options.bootstrap}
     document: dict[str, Any] = {"baseline": pair[0], "candidate": pair[1], "target": target}
     for name, column in {"data": SIZE, "compute": "train_flops"}.items():

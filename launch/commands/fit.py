@@ -4,7 +4,7 @@ import argparse
 import json
 import sys
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from etils import epath
 
@@ -14,6 +14,7 @@ from launch.commands.sources import add_source, declared_study, print_warnings, 
 from launch.exits import DONE, WORK_FAILED
 from launch.text import print_json, render_table
 from scaling.specs.base import InputError
+from scaling.specs.fits import DELTA, LAW, OBJECTIVE, RESAMPLES, AnyScheme, IntervalKind, ObjectiveName
 from scaling.store.files import write_atomically
 
 if TYPE_CHECKING:
@@ -21,16 +22,11 @@ if TYPE_CHECKING:
 
     from analysis.fitting.fit import Fit
 
-OBJECTIVES = ("huber", "lad", "asymmetric", "log_mse", "mse")
-SCHEMES = ("auto", "seed", "wild", "residual", "pairs")
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of this command."""
     add_source(parser, nargs="?")
-    parser.add_argument(
-        "--law", metavar="NAME", help="default what the study declares, else power_floor; `list` lists them"
-    )
+    parser.add_argument("--law", metavar="NAME", help=f"default what the study declares, else {LAW}; `list` lists them")
     parser.add_argument(
         "--target", metavar="COLUMN", help="what is fitted; default the study's metric, else the law's own"
     )
@@ -42,22 +38,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--by", metavar="COLUMN",
         help="one fit for each value; default label, or none (all rows together) for laws of num_params",
     )  # fmt: skip
-    parser.add_argument("--objective", choices=OBJECTIVES, help="default what the study declares, else the law's own")
     parser.add_argument(
-        "--delta", type=float, metavar="D", help="where Huber's quadratic ends, in log units; default 1e-3"
+        "--objective", choices=get_args(ObjectiveName), help="default what the study declares, else the law's own"
+    )
+    parser.add_argument(
+        "--delta", type=float, metavar="D", help=f"where Huber's quadratic ends, in log units; default {DELTA:g}"
     )
     parser.add_argument("--hold", action="append", default=[], metavar="NAME=VALUE", help="fix a parameter")
     parser.add_argument(
         "--weights", metavar="COLUMN", help="weights of rows; `noise` measures them from repeated seeds"
     )
-    parser.add_argument("--bootstrap", type=int, default=1000, metavar="R", help="resamples; default 1000, 0 for none")
-    parser.add_argument("--scheme", choices=SCHEMES, default="auto", help="what is resampled")
+    parser.add_argument(
+        "--bootstrap", type=int, default=RESAMPLES, metavar="R", help=f"resamples; default {RESAMPLES}, 0 for none"
+    )
+    parser.add_argument("--scheme", choices=get_args(AnyScheme), default="auto", help="what is resampled")
     parser.add_argument(
         "--cluster", action="append", default=[], metavar="COLUMN",
         help="rows with equal values are not independent; default cell and trunk, where the table has them",
     )  # fmt: skip
     parser.add_argument(
-        "--interval", choices=("percentile", "bca"), default="percentile", help="how intervals are read"
+        "--interval", choices=get_args(IntervalKind), default="percentile", help="how intervals are read"
     )
     parser.add_argument("--to", metavar="FIT.json", help="save the fits, with their resamples")
     parser.add_argument("--figure", metavar="FILE", help="draw the fit as .svg, .pdf or .png")
@@ -80,7 +80,7 @@ def command(options: argparse.Namespace) -> int:
         name: getattr(options, name) for name in ("law", "objective", "delta") if getattr(options, name) is not None
     }
     law = get_law(changes.get("law", study["fit"]["law"]))
-    if "objective" not in changes and "law" in changes and law.objective != "huber":
+    if "objective" not in changes and "law" in changes and law.objective != OBJECTIVE:
         changes["objective"] = law.objective  # the law's own, where the user names the law and not the objective
     by = options.by or ("none" if "num_params" in (options.variables or law.variables) else "label")
     fits, notices = _fit_rows(frame, study, law.name, by, changes, options)
@@ -156,7 +156,7 @@ def _fit_rows(
 
 def _print_fits(fits: Sequence["Fit"]) -> None:
     first = fits[0]
-    delta = f", delta {first.objective.delta:g}" if first.objective.name == "huber" else ""
+    delta = f", delta {first.objective.delta:g}" if first.objective.delta else ""
     print(f"{first.form.formula}   ({first.objective.name}{delta})\n")
     if len(fits) == 1 and first.label in (None, "all"):
         rows = [

@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, Any
 from analysis.errors import suggest_name
 from launch.commands.arguments import add_derive
 from scaling.specs.base import InputError
+from scaling.specs.fits import METRIC, FitSpec
 from scaling.store.store import Store
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from analysis.fitting.fit import Fit
-
-DEFAULTS = {"metric": "loss", "fit": {"law": "power_floor", "objective": "huber", "delta": 1e-3, "smallest_size": 1}}
 
 
 def add_source(sub: argparse.ArgumentParser, **kwargs: Any) -> None:
@@ -47,10 +46,10 @@ def read_source(options: argparse.Namespace) -> "pd.DataFrame":
 
 
 def declared_study(source: str) -> dict[str, Any]:
-    """Returns the metric and fit that a store's study declares, or the defaults for a file."""
+    """Returns the metric and fit that a store's study declares, or for a file what a study declares by default."""
     if (Store(source).path / "study.json").exists():
         return Store.open(source).study
-    return DEFAULTS
+    return {"metric": METRIC, "fit": FitSpec().model_dump()}
 
 
 def read_numbers(pairs: Iterable[str], flag: str) -> dict[str, float]:

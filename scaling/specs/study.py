@@ -9,12 +9,13 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Self
 
-from pydantic import Field, PositiveFloat, PositiveInt, ValidationError, model_validator, validate_call
+from pydantic import Field, ValidationError, model_validator, validate_call
 
 from scaling.specs.base import InputError, Spec, describe_error, override, parse, parse_value, suggest
 from scaling.specs.cell import Cell
+from scaling.specs.fits import METRIC, FitSpec, Metric
 from scaling.specs.schedules import WSDSchedule
 
 # Fields of a study that an override may name; its cells have their own.
@@ -26,23 +27,6 @@ class Series(Spec):
 
     label: Annotated[str, Field(min_length=1)]
     cells: tuple[Cell, ...]
-
-
-class FitSpec(Spec):
-    """How the study's laws will be fitted, declared before its cells are trained.
-
-    Attributes:
-      law: a registered law, see `analysis/laws/`.
-      objective: what the fit minimises; `mse` acts on plain residuals, the others on those of logarithms.
-      delta: where Huber's quadratic ends, in log units; near 0 the fit follows medians, at the noise means.
-      smallest_size: m from which on points are fitted; below it learners may do little better than guess, where no
-        power law holds (Hestness et al. 2017).
-    """
-
-    law: str = "power_floor"
-    objective: Literal["huber", "lad", "log_mse", "mse"] = "huber"
-    delta: PositiveFloat = 1e-3
-    smallest_size: PositiveInt = 1
 
 
 class Study(Spec):
@@ -58,7 +42,7 @@ class Study(Spec):
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")]
     question: str
-    metric: Literal["loss", "error"] = "loss"
+    metric: Metric = METRIC
     fit: FitSpec = FitSpec()
     series: Annotated[tuple[Series, ...], Field(min_length=1)]
 

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.decisions.gain import Curve, compare_series, measure_gain
+from analysis.decisions.gain import ComputeCurve, compare_series, measure_gain
 from analysis.errors import AnalysisError
 from analysis.fitting.fit_law import fit_law
 from analysis.laws.registry import get_law
@@ -86,7 +86,7 @@ def test_other_columns_and_laws_are_refused(both):
 def test_a_loss_that_no_draw_of_the_baseline_reaches_has_no_interval_and_says_so():
     def floor(E, A, label):
         draws = np.array([E, A, 0.15]) * (1 + 0.001 * np.random.default_rng(0).standard_normal((51, 3)))
-        return Curve(label, "train_flops", LAW, draws, (1e15, 1e20))
+        return ComputeCurve(label, "train_flops", LAW, draws, (1e15, 1e20))
 
     gain = measure_gain(floor(1.5, 400.0, "base"), floor(0.2, 40.0, "new"))
     assert gain.verdict == "unknown"
