@@ -7,6 +7,7 @@ is sought around that.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -22,8 +23,9 @@ from scaling.store.columns import INFERENCE_FLOPS, TRAINING_FLOPS
 REPEATED_DATA, EXCESS_PARAMS = 15.387756, 5.309743
 BUDGETS = (float(np.log(1e2)), float(np.log(1e45)))  # between which a target loss is sought, in FLOPs
 FIRST_GRID, GRID = 257, 33  # points of the first grid in log N, and of those nested in it
-HALVINGS, SECANTS = 14, 5  # 14 leave 0.006 in log C, where false position gains three digits a step
+PRECISION = 1e-12  # of log C, and of the loss beside the one to reach
 EDGE = 1e-3  # in logarithms: this near to N = 1, D = 1 or the whole budget in N there is no optimum inside
+FINITE = 1e100  # in place of an infinite loss: roots are sought between finite values
 FAR_OUT = 1e6  # makes the distance from the fitted sizes count before the loss
 
 
@@ -75,29 +77,24 @@ def allocate(
     >>> f"{best.num_params[0]:.3e} {best.data_seen[0]:.3e} {best.loss[0]:.5f}"
     '4.036e+10 2.379e+12 1.91841'
     """
+    from scipy.optimize import elementwise
+
     if (flops is None) == (loss is None):
         raise AnalysisError(f"flops={flops} and loss={loss}: give exactly one of them, the budget or the loss to reach")
     law, params = get_law(law), np.atleast_2d(np.asarray(params, dtype=np.float64))
     line = Line(law, params, inference_tokens, unique_data, dict(at or {}), cost, sizes)
     if flops is not None:
         return line.minimise(np.broadcast_to(np.log(flops), len(params)))
-    goal = float(loss or 0.0)
-    low, high = (np.full(len(params), end) for end in BUDGETS)
-    above, below = (line.minimise(end).loss - goal for end in (low, high))
-    reached = (above > 0) & (below < 0)
-    for step in range(HALVINGS + SECANTS):
-        with np.errstate(invalid="ignore", divide="ignore"):
-            share = above / (above - below)  # once the bracket is short, the loss is straight in it
-        share = np.where(reached & (step >= HALVINGS), share, 0.5)
-        middle = low + share * (high - low)
-        gap = line.minimise(middle, is_rough=True).loss - goal
-        low, above = np.where(gap > 0, middle, low), np.where(gap > 0, gap, above)
-        high, below = np.where(gap > 0, high, middle), np.where(gap > 0, below, gap)
-    middle = np.where(above < -below, low, high)  # the end that is nearer to the goal
-    found = line.minimise(middle)
-    missing = np.where(reached, 1.0, np.inf)
+    goal, rows = float(loss or 0.0), np.arange(len(params))
+
+    def gap(log_flops: Array, rows: Array) -> Array:
+        return np.minimum(line.pick(rows).minimise(log_flops, is_rough=True).loss, FINITE) - goal
+
+    root = elementwise.find_root(gap, BUDGETS, args=(rows,), tolerances={"xatol": PRECISION, "fatol": PRECISION * goal})
+    best = line.minimise(np.where(root.success, root.x, BUDGETS[1]))
+    missing = np.where(root.success, 1.0, np.inf)
     return Allocation(
-        found.num_params * missing, found.data_seen * missing, found.loss, found.total_flops * missing, found.is_edge
+        best.num_params * missing, best.data_seen * missing, best.loss, best.total_flops * missing, best.is_edge
     )
 
 
@@ -126,9 +123,18 @@ class Line:
         self.law, self.params, self.at, self.cost = law, params[:, :, None], at, cost
         self.inference, self.unique, self.sizes = inference_tokens, unique_data, sizes
         self.repeats = unique_data is not None and not {"data_seen", "data_unique"} <= given
-        self.fed: Array = self.feed() if self.repeats else np.array(np.inf)
+        self.fed: Array = np.array(np.inf)
+        if self.repeats:
+            self.fed = self.feed()
         plain = law.has_closed_form and not law.held and cost is None and not inference_tokens
         self.is_closed = plain and bool((params[:, 1:3] > 0).all())
+
+    def pick(self, rows: Array) -> Line:
+        """Returns the lines of some of the parameter vectors, by number."""
+        part = copy.copy(self)
+        part.params = self.params[rows.astype(int)]
+        part.fed = self.fed[rows.astype(int)] if self.fed.ndim else self.fed
+        return part
 
     def value(self, N: Array, D: Array, unique: float | None) -> Array:
         """Returns the loss at N and D `[R, g]`, infinite where the formula has no value."""
@@ -152,13 +158,20 @@ class Line:
 
     def feed(self) -> Array:
         """Returns the size `[R, 1]` for which the unique data is compute-optimal: there neither is worth trading."""
-        low, high = (np.full((self.params.shape[0], 1), end) for end in (0.0, 2 * np.log(1e22)))
-        D, step = np.full_like(low, self.unique), np.exp(1e-3)
-        for _ in range(70):
-            N = np.exp((low + high) / 2)
-            grows = self.value(N * step, D / step, None) < self.value(N / step, D * step, None)
-            low, high = np.where(grows, np.log(N), low), np.where(grows, high, np.log(N))
-        return np.exp((low + high) / 2)
+        from scipy.optimize import elementwise
+
+        D, step, largest = np.float64(self.unique), np.exp(1e-3), 2 * np.log(1e22)
+
+        def gain(log_size: Array, rows: Array) -> Array:
+            """Returns how much better it is to trade data for parameters than parameters for data."""
+            N, line = np.exp(log_size)[:, None], self.pick(rows)
+            sides = line.value(N / step, D * step, None), line.value(N * step, D / step, None)
+            return np.subtract(*np.minimum(sides, FINITE))[:, 0]
+
+        rows = np.arange(len(self.params))
+        root = elementwise.find_root(gain, (0.0, largest), args=(rows,)).x
+        at_end = np.where(gain(np.full(len(rows), largest), rows) > 0, largest, 0.0)
+        return np.exp(np.where(np.isfinite(root), root, at_end))[:, None]
 
     def minimise(self, log_flops: Array, *, is_rough: bool = False) -> Allocation:
         """Returns the optima at budgets `[R]`; a rough one has its loss to 10 digits, which is flat at a minimum."""

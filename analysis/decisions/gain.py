@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from analysis.decisions.allocation import FINITE
 from analysis.errors import AnalysisError
 from analysis.fitting.fit_law import Fit
 from analysis.fitting.notices import Notice
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 
 POINTS = 41  # of the gain curve
 REACH = 30.0  # how far beyond the observed range, in log C (13 decades), the baseline's compute is sought
-HALVINGS = 70  # of an interval of at most 100 in log C: to the last bit
 DOUBTFUL = 0.95  # share of the draws in which the baseline reaches the loss at all, below which a notice says so
 FRONTIER = ("E", "A", "B", "alpha", "beta")
 
@@ -85,8 +85,10 @@ class ComputeCurve:
         """Returns log C `[1 + R, g]` at which each draw reaches its loss `[1 + R, g]`.
 
         Infinite where the draw never reaches it (a loss below its floor), minus infinity where it is there from the
-        start. The frontier of `chinchilla` has a closed form; other laws are bisected.
+        start. A frontier has a closed form; the roots of other laws are sought.
         """
+        from scipy.optimize import elementwise
+
         if self.is_frontier:
             parts = _full_params(self.law, self.params)
             factor, exponent = frontier_terms(parts)
@@ -94,17 +96,20 @@ class ComputeCurve:
             with np.errstate(all="ignore"):
                 log_c = -np.log(left / factor[:, None]) / exponent[:, None]
             return np.where(left > 0, log_c + np.log(TRAINING_FLOPS), np.inf)
-        low = np.full(loss.shape, np.log(self.observed[0]) - REACH)
-        high = np.full(loss.shape, np.log(self.observed[1]) + REACH)
+        low, high = np.log(self.observed[0]) - REACH, np.log(self.observed[1]) + REACH
         falls = self._falls()
-        never = (self.evaluate(high) > loss) if falls else (self.evaluate(high) < loss)
-        always = (self.evaluate(low) < loss) if falls else (self.evaluate(low) > loss)
-        for _ in range(HALVINGS):
-            middle = 0.5 * (low + high)
-            value = self.evaluate(middle)
-            short = (value > loss) if falls else (value < loss)
-            low, high = np.where(short, middle, low), np.where(short, high, middle)
-        return np.where(never, np.inf, np.where(always, -np.inf, 0.5 * (low + high)))
+        last, first = (self.evaluate(np.full(loss.shape, end)) for end in (high, low))
+        never = (last > loss) if falls else (last < loss)
+        always = (first < loss) if falls else (first > loss)
+
+        def lack(z: Array, wanted: Array, *params: Array) -> Array:
+            """Returns what is missing to the wanted loss, finite as roots need it; nothing where there is no loss."""
+            gap = np.broadcast_to(self.law.evaluate([np.exp(z)], params), z.shape) - wanted
+            return np.nan_to_num(gap if falls else -gap, nan=-FINITE, posinf=FINITE, neginf=-FINITE)
+
+        with np.errstate(all="ignore"):
+            root = elementwise.find_root(lack, (low, high), args=(loss, *self.params.T[:, :, None])).x
+        return np.where(never, np.inf, np.where(always, -np.inf, root))
 
     def _falls(self) -> bool:
         """Returns whether the estimate falls with compute; raises `AnalysisError` if it turns."""

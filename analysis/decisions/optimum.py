@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from analysis.decisions.allocation import Allocation, Line, allocate
+from analysis.decisions.allocation import FINITE, Allocation, Line, allocate
 from analysis.errors import AnalysisError, suggest_name
 from analysis.fitting.notices import FAR, Notice, check_distance
 from analysis.laws.law import Array
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from analysis.fitting.fit import Fit
 
+MOST_DATA = float(np.log(1e30))  # up to which contours go
 MISSING = 1e300  # stands for infinity in percentiles, where inf - inf would be NaN
 
 
@@ -181,19 +182,19 @@ def iso_loss(
       AnalysisError: as `find_optimum`; if a size is not positive.
     """
     import pandas as pd
+    from scipy.optimize import elementwise
 
     sizes = np.asarray(num_params, dtype=np.float64)
     if not (np.isfinite(sizes) & (sizes > 0)).all():
         raise AnalysisError(f"num_params={sizes.tolist()} must be finite and positive; give sizes such as 1e8")
     line = Line(fit.form, fit.vector[None], 0.0, None, dict(at or {}), None, None)
-    goal, N = (grid.reshape(1, -1) for grid in np.meshgrid(np.asarray(losses, dtype=np.float64), sizes, indexing="ij"))
-    low, high = np.zeros_like(N), np.full_like(N, np.log(1e30))
-    reached = (line.value(N, np.exp(low), None) > goal) & (line.value(N, np.exp(high), None) < goal)
-    for _ in range(60):
-        middle = (low + high) / 2
-        above = line.value(N, np.exp(middle), None) > goal
-        low, high = np.where(above, middle, low), np.where(above, high, middle)
-    D = np.exp(high)
+    goal, N = (grid.ravel() for grid in np.meshgrid(np.asarray(losses, dtype=np.float64), sizes, indexing="ij"))
+
+    def gap(log_data: Array, N: Array, goal: Array) -> Array:
+        return np.minimum(line.value(N[None], np.exp(log_data)[None], None)[0], FINITE) - goal
+
+    reached = (gap(np.zeros_like(N), N, goal) > 0) & (gap(np.full_like(N, MOST_DATA), N, goal) < 0)
+    D = np.exp(elementwise.find_root(gap, (0.0, MOST_DATA), args=(N, goal)).x)
     table = {"loss": goal, "num_params": N, "data_seen": D, "train_flops": TRAINING_FLOPS * N * D}
     return pd.DataFrame({name: values[reached] for name, values in table.items()})
 

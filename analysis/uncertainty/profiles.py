@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,7 @@ from analysis.laws.law import Array
 if TYPE_CHECKING:
     import pandas as pd
 
-HALVINGS = 30  # of a bracket of the interval's end
+PRECISION = 1e-4  # of the interval's end, beside its distance from the estimate
 REACH = 40  # doublings of the distance from the estimate before an end counts as open
 
 
@@ -111,27 +112,21 @@ def profile(fit: Fit, rows: pd.DataFrame, parameter: str, *, points: int = 25, l
     return Profile(parameter, at, (ends[0], ends[1]), values, deviance, limit, notices)
 
 
-def _find_end(measure: object, at: float, step: float, stop: float, limit: float) -> float | None:
-    """Returns where the deviance passes the limit in one direction, by doubling steps and then halving; or None."""
+def _find_end(measure: Callable[[float], float], at: float, step: float, stop: float, limit: float) -> float | None:
+    """Returns where the deviance passes the limit in one direction, or None; the way there is doubled until it does."""
+    from scipy.optimize import brentq
+
     inside, outside = at, at + step
     for _ in range(REACH):
         outside = min(outside, stop) if step > 0 else max(outside, stop)
-        if measure(outside) > limit:  # type: ignore[operator]
+        if measure(outside) > limit:
             break
         if outside == stop:
             return None
         inside, outside = outside, at + 2 * (outside - at)
     else:
         return None
-    for _ in range(HALVINGS):
-        middle = 0.5 * (inside + outside)
-        if measure(middle) > limit:  # type: ignore[operator]
-            outside = middle
-        else:
-            inside = middle
-        if abs(outside - inside) <= 1e-4 * abs(outside - at):
-            break
-    return outside
+    return float(brentq(lambda value: measure(value) - limit, inside, outside, xtol=PRECISION * abs(outside - at)))
 
 
 def _fit_others(
