@@ -6,7 +6,7 @@ import pytest
 
 from analysis.errors import AnalysisError
 from analysis.figures.fits import plot_fit, usable_rows
-from analysis.figures.style import format_size, render_svg
+from analysis.figures.style import render_svg
 from analysis.fitting.fit_law import fit_law, refit
 from analysis.laws.law import Law, register
 from analysis.laws.registry import LAWS, get_law
@@ -129,9 +129,3 @@ def test_a_weak_fit_says_so_in_its_figure(points):
 
 def test_equal_fits_give_equal_figures(one, points):
     assert render_svg(plot_fit(one, points)) == render_svg(plot_fit(one, points))
-
-
-def test_numbers_on_axes_are_short():
-    assert [format_size(value) for value in (0, 0.05, 3000, 1e6, 2e7, 1e-5)] == [
-        "0", "0.05", "3,000", "1,000,000", "2·10⁷", "10⁻⁵",
-    ]  # fmt: skip

@@ -11,16 +11,7 @@ from analysis.fitting.fit import Fit
 from analysis.fitting.fit_law import fit_law, refit
 from analysis.fitting.objective import make_objective
 from analysis.laws.registry import get_law
-
-
-def series(E, A, alpha, *, sizes=11, runs=1, noise=0.01, seed=0):
-    rng = np.random.default_rng(seed)
-    m = np.repeat(np.geomspace(100, 6e4, sizes), runs)
-    return m, (E + A * m**-alpha) * np.exp(noise * rng.standard_normal(len(m)))
-
-
-def codes(fit):
-    return {notice.code for notice in fit.warnings}
+from tests.analysis.fitting.series import series
 
 
 @pytest.mark.parametrize("name", ["huber", "lad", "mse", "log_mse", "asymmetric"])
@@ -45,48 +36,6 @@ def test_no_start_of_many_beats_the_fit(truth, name):
     ends = problem.refine(np.concatenate(starts), y, np.ones(len(y)))
     rivals = law.predict_many(problem.unscale(ends.z), {"data_unique": m})
     assert fit.objective.value <= min(goal.measure(rival, y) for rival in rivals) * (1 + 1e-9)
-
-
-def test_an_almost_flat_series_is_weak_and_says_why():
-    m = np.geomspace(100, 6e4, 8)
-    fit = fit_law("power_floor", {"data_unique": m}, np.full(8, 0.3))
-    assert fit.status == "weak"
-    assert codes(fit) & {"pinned", "at_bound", "ill_conditioned"}
-    np.testing.assert_allclose(fit.predict({"data_unique": m}), 0.3, rtol=1e-9)
-
-
-def test_a_floor_at_zero_is_reported_as_pinned():
-    m, y = series(-0.002, 3.0, 0.3, noise=0.0)  # falls a little faster than any power
-    fit = fit_law("power_floor", {"data_unique": m}, y)
-    assert fit.params["E"] == 0
-    assert fit.stderr["E"] is None
-    (notice,) = fit.warnings
-    assert notice.code == "pinned"
-    assert notice.text.startswith("E is pinned at 0: no floor is visible in this range")
-
-
-def test_three_sizes_are_too_few_for_three_parameters():
-    fit = fit_law("power_floor", {"data_unique": [10.0, 100.0, 1000.0] * 3}, np.repeat([[0.9, 0.5, 0.4]], 3, 0).ravel())
-    assert fit.status == "weak"
-    assert fit.warnings[0].code == "few_points"
-    assert "3 distinct points for 3 parameters" in fit.warnings[0].text
-
-
-def test_a_collinear_design_is_weak():
-    num_params = np.geomspace(1e7, 1e10, 9)
-    columns = {"num_params": num_params, "data_seen": 20 * num_params}
-    truth = {"E": 1.8, "A": 400, "B": 2000, "alpha": 0.35, "beta": 0.37}
-    fit = fit_law("chinchilla", columns, get_law("chinchilla").predict(truth, columns))
-    assert fit.status == "weak"
-    assert "collinear" in codes(fit)
-
-
-def test_a_saved_fit_predicts_bit_for_bit():
-    m, y = series(0.1, 5.0, 0.5)
-    fit = fit_law("power_floor", {"data_unique": m}, y, label="mlp")
-    again = Fit.model_validate_json(fit.model_dump_json())
-    assert again == fit
-    assert again.predict({"data_unique": m}).tobytes() == fit.predict({"data_unique": m}).tobytes()
 
 
 def test_units_of_y_and_x_do_not_matter():

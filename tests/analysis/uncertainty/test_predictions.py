@@ -12,7 +12,7 @@ from analysis.errors import AnalysisError
 from analysis.fit_table import fit
 from analysis.fitting.fit import document_fits, load_fits
 from analysis.laws.registry import get_law
-from analysis.uncertainty.predictions import predict_interval
+from analysis.uncertainty.predictions import chain, predict_interval
 
 AT = {"data_unique": np.array([1e5, 1e6])}
 
@@ -92,3 +92,10 @@ def test_a_new_run_has_the_noise_of_its_size():
 def test_weighted_fits_have_one_spread():
     table = get_law("power_floor").sample(levels=20, noise=0.01, seeds=3, seed=3)
     assert fit(table, "power_floor", bootstrap=20, weights="noise").noise == {}
+
+
+def test_two_steps_are_the_accuracy_of_the_loss():
+    loss, accuracy = get_law("chinchilla"), get_law("accuracy_sigmoid")
+    at = {"num_params": [1e8, 1e10], "data_seen": [2e9, 2e11]}
+    expected = accuracy.predict(accuracy.example, {"loss": loss.predict(loss.example, at)})
+    np.testing.assert_array_equal(chain(loss, loss.example, accuracy, accuracy.example)(at), expected)

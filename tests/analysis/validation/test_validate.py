@@ -8,7 +8,6 @@ import pytest
 from analysis.errors import AnalysisError
 from analysis.laws.registry import get_law
 from analysis.tables.table import read_table
-from analysis.validation.scores import score_log
 from analysis.validation.validate import hold_out, roll, run_tournament
 from tests.places import TABLES
 
@@ -16,12 +15,6 @@ from tests.places import TABLES
 @pytest.fixture(scope="module")
 def table():
     return get_law("power_floor").sample(levels=16, noise=0.003, seeds=2, seed=1)
-
-
-def test_the_score_is_the_root_mean_square_of_logs():
-    score = score_log([2.0, 2.0], [1.0, 4.0])
-    assert score.rmse == pytest.approx(np.log(2))
-    assert score.bias == pytest.approx(0.0)
 
 
 def test_a_hold_out_fits_up_to_the_cut_and_is_tested_beyond(table):

@@ -1,33 +1,12 @@
-"""`scaling optimum`, `compare` and `suggest`: what a saved fit and a table decide, and one line when they cannot."""
+"""`scaling optimum`: the optimum of a saved fit and of a table, and one line when there is none."""
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.fit_table import fit
 from analysis.laws.registry import get_law
 
-TRUTH = {"E": 1.8172, "A": 477.83, "B": 2143.4, "alpha": 0.34731, "beta": 0.36717}
-
-
-@pytest.fixture
-def scaling(here):
-    """Runs in this process: starting Python anew costs more than a fit."""
-    return here
-
-
-@pytest.fixture(scope="module")
-def document():
-    """A fit of Chinchilla's law to a synthetic table, with resamples, as `scaling fit --to` saves it."""
-    table = get_law("chinchilla").sample(params=TRUTH, levels=6, noise=0.003)
-    return fit(table, "chinchilla", bootstrap=100).model_dump_json()
-
-
-@pytest.fixture
-def saved(scaling, document):
-    """The file of that fit."""
-    (scaling.folder / "fit.json").write_text(document)
-    return "fit.json"
+TRUTH = get_law("chinchilla").example  # of the saved fit and of the table
 
 
 def test_the_optimum_at_a_budget_holds_the_truth(scaling, saved):
@@ -103,45 +82,3 @@ def test_what_only_a_fit_can_answer_is_refused_of_a_table(scaling, runs):
     assert "scaling fit runs.csv" in done.stderr
     done = scaling("optimum", runs, "--label", "a")
     assert (done.returncode, "--label" in done.stderr) == (2, True)
-
-
-@pytest.fixture
-def pair(scaling):
-    """Two series that share seeds, subsets and seed effects; b has the higher exponent."""
-    rng, rows = np.random.default_rng(0), []
-    for seed in range(4):
-        luck = rng.normal(0, 0.02)
-        for m in np.geomspace(100, 51_200, 10).round():
-            for label, A, alpha in (("a", 3.0, 0.4), ("b", 3.6, 0.5)):
-                y = (0.05 + A * m**-alpha) * np.exp(luck + rng.normal(0, 0.003))
-                rows.append((label, seed, m, 6e4 * m, y))
-    frame = pd.DataFrame(rows, columns=["label", "seed", "data_unique", "train_flops", "loss"])
-    frame.to_csv(scaling.folder / "pair.csv", index=False)
-    return "pair.csv"
-
-
-def test_a_comparison_has_order_crossing_and_gain_in_data_and_compute(scaling, pair):
-    document = scaling.json("compare", pair, "--baseline", "a", "--candidate", "b", "--bootstrap", 200)
-    assert {row["better"] for row in document["data"]["order"] if row["m"] > 1000} == {"b"}
-    for part in ("data", "compute"):
-        gain = document[part]["gain"]
-        assert gain["paired"]
-        assert gain["exponent"]["low"] > 0  # the gain grows with scale
-        assert gain["verdict"] in ("slope", "both")
-
-
-def test_a_comparison_prints_and_refuses_unknown_labels(scaling, pair):
-    done = scaling("compare", pair, "--baseline", "a", "--candidate", "b", "--bootstrap", 50)
-    assert done.returncode == 0, done.stderr
-    assert "How many times more" in done.stdout
-    done = scaling("compare", pair, "--baseline", "a", "--candidate", "c")
-    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1), done.stderr
-
-
-def test_suggested_runs_stay_in_the_budget_and_make_the_target_surer(scaling, saved):
-    cells = scaling.json("suggest", saved, "--target", "flops=1e22", "--budget", 1e20)["cells"]
-    assert sum(cell["train_flops"] for cell in cells) <= 1e20
-    certain = [cell["sd_after"] for cell in cells]
-    assert certain == sorted(certain, reverse=True)
-    done = scaling("suggest", saved, "--target", "loss=2", "--budget", 1e20)
-    assert (done.returncode, "flops=1e22" in done.stderr) == (2, True)
