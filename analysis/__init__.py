@@ -8,6 +8,8 @@ from typing import Any
 # What a notebook needs, by the module that has it. A page for each is in docs/.
 FACE = {
     "fit_curves": "fitting.fit_curves",
+    "predict_curve": "fitting.fit_curves",
+    "score_curve": "fitting.fit_curves",
     "Curve": "laws.schedules",
     "read_curves": "fitting.stored_curves",
     "make_rates": "laws.schedules",
@@ -34,6 +36,7 @@ FACE = {
     "profile": "uncertainty.profiles",
     "find_optimum": "decisions.optimum",
     "trace_frontier": "decisions.optimum",
+    "iso_loss": "decisions.optimum",
     "fit_isoflops": "decisions.isoflop",
     "fit_envelope": "decisions.envelope",
     "compare_approaches": "decisions.approaches",

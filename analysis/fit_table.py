@@ -75,9 +75,9 @@ def fit(
     law = get_law(law)
     law = law.bind(variables) if variables else law
     goal, target = make_objective(objective or law.objective, delta, tilt), target or law.target
-    kept, twins = _drop_twins(keep_rows(table, keep))
+    distinct, twins = _drop_twins(keep_rows(table, keep))
     positive = [*law.variables, target] if goal.is_log else law.variables
-    rows, left_out, rule = select_rows(kept, [*law.variables, target], positive=positive)
+    rows, left_out, rule = select_rows(distinct, [*law.variables, target], positive=positive)
     left_out = {**({"the same cell under another label": twins} if twins else {}), **left_out}
     if rows.empty:
         reasons = ", ".join(f"{count} {reason}" for reason, count in left_out.items()) or "the table has no rows"
@@ -85,14 +85,21 @@ def fit(
     columns = {name: rows[name].to_numpy(dtype=float) for name in law.variables}
     weight, note = _weigh(rows, weights, target, evaluation_size)
     notes = {"rows": rule, **note}
-    found = fit_law(
+    fitted = fit_law(
         law, columns, rows[target].to_numpy(dtype=float), weights=weight, objective=goal, hold=hold, target=target,
         left_out=left_out, conventions=notes, table_sha256=fingerprint_table(table),
     )  # fmt: skip
     if not bootstrap:
-        return found
+        return fitted
     return bootstrap_fit(
-        found, rows, scheme=scheme, clusters=clusters, interval=interval, resamples=bootstrap, seed=seed, weights=weight
+        fitted,
+        rows,
+        scheme=scheme,
+        clusters=clusters,
+        interval=interval,
+        resamples=bootstrap,
+        seed=seed,
+        weights=weight,
     )
 
 

@@ -141,11 +141,11 @@ class Line:
         m = D if unique is None else np.minimum(D, unique)
         columns = {"num_params": N, "data_seen": D, "data_unique": m, **self.at}
         with np.errstate(all="ignore"):
-            found = self.law.evaluate(
+            loss = self.law.evaluate(
                 [columns[name] for name in self.law.variables], [self.params[:, i] for i in range(self.params.shape[1])]
             )
-        found = np.broadcast_to(found, N.shape)
-        return np.where(np.isfinite(found), found, np.inf)
+        loss = np.broadcast_to(loss, N.shape)
+        return np.where(np.isfinite(loss), loss, np.inf)
 
     def worth(self, N: Array, D: Array) -> Array:
         """Returns the loss where `unique` tokens are seen more than once; D is at least that."""
@@ -206,8 +206,8 @@ class Line:
             D = data(x)
             least = 1.0 if unique is None else unique * (1 - 1e-12)
             safe = np.maximum(D, least)
-            found = self.value(np.exp(x), safe, None) if unique is None else self.worth(np.exp(x), safe)
-            return np.where(least <= D, found, np.inf)
+            loss = self.value(np.exp(x), safe, None) if unique is None else self.worth(np.exp(x), safe)
+            return np.where(least <= D, loss, np.inf)
 
         low, high = np.zeros_like(C), np.log(C)
         x = low + (high - low) * np.linspace(0, 1, FIRST_GRID)

@@ -115,18 +115,18 @@ def count_flops(table: pd.DataFrame) -> dict[str, Array]:
         for name in table.columns
         if name.startswith(TERM)
     }
-    found: dict[str, Array] = {}
+    counts: dict[str, Array] = {}
     if terms:
         products = {name: value for name, value in terms.items() if name not in (*ELEMENTWISE, "attention")}
         exact = sum(products.values(), start=np.zeros(len(table)))
-        found["exact"] = exact
+        counts["exact"] = exact
         if "attention" in terms:
-            found["with_attention"] = exact + terms["attention"]
+            counts["with_attention"] = exact + terms["attention"]
         if "logits" in terms:
-            found["no_head"] = exact - terms["logits"]
+            counts["no_head"] = exact - terms["logits"]
     if "train_flops" in table.columns:
-        found["recorded"] = read_numbers(table, "train_flops")
-    return {name: values for name, values in found.items() if (values > 0).all()}
+        counts["recorded"] = read_numbers(table, "train_flops")
+    return {name: values for name, values in counts.items() if (values > 0).all()}
 
 
 def compare_conventions(
@@ -171,17 +171,17 @@ def compare_conventions(
     data = read_numbers(rows, "data_seen")
     sizes, same_sizes = _keep_distinct(count_sizes(rows))
     flops, same_flops = _keep_distinct(count_flops(rows))
-    found = []
+    exponents = []
     for size, N in sizes.items():
         fit = fit_table(rows.assign(num_params=N), law, target, bootstrap=resamples, seed=seed)
         params = np.concatenate([fit.vector[None], fit.replicates])
         for name, spent in {"6nd": TRAINING_FLOPS * N * data, **flops}.items():
             cost = None if name == "6nd" else _price(N, spent / data)
             ends = [_solve(law, params, float(budget), cost, N) for budget in (spent.min(), spent.max())]
-            exponents = np.log(ends[1].num_params / ends[0].num_params) / np.log(spent.max() / spent.min())
-            exponent = estimate(float(exponents[0]), exponents[1:])
+            slopes = np.log(ends[1].num_params / ends[0].num_params) / np.log(spent.max() / spent.min())
+            exponent = estimate(float(slopes[0]), slopes[1:])
             is_weak = fit.status != "ok" or bool(ends[0].is_edge[0] or ends[1].is_edge[0])
-            found.append(
+            exponents.append(
                 {
                     "size": size,
                     "flops": name,
@@ -193,21 +193,21 @@ def compare_conventions(
                     "status": "weak" if is_weak else "ok",
                 }
             )
-    frame = pd.DataFrame(found).astype(dict.fromkeys(("exponent", "low", "high", "alpha", "beta"), float))
+    frame = pd.DataFrame(exponents).astype(dict.fromkeys(("exponent", "low", "high", "alpha", "beta"), float))
     return ConventionSpread(frame, {**same_sizes, **same_flops}, tuple(_check_spread(frame, rows)))
 
 
 def _keep_distinct(counts: dict[str, Array]) -> tuple[dict[str, Array], dict[str, str]]:
     """Returns the conventions that differ, and which earlier one each other equals."""
-    kept: dict[str, Array] = {}
+    distinct: dict[str, Array] = {}
     same: dict[str, str] = {}
     for name, values in counts.items():
-        twin = next((other for other, those in kept.items() if np.allclose(values, those, rtol=1e-9, atol=0)), None)
+        twin = next((other for other, those in distinct.items() if np.allclose(values, those, rtol=1e-9, atol=0)), None)
         if twin is None:
-            kept[name] = values
+            distinct[name] = values
         else:
             same[name] = twin
-    return kept, same
+    return distinct, same
 
 
 def _price(N: Array, per_token: Array) -> Callable[[Array], Array]:

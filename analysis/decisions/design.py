@@ -200,7 +200,7 @@ def choose_cells(
         _choose_greedily(rows, goal, np.linalg.inv(information), cost, budget, count, power, method == "d")
         for power in powers
     ]
-    chosen = min(tries, key=lambda one: one[-1][3])
+    chosen = min(tries, key=lambda choices: choices[-1][3])
     order = [index for index, *_ in chosen]
     return pd.DataFrame(
         {
@@ -287,20 +287,20 @@ def suggest_cells(
     scale = 1.0 if fit.objective.is_log else abs(float(fit.predict({name: [x] for name, x in target.items()})[0]))
     sd = noise if noise is not None else ((fit.residual_sd or 0.0) / scale or NOISE)
     vectors = fit.replicates[:: max(1, len(fit.draws) // MODES)][:MODES] if fit.draws else fit.vector[None]
-    found = choose_cells(
+    cells = choose_cells(
         law, vectors, _information(fit), pool, flops, budget_flops, target=target, noise=sd, method=method, count=count
     )
-    return found.rename(columns={"cost": "train_flops", "cumulative_cost": "cumulative_flops"})
+    return cells.rename(columns={"cost": "train_flops", "cumulative_cost": "cumulative_flops"})
 
 
 def _information(fit: Fit) -> Array:
     """Returns the inverse covariance of (log coefficients, non-linear parameters) that a fit holds; 0 where unknown."""
     unit, covariance = _units(fit.form, fit.vector), np.array(fit.covariance, dtype=np.float64)
     known = np.isfinite(np.diag(covariance)) & (np.diag(covariance) > 0)
-    found = np.zeros(covariance.shape)
+    inverse = np.zeros(covariance.shape)
     part = (covariance / np.outer(unit, unit))[np.ix_(known, known)]
-    found[np.ix_(known, known)] = np.linalg.pinv(part, rcond=1e-12, hermitian=True)
-    return found
+    inverse[np.ix_(known, known)] = np.linalg.pinv(part, rcond=1e-12, hermitian=True)
+    return inverse
 
 
 def _read_params(law: Law, params: Mapping[str, float]) -> Array:

@@ -109,7 +109,7 @@ def find_optimum(
     question = _check_question(flops, loss, inference_tokens, unique_data, price_per_chip_hour, peak_flops, mfu)
     law, draws = fit.form, fit.replicates
     params = np.concatenate([fit.vector[None], draws])
-    found = allocate(
+    best = allocate(
         law,
         params,
         flops=flops,
@@ -119,29 +119,29 @@ def find_optimum(
         at=at,
         sizes=fit.ranges.get("num_params"),
     )
-    if not np.isfinite(found.total_flops[0]):
+    if not np.isfinite(best.total_flops[0]):
         raise AnalysisError(
             f"loss={loss:g} is reached at no budget by this fit of {law.name} ({fit.params}); ask for a loss above the "
             "law's floor and below its value for tiny models"
         )
-    N, D = found.num_params, found.data_seen
+    N, D = best.num_params, best.data_seen
     with np.errstate(invalid="ignore"):
-        values = {"num_params": N, "data_seen": D, "data_per_param": D / N, "loss": found.loss}
+        values = {"num_params": N, "data_seen": D, "data_per_param": D / N, "loss": best.loss}
         inference = INFERENCE_FLOPS * N * inference_tokens
-        values["train_flops"] = np.where(np.isfinite(found.total_flops), TRAINING_FLOPS * N * D, np.inf)
+        values["train_flops"] = np.where(np.isfinite(best.total_flops), TRAINING_FLOPS * N * D, np.inf)
         if inference_tokens:
-            values |= {"inference_flops": inference, "total_flops": found.total_flops}
+            values |= {"inference_flops": inference, "total_flops": best.total_flops}
         if unique_data is not None:
             values["epochs"] = np.maximum(D / unique_data, 1.0)
         if peak_flops is not None and mfu is not None:
-            values["chip_hours"] = found.total_flops / (peak_flops * mfu * 3600)
+            values["chip_hours"] = best.total_flops / (peak_flops * mfu * 3600)
             if price_per_chip_hour is not None:
                 values["dollars"] = values["chip_hours"] * price_per_chip_hour
     return Optimum(
         law=law.name,
         question={**question, **(at or {})},
         quantities={name: estimate(item[0], item[1:]) for name, item in values.items()},
-        warnings=tuple(_check_optimum(fit, found, unique_data, at or {})),
+        warnings=tuple(_check_optimum(fit, best, unique_data, at or {})),
     )
 
 
@@ -201,11 +201,11 @@ def iso_loss(
 
 def estimate(value: float, draws: Array) -> Estimate:
     """Returns a value with the 95 % percentile interval of its draws `[R]`; infinite draws count as large."""
-    kept = np.asarray(draws, dtype=np.float64)
-    kept = kept[~np.isnan(kept)]
-    if len(kept) < 2:
+    known = np.asarray(draws, dtype=np.float64)
+    known = known[~np.isnan(known)]
+    if len(known) < 2:
         return Estimate(value=float(value))
-    ends = read_percentiles(np.clip(kept, -MISSING, MISSING), [2.5, 97.5])
+    ends = read_percentiles(np.clip(known, -MISSING, MISSING), [2.5, 97.5])
     low, high = (float(end) if abs(end) < MISSING / 1e6 else float(np.copysign(np.inf, end)) for end in ends)
     return Estimate(value=float(value), low=low, high=high)
 
@@ -253,13 +253,13 @@ def _check_question(
     return question
 
 
-def _check_optimum(fit: Fit, found: Allocation, unique_data: float | None, at: Mapping[str, float]) -> list[Notice]:
-    N, D, notices = float(found.num_params[0]), float(found.data_seen[0]), []
+def _check_optimum(fit: Fit, best: Allocation, unique_data: float | None, at: Mapping[str, float]) -> list[Notice]:
+    N, D, notices = float(best.num_params[0]), float(best.data_seen[0]), []
     point = {"num_params": N, "data_seen": D, "data_unique": min(D, unique_data or D), **at}
     if fit.status != "ok":
         text = f"the fit is {fit.status} and its optimum no better; read the fit's own warnings"
         notices.append(Notice(code="weak_fit", text=text, is_weak=True))
-    if found.is_edge[0]:
+    if best.is_edge[0]:
         text = (
             f"the loss still falls at the end of the search (N = {N:.3g}, D = {D:.3g}): this fit has no optimum at the "
             "budget; vary N and D independently of each other, or use a law with both terms"
@@ -277,11 +277,11 @@ def _check_optimum(fit: Fit, found: Allocation, unique_data: float | None, at: M
             "the points: exponents that fit alike here part out there; add a larger budget before spending this"
         )
         notices.append(Notice(code="extrapolation_flops", text=text))
-    if len(found.loss) < 2:
+    if len(best.loss) < 2:
         text = "the fit has no resamples, so nothing here has an interval; fit again with --bootstrap 1000"
         notices.append(Notice(code="no_intervals", text=text))
-    elif not np.isfinite(found.total_flops).all():
-        share = float((~np.isfinite(found.total_flops[1:])).mean())
+    elif not np.isfinite(best.total_flops).all():
+        share = float((~np.isfinite(best.total_flops[1:])).mean())
         text = (
             f"{share:.1%} of the resamples never reach the loss, and count as an infinite budget; ask for a loss "
             "further from the floor, or add runs nearer to it"

@@ -100,7 +100,7 @@ def _name_lines(axes: Any, ends: Sequence[tuple[str, tuple[float, float], str]])
     to_pixels, to_data = axes.transData.transform, axes.transData.inverted().transform
     step = 13.0 * axes.figure.dpi / 72.0
     placed: list[tuple[float, float]] = []
-    for label, (x, y), colour in sorted(ends, key=lambda one: one[1][1]):
+    for label, (x, y), colour in sorted(ends, key=lambda end: end[1][1]):
         across, up = to_pixels((x, y))
         for other_across, other_up in placed:
             if abs(across - other_across) < 200 and up - other_up < step:

@@ -145,8 +145,8 @@ def keep_rows(table: pd.DataFrame, expressions: Iterable[str]) -> pd.DataFrame:
         name, sign, text = match.groups()
         if name not in table.columns:
             raise suggest_name("--keep column", name, table.columns)
-        kept = OPERATORS[sign](table[name], read_value(table[name], sign, text)).fillna(False).astype(bool)
-        table = note(table[kept], f"keep {name}{sign}{text}", f"{int((~kept).sum())} of {len(kept)} rows taken away")
+        keep = OPERATORS[sign](table[name], read_value(table[name], sign, text)).fillna(False).astype(bool)
+        table = note(table[keep], f"keep {name}{sign}{text}", f"{int((~keep).sum())} of {len(keep)} rows taken away")
     return table
 
 

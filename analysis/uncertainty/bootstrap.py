@@ -290,13 +290,13 @@ def attach_intervals(
         if (share := float(((replicates[:, k + i] <= low) | (replicates[:, k + i] >= high)).mean())) > ON_BOUND
     ]
     text = f"resamples end on a bound ({', '.join(stuck)}): hardly identified; add sizes or seeds"
-    found = [Notice(code="resamples_on_bound", text=text)] if stuck else []
-    kept = [notice for notice in fit.warnings if notice.code != "interval_reaches_0"]
+    own = [Notice(code="resamples_on_bound", text=text)] if stuck else []
+    still = [notice for notice in fit.warnings if notice.code != "interval_reaches_0"]
     limits = [
         np.array([ends[name][side] if ends[name][side] is not None else np.nan for name in names]) for side in (0, 1)
     ]
-    found += check_intervals(law, params, *limits)
-    every = (*kept, *found, *notices)
+    own += check_intervals(law, params, *limits)
+    every = (*still, *own, *notices)
     weak = fit.status == "failed" or any(notice.is_weak for notice in every)
     kind = "percentiles" if knife is None else "BCa"
     return fit.model_copy(

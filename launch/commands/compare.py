@@ -53,7 +53,9 @@ def command(options: argparse.Namespace) -> int:
             notices.append(f"no comparison over {column}: fewer distinct values than {law.name} needs; run more sizes")
             continue
         bootstrap = bootstrap_series(rows, law.bind((column,)), target, **declared)
-        notices += [f"{label}, {column}: {one}" for label, fit in bootstrap.fits.items() for one in fit.warnings]
+        notices += [
+            f"{label}, {column}: {warning}" for label, fit in bootstrap.fits.items() for warning in fit.warnings
+        ]
         part: dict[str, Any] = {"crossings": [], "gain": None}
         if name == "data":
             part["order"] = order_by_size(rows, target).pairs.to_dict("records")
@@ -92,9 +94,11 @@ def _print_comparison(document: dict[str, Any]) -> None:
             for row in document["data"]["order"]
         ]  # fmt: skip
         print(f"\nDifferences at each m, paired by seed\n\n{render_table(rows)}")
-        for one in document["data"]["crossings"]:
-            at = f"m = {one['size']:,.0f} ({show_interval(one['low'], one['high'])})"
-            print(f"\nthe fitted curves cross at {at}: {one['ahead_before']} before, {one['ahead_after']} after")
+        for crossing in document["data"]["crossings"]:
+            at = f"m = {crossing['size']:,.0f} ({show_interval(crossing['low'], crossing['high'])})"
+            print(
+                f"\nthe fitted curves cross at {at}: {crossing['ahead_before']} before, {crossing['ahead_after']} after"
+            )
     for name, what in {"data": "m", "compute": "C"}.items():
         gain = document[name] and document[name]["gain"]
         if gain:

@@ -102,7 +102,7 @@ def command(options: argparse.Namespace) -> int:
     else:
         _print_fits(fits)
         print_warnings(notices, fits)
-    return WORK_FAILED if any(one.status == "failed" for one in fits) else DONE
+    return WORK_FAILED if any(fit.status == "failed" for fit in fits) else DONE
 
 
 def _fit_rows(
@@ -139,7 +139,7 @@ def _fit_rows(
     fits, notices = [], []
     for label, rows in groups:
         try:
-            found = fit_table(
+            fit = fit_table(
                 rows, law, target, objective=declared["objective"] if "objective" in changes else None,
                 delta=declared["delta"], bootstrap=options.bootstrap, **extra,
             )  # fmt: skip
@@ -148,7 +148,7 @@ def _fit_rows(
                 raise
             notices.append(f"{label} is not fitted: {error}")
         else:
-            fits.append(found if label is None else found.model_copy(update={"label": str(label)}))
+            fits.append(fit if label is None else fit.model_copy(update={"label": str(label)}))
     if not fits:
         raise AnalysisError("; ".join(notices))
     return fits, notices
@@ -170,13 +170,13 @@ def _print_fits(fits: Sequence["Fit"]) -> None:
         print(f"95 % from: {first.conventions['uncertainty']}")
         return
     rows = []
-    for one in fits:
-        row: dict[str, Any] = {"label": one.label}
-        for name, value in one.params.items():
-            row[name], row[f"{name} 95 %"] = value, show_interval(*one.ci95.get(name, (None, None)))
-        rows.append({**row, one.objective.name: one.objective.value, "n": one.n, "status": one.status})
+    for fit in fits:
+        row: dict[str, Any] = {"label": fit.label}
+        for name, value in fit.params.items():
+            row[name], row[f"{name} 95 %"] = value, show_interval(*fit.ci95.get(name, (None, None)))
+        rows.append({**row, fit.objective.name: fit.objective.value, "n": fit.n, "status": fit.status})
     print(render_table(rows))
-    for one in fits:
-        out = ", ".join(f"{count} {reason}" for reason, count in one.left_out.items())
+    for fit in fits:
+        out = ", ".join(f"{count} {reason}" for reason, count in fit.left_out.items())
         if out:
-            print(f"{one.label}: left out {out}", file=sys.stderr)
+            print(f"{fit.label}: left out {out}", file=sys.stderr)

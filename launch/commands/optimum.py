@@ -51,20 +51,20 @@ def command(options: argparse.Namespace) -> int:
 
     if not options.source.endswith(".json"):
         return _compare_approaches(options)
-    one = choose_fit(load_fits(options.source), options.label)
-    found = find_optimum(
-        one, flops=options.flops, price_per_chip_hour=options.price,
+    fit = choose_fit(load_fits(options.source), options.label)
+    optimum = find_optimum(
+        fit, flops=options.flops, price_per_chip_hour=options.price,
         **{name: getattr(options, name) for name in OF_FITS},
     )  # fmt: skip
     if options.json:
-        print_json(found.model_dump(mode="json"))
+        print_json(optimum.model_dump(mode="json"))
     else:
         rows = [
             {"": name, "optimum": item.value, "95 %": show_interval(item.low, item.high)}
-            for name, item in found.quantities.items()
+            for name, item in optimum.quantities.items()
         ]
-        print(f"{one.form.formula}\n\n{render_table(rows)}")
-        print_warnings([*found.warnings, *one.warnings], [])
+        print(f"{fit.form.formula}\n\n{render_table(rows)}")
+        print_warnings([*optimum.warnings, *fit.warnings], [])
     return DONE
 
 
@@ -83,21 +83,23 @@ def _compare_approaches(options: argparse.Namespace) -> int:
         check_label(frame, "--label", options.label)
         frame = frame[frame["label"] == options.label]
     target, law = options.target or declared_study(options.source)["metric"], options.law or "chinchilla"
-    found = compare_approaches(frame, flops=options.flops, law=law, target=target)
+    approaches = compare_approaches(frame, flops=options.flops, law=law, target=target)
     counted = any(map(is_part, frame.columns))
     conventions = compare_conventions(frame, law=law, target=target) if counted else None
     if options.json:
         document = {
-            "flops": found.flops,
-            "approaches": found.to_frame().reset_index().to_dict("records"),
-            "missing": dict(found.missing),
-            "disagreement": {"exponent": found.exponent_gap, "num_params": found.size_ratio},
+            "flops": approaches.flops,
+            "approaches": approaches.to_frame().reset_index().to_dict("records"),
+            "missing": dict(approaches.missing),
+            "disagreement": {"exponent": approaches.exponent_gap, "num_params": approaches.size_ratio},
             "conventions": conventions and conventions.rows.to_dict("records"),
-            "warnings": [one.model_dump() for one in (*found.warnings, *(conventions.warnings if conventions else ()))],
+            "warnings": [
+                notice.model_dump() for notice in (*approaches.warnings, *(conventions.warnings if conventions else ()))
+            ],
         }
         print_json(clean(document))
     else:
-        print(found)
+        print(approaches)
         if conventions:
             print(f"\nthe exponent of N* under every way of counting N and C\n{conventions}")
     return DONE

@@ -26,27 +26,27 @@ def command(options: argparse.Namespace) -> int:
     from analysis.fitting.notices import check_distance
     from analysis.uncertainty.predictions import predict_interval
 
-    one = choose_fit(load_fits(options.fit), options.label)
+    fit = choose_fit(load_fits(options.fit), options.label)
     points: list[dict[str, float]] = []
     for text in options.at:
         at = read_numbers(text.split(","), "--at")
-        missing = [name for name in one.columns if name not in at]
-        unknown = [name for name in at if name not in one.columns]
+        missing = [name for name in fit.columns if name not in at]
+        unknown = [name for name in at if name not in fit.columns]
         if missing or unknown:
-            raise InputError(f"--at {text!r}: give exactly {', '.join(f'{name}=VALUE' for name in one.columns)}")
+            raise InputError(f"--at {text!r}: give exactly {', '.join(f'{name}=VALUE' for name in fit.columns)}")
         points.append(at)
     frame = pd.DataFrame(points)
-    found = predict_interval(one, {name: frame[name].to_numpy() for name in one.columns}, new_run=options.new_run)
+    intervals = predict_interval(fit, {name: frame[name].to_numpy() for name in fit.columns}, new_run=options.new_run)
     rows = [
-        {**at, **{name: float(found[name].iloc[i]) for name in ("estimate", "low", "high")}}
+        {**at, **{name: float(intervals[name].iloc[i]) for name in ("estimate", "low", "high")}}
         for i, at in enumerate(points)
     ]
-    notices = check_distance(one.ranges, {name: frame[name].to_numpy() for name in one.columns})
+    notices = check_distance(fit.ranges, {name: frame[name].to_numpy() for name in fit.columns})
     if options.json:
         warnings = [notice.model_dump() for notice in notices]
-        print_json({"law": one.law, "target": one.target, "rows": clean(rows), "warnings": warnings})
+        print_json({"law": fit.law, "target": fit.target, "rows": clean(rows), "warnings": warnings})
     else:
-        print(f"{one.target or 'y'}: {one.form.formula}; 95 % of {'new runs' if options.new_run else 'the curve'}\n")
+        print(f"{fit.target or 'y'}: {fit.form.formula}; 95 % of {'new runs' if options.new_run else 'the curve'}\n")
         print(render_table(rows))
-        print_warnings([*map(str, notices), *map(str, one.warnings)], [])
+        print_warnings([*map(str, notices), *map(str, fit.warnings)], [])
     return DONE

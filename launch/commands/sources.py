@@ -32,9 +32,9 @@ def print_warnings(notices: Sequence[Any], fits: Sequence["Fit"]) -> None:
     """Prints notices, and every fit's warnings under its label, on standard error."""
     for notice in notices:
         print(notice, file=sys.stderr)
-    for one in fits:
-        for warning in one.warnings:
-            print(f"{one.label}: {warning}" if one.label else warning, file=sys.stderr)
+    for fit in fits:
+        for warning in fit.warnings:
+            print(f"{fit.label}: {warning}" if fit.label else warning, file=sys.stderr)
 
 
 def read_source(options: argparse.Namespace) -> "pd.DataFrame":
@@ -54,14 +54,14 @@ def declared_study(source: str) -> dict[str, Any]:
 
 def read_numbers(pairs: Iterable[str], flag: str) -> dict[str, float]:
     """Returns NAME=VALUE pairs as numbers by name."""
-    found = {}
+    numbers = {}
     for pair in pairs:
         name, value = split_pair(pair, flag)
         try:
-            found[name] = float(value)
+            numbers[name] = float(value)
         except ValueError:
             raise InputError(f"{flag} {pair!r}: {value!r} is no number; write it like 7e9") from None
-    return found
+    return numbers
 
 
 def split_pair(pair: str, flag: str) -> tuple[str, str]:

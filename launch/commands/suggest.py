@@ -32,14 +32,14 @@ def command(options: argparse.Namespace) -> int:
     if set(target) != {"flops"}:
         raise InputError(f"--target {options.target_budget!r}: write --target flops=1e22")
     if options.source.endswith(".json"):
-        one = choose_fit(load_fits(options.source), options.label)
+        fit = choose_fit(load_fits(options.source), options.label)
     else:
-        one = fit_table(read_source(options), options.law or "chinchilla", None, bootstrap=options.bootstrap)
-    frame = suggest_cells(one, target_flops=target["flops"], budget_flops=options.budget)
+        fit = fit_table(read_source(options), options.law or "chinchilla", None, bootstrap=options.bootstrap)
+    frame = suggest_cells(fit, target_flops=target["flops"], budget_flops=options.budget)
     rows = clean([{str(name): value for name, value in row.items()} for row in frame.to_dict("records")])
     if options.json:
-        print_json({"law": one.law, "target_flops": target["flops"], "budget_flops": options.budget, "cells": rows})
+        print_json({"law": fit.law, "target_flops": target["flops"], "budget_flops": options.budget, "cells": rows})
     else:
         print(render_table(rows))
-        print_warnings(one.warnings, [])
+        print_warnings(fit.warnings, [])
     return DONE
