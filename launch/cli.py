@@ -55,17 +55,19 @@ COMMANDS = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and returns the exit status: 0 done, 1 the work failed, 2 the call was wrong, 75 stopped."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    if words[:1] == ["cell"] and not {"-h", "--help"} & set(words):
-        from launch.workers import worker
+    trains_itself = words[:1] == ["cell"] or (words[:1] == ["work"] and "--distributed" in words)
+    if trains_itself and not {"-h", "--help"} & set(words):
+        from launch.workers.flags import run_with_flags
 
-        worker.run(["scaling cell", *words[1:]])  # absl parses its flags, and exits
-    if words[:1] == ["work"] and "--distributed" in words:
-        from launch.workers import worker
+        run_with_flags(_call, words)  # exits
+    return _call(words)
 
-        worker.run(["scaling work", "--gang", *words[1:]])
-    options = make_parser().parse_args(words)
+
+def _call(words: Sequence[str]) -> int:
+    """Runs the command that some words mean, and returns the exit status."""
+    given = make_parser().parse_args(words)
     try:
-        return COMMANDS[options.word].command(options)
+        return COMMANDS[given.word].command(given)
     except (InputError, AnalysisError) as error:
         print(f"scaling: {error}", file=sys.stderr)
         return WRONG_CALL

@@ -7,8 +7,7 @@ from launch.coordination.claims import Budget
 from launch.coordination.launches import is_cancelled, note_allocations, read_allocations, read_launches
 from launch.coordination.presence import Beat, Observer, read_beats
 from launch.engines import LIVE, Engine, EngineError, Order, Sighting
-from launch.options import Outcome
-from launch.progress import Progress
+from launch.progress import Ended, Progress
 from launch.queue.estimates import divide_seconds, estimate_job
 from scaling.specs.cell import Cell
 from scaling.store.attempts import count_outcomes, last_status
@@ -55,7 +54,7 @@ class Fleet:
         self._tries, self._next_try = 0, 0.0
         self._best: tuple[int, int] | None = None
 
-    def start(self, cells: Mapping[str, Cell]) -> Outcome:
+    def start(self, cells: Mapping[str, Cell]) -> Ended:
         """Asks for what is needed, and leaves it to itself.
 
         Raises:
@@ -66,9 +65,9 @@ class Fleet:
         asked = self._submit(min(self._count, len(cells)) - len(live))
         where = ", ".join(asked) or "nothing new, enough is live"
         print(f"{self._order.launch}: {where}; follow it with: scaling status {self._order.store}")
-        return Outcome({}, stopped=False)
+        return Ended({}, stopped=False)
 
-    def run(self, cells: Mapping[str, Cell]) -> Outcome:
+    def run(self, cells: Mapping[str, Cell]) -> Ended:
         """Keeps allocations at work until every cell has ended, and returns how each did.
 
         Ctrl-C leaves them running: the same command follows them again, and `scaling cancel` ends them.
@@ -88,17 +87,17 @@ class Fleet:
                     break
                 if is_cancelled(self._store, self._order.launch):
                     progress.say("cancelled")
-                    return Outcome(statuses, stopped=True)
+                    return Ended(statuses, stopped=True)
                 self._keep_up(left, progress)
                 self._pause(self._poll_seconds)
             self._look()
             self._engine.cancel(self._live())
         except KeyboardInterrupt:
             self._part(progress)
-            return Outcome(statuses, stopped=True)
+            return Ended(statuses, stopped=True)
         finally:
             progress.close()
-        return Outcome(statuses, stopped=False)
+        return Ended(statuses, stopped=False)
 
     def _part(self, progress: Progress) -> None:
         """Leaves allocations to themselves, or ends them where they would not go on."""

@@ -1,76 +1,103 @@
-"""How jobs are run, whatever gives them machines: what the command line says of it, here and on another machine."""
+"""How jobs are run, whatever gives them machines: one specification, for command lines, agents and workers alike.
+
+A new option of `scaling run` is one field of `Options`: it makes the argument and its help, is checked, goes into the
+words that start agents on other machines, and reaches every worker.
+"""
 
 import argparse
-import dataclasses
 from collections.abc import Sequence
+from typing import Any, get_args, get_origin
+
+from pydantic import Field, ValidationError
+from pydantic.fields import FieldInfo
 
 from launch.coordination.claims import ONCE, Budget
 from launch.coordination.presence import PATIENCE_SECONDS
-from scaling.specs.base import InputError, override, parse
+from scaling.specs.base import InputError, Spec, canonical_json, override, parse
 from scaling.specs.execution import Execution
 
 
-@dataclasses.dataclass(frozen=True)
-class Options:
-    """How jobs are run.
+def _option(default: Any, description: str, metavar: str = "", *, word: str = "", **bounds: Any) -> Any:
+    """Returns a field that is an option of commands.
 
-    Attributes:
-      execution: of all programs; None chooses one for each.
-      flags: for the workers' command line.
-      budget: of attempts at a cell.
-      words: for an agent's command line, which then has the same options.
+    Args:
+      default: of the field.
+      description: for the command's help.
+      metavar: what the help calls the value; empty for a switch.
+      word: that people type, without `--`; empty for the field's name.
+      bounds: of the value, as pydantic takes them.
     """
-
-    execution: Execution | None = None
-    flags: tuple[str, ...] = ()
-    budget: Budget = ONCE
-    words: tuple[str, ...] = ()
+    shown: dict[str, Any] = {"metavar": metavar, "word": word}
+    return Field(default, description=description, json_schema_extra=shown, **bounds)
 
 
-@dataclasses.dataclass(frozen=True)
-class Outcome:
-    """How a run of cells ended.
+class Options(Spec):
+    """How jobs are run; each field is an option of `scaling run`, `scaling work` and `scaling cell`."""
 
-    Attributes:
-      statuses: `ok`, `diverged` or `failed` by fingerprint, for every cell that ended.
-      stopped: whether a signal stopped the run before all cells had ended.
+    execution: Execution | None = _option(
+        None,
+        "how to run, in place of the choice made for each program: population=8, mesh.data=2, … or JSON; repeatable",
+        "PATH=VALUE",
+    )
+    workers: int | None = _option(
+        None,
+        "processes on each machine; default one for every device, or every core where there is none",
+        "K",
+        ge=1,
+    )
+    checkpoint_seconds: float = _option(600.0, "seconds between two checkpoints; 0 for none", "S", ge=0)
+    checkpoint_steps: int | None = _option(None, "steps between two checkpoints, whatever the time", "K", ge=1)
+    num_checkpoints: int = _option(2, "the newest so many are kept", "K", ge=1)
+    keep_checkpoints: bool = _option(False, "keep the last one of each job that is complete")
+    reader_workers: int = _option(0, "processes that read data too large for the device; 0 reads in threads", "K", ge=0)
+    trackers: tuple[str, ...] = _option(
+        (), "who follows besides the store: wandb, tensorboard or jsonl; repeatable", "NAME", word="tracker"
+    )
+    retries: int = _option(0, "times that a cell which failed is tried again", "K", ge=0)
+    interruptions: int = _option(
+        ONCE.interruptions, "times that a cell may be interrupted before it is left to the next launch", "K", ge=1
+    )
+    lease_seconds: float = _option(
+        PATIENCE_SECONDS, "how long a worker may show no sign of life before others take its cells", "S", ge=0.1
+    )
+
+    @property
+    def budget(self) -> Budget:
+        """How often a cell may end badly in a launch."""
+        return Budget(failures=1 + self.retries, interruptions=self.interruptions)
+
+    def words(self) -> tuple[str, ...]:
+        """Returns the words of a command line that mean these options, whatever the defaults are where it is read."""
+        words: list[str] = []
+        for name, field in type(self).model_fields.items():
+            flag, value = _flag(name, field), getattr(self, name)
+            if isinstance(value, bool):
+                words += [flag] if value else []
+            elif isinstance(value, tuple):
+                words += [f"{flag}={item}" for item in value]
+            elif isinstance(value, Spec):
+                words.append(f"{flag}={canonical_json(value.model_dump(mode='json', exclude_defaults=True))}")
+            elif value is not None:
+                words.append(f"{flag}={value}")
+        return tuple(words)
+
+
+DEFAULTS = Options()
+
+
+def add_options(parser: argparse.ArgumentParser, leaving_out: Sequence[str] = ()) -> None:
+    """Adds to a command what `read_options` reads.
+
+    Args:
+      parser: of the command.
+      leaving_out: names of fields that mean nothing there.
     """
-
-    statuses: dict[str, str]
-    stopped: bool
-
-    def count(self, status: str) -> int:
-        """Returns how many cells ended so."""
-        return sum(found == status for found in self.statuses.values())
-
-
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """Adds to a command what `read_options` reads."""
-    add = parser.add_argument
-    add(
-        "--execution", action="append", default=[], metavar="PATH=VALUE",
-        help="how to run, in place of the choice made for each program: population=8, mesh.data=2, … or JSON; "
-        "repeatable",
-    )  # fmt: skip
-    add("--checkpoint-seconds", type=float, default=600.0, metavar="S", help="between two checkpoints; 0 for none")
-    add("--checkpoint-steps", type=int, metavar="K", help="steps between two checkpoints, whatever the time")
-    add("--num-checkpoints", type=int, default=2, metavar="K", help="the newest so many are kept; default 2")
-    add("--keep-checkpoints", action="store_true", help="keep the last one of each job that is complete")
-
-
-def add_sweep_options(parser: argparse.ArgumentParser) -> None:
-    """Adds to a command for many cells what `read_options` reads besides."""
-    add_options(parser)
-    add = parser.add_argument
-    add(
-        "--tracker", action="append", default=[], metavar="NAME",
-        help="who follows besides the store: wandb, tensorboard or jsonl; repeatable",
-    )  # fmt: skip
-    add("--retries", type=int, default=0, metavar="K", help="times that a cell which failed is tried again; default 0")
-    add(
-        "--lease-seconds", type=float, default=PATIENCE_SECONDS, metavar="S",
-        help="how long a worker may show no sign of life before others take its cells; default 90",
-    )  # fmt: skip
+    for name, field in Options.model_fields.items():
+        if name not in leaving_out:
+            # What is not typed is absent, so that defaults stand in one place.
+            parser.add_argument(
+                _flag(name, field), dest=name, default=argparse.SUPPRESS, help=_help(field), **_reading(field)
+            )
 
 
 def read_options(given: argparse.Namespace) -> Options:
@@ -79,24 +106,14 @@ def read_options(given: argparse.Namespace) -> Options:
     Raises:
       InputError: a value is out of bounds.
     """
-    seconds, steps, number = given.checkpoint_seconds, given.checkpoint_steps, given.num_checkpoints
-    if not seconds >= 0:
-        raise InputError(f"--checkpoint-seconds {seconds}: must be at least 0, which keeps none")
-    for flag, value in {"--checkpoint-steps": steps, "--num-checkpoints": number}.items():
-        if value is not None and value < 1:
-            raise InputError(f"{flag} {value}: must be at least 1")
-    if given.retries < 0:
-        raise InputError(f"--retries {given.retries}: must be at least 0, which tries every cell once")
-    if not given.lease_seconds > 0:
-        raise InputError(f"--lease-seconds {given.lease_seconds}: must be above 0")
-    same = [f"--checkpoint-seconds={seconds}", f"--num-checkpoints={number}", f"--lease-seconds={given.lease_seconds}"]
-    same += [] if steps is None else [f"--checkpoint-steps={steps}"]
-    same += ["--keep-checkpoints"] if given.keep_checkpoints else []
-    same += [f"--tracker={name}" for name in given.tracker]
-    same += [f"--retries={given.retries}"]
-    words = [*same, *(f"--execution={wish}" for wish in given.execution)]
-    budget = Budget(failures=1 + given.retries)
-    return Options(parse_execution(given.execution), tuple(same), budget, tuple(words))
+    typed = {name: value for name, value in vars(given).items() if name in Options.model_fields}
+    if "execution" in typed:
+        typed["execution"] = parse_execution(typed["execution"])
+    values = {name: tuple(value) if isinstance(value, list) else value for name, value in typed.items()}
+    try:
+        return Options.model_validate(values)
+    except ValidationError as error:
+        raise InputError(_describe(error)) from None
 
 
 def parse_execution(given: Sequence[str]) -> Execution | None:
@@ -113,3 +130,38 @@ def parse_execution(given: Sequence[str]) -> Execution | None:
     except InputError as error:
         raise InputError(str(error).replace("--set", "--execution")) from None
     return execution
+
+
+def _flag(name: str, field: FieldInfo) -> str:
+    return "--" + (_shown(field)["word"] or name).replace("_", "-")
+
+
+def _shown(field: FieldInfo) -> dict[str, Any]:
+    shown = field.json_schema_extra
+    assert isinstance(shown, dict)  # noqa: S101  (`_option` makes every field)
+    return shown
+
+
+def _help(field: FieldInfo) -> str:
+    has_default = field.default is not None and not isinstance(field.default, bool | tuple)
+    return f"{field.description}; default {field.default:g}" if has_default else f"{field.description}"
+
+
+def _reading(field: FieldInfo) -> dict[str, Any]:
+    """Returns how argparse reads a field: what it does with the words, and what it calls them."""
+    kinds = [kind for kind in get_args(field.annotation) or (field.annotation,) if kind is not type(None)]
+    if kinds == [bool]:
+        return {"action": "store_true"}
+    metavar = _shown(field)["metavar"]
+    if get_origin(field.annotation) is tuple or kinds == [Execution]:
+        return {"action": "append", "metavar": metavar}
+    return {"type": kinds[0], "metavar": metavar}
+
+
+def _describe(error: ValidationError) -> str:
+    """Returns a line for the first value that is out of bounds: its option, the value, the bound, and what it means."""
+    first, *_ = error.errors(include_url=False)
+    name, bounds = str(first["loc"][0]), first.get("ctx", {})
+    field = Options.model_fields[name]
+    constraint = f"must be at least {bounds['ge']:g}" if "ge" in bounds else first["msg"]
+    return f"{_flag(name, field)} {first['input']}: {constraint} ({field.description})"

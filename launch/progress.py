@@ -1,5 +1,6 @@
-"""What a person sees while cells run: one bar on a terminal, plain lines elsewhere, both on standard error."""
+"""What a person sees while cells run: a bar on a terminal, plain lines elsewhere; and how a run of cells ended."""
 
+import dataclasses
 import sys
 import time
 from typing import Any
@@ -10,6 +11,23 @@ from scaling.specs.cell import Cell
 
 # Between two plain lines at least so long, so that a log of a long sweep stays short.
 PLAIN_INTERVAL_SECONDS = 10.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Ended:
+    """How a run of cells ended.
+
+    Attributes:
+      statuses: `ok`, `diverged` or `failed` by fingerprint, for every cell that ended.
+      stopped: whether a signal stopped the run before all cells had ended.
+    """
+
+    statuses: dict[str, str]
+    stopped: bool
+
+    def count(self, status: str) -> int:
+        """Returns how many cells ended so."""
+        return sum(found == status for found in self.statuses.values())
 
 
 class Progress:

@@ -1,9 +1,12 @@
 """Arguments that several commands take."""
 
 import argparse
-from typing import get_args
+from typing import TYPE_CHECKING, get_args
 
 from scaling.store.columns import Derived
+
+if TYPE_CHECKING:
+    from launch.workers.companions import Companions
 
 
 def add_study(parser: argparse.ArgumentParser) -> None:
@@ -29,21 +32,22 @@ def add_derive(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
-def add_workers(parser: argparse.ArgumentParser) -> None:
-    """Adds --workers."""
-    parser.add_argument(
-        "--workers", type=int, metavar="K",
-        help="processes on each machine; default one for every device, or every core where there is none",
-    )  # fmt: skip
-
-
 def add_processes(parser: argparse.ArgumentParser, what: str) -> None:
-    """Adds what several processes that train together know of each other.
+    """Adds what `read_processes` reads: what several processes that train together know of each other.
 
     Args:
       parser: of the command.
       what: they do together, for the help.
     """
-    for flag, metavar in {"coordinator": "HOST:PORT", "num-processes": "K", "process-id": "I"}.items():
-        parser.add_argument(f"--{flag}", metavar=metavar, help=f"of several processes that {what}")
+    words = f"of several processes that {what}"
+    parser.add_argument("--coordinator", metavar="HOST:PORT", help=f"the first {words}")
+    parser.add_argument("--num-processes", type=int, metavar="K", help=f"number {words}")
+    parser.add_argument("--process-id", type=int, metavar="I", help=f"which this one is, from 0, {words}")
     parser.add_argument("--distributed", action="store_true", help="there are several processes, and JAX finds them")
+
+
+def read_processes(given: argparse.Namespace) -> "Companions":
+    """Returns what a process was told of those that it trains together with."""
+    from launch.workers.companions import Companions  # knows JAX
+
+    return Companions(given.coordinator, given.num_processes, given.process_id, given.distributed)

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 from etils import epath
 from pydantic import Field
 
+from launch.coordination.launches import is_cancelled
 from scaling.specs.base import InputError, Spec, fingerprint_text, parse
 from scaling.store.files import write_atomically
 from scaling.store.store import Store
@@ -130,26 +131,18 @@ class Presence:
 
     Args:
       store: where it is kept.
-      launch: what started the worker.
+      launch: what started the worker; when it is cancelled, this process hears SIGTERM with the next beat.
       patience_seconds: how long others shall wait for a beat.
-      is_cancelled: asked at every beat; the first yes is told to this process as SIGTERM is.
     """
 
-    def __init__(
-        self,
-        store: Store,
-        launch: str | None = None,
-        *,
-        patience_seconds: float = PATIENCE_SECONDS,
-        is_cancelled: Callable[[], bool] = lambda: False,
-    ) -> None:
+    def __init__(self, store: Store, launch: str | None = None, *, patience_seconds: float = PATIENCE_SECONDS) -> None:
         self.worker = uuid.uuid4().hex[:12]
         self._path = beat_path(store, self.worker)
         self._beat = Beat(
             worker=self.worker, count=0, patience_seconds=patience_seconds, identity=identify(), launch=launch,
             place=os.environ.get("SCALING_PLACE", ""),
         )  # fmt: skip
-        self._is_cancelled = is_cancelled
+        self._store, self._launch = store, launch
         self._lock = threading.Lock()
         self._facts: dict[str, Any] = {}
         self._began = self.last_beat = monotonic_seconds()
@@ -200,12 +193,12 @@ class Presence:
         self.last_beat = monotonic_seconds()
 
     def _go_on(self) -> None:
-        told = False
+        has_told = False
         while not self._ended.wait(self.patience_seconds / BEATS):
             with contextlib.suppress(InputError, OSError):  # others will see it; publishing looks at the lease itself
                 self.beat()
-                if not told and self._is_cancelled():
-                    told = True
+                if not has_told and self._launch is not None and is_cancelled(self._store, self._launch):
+                    has_told = True
                     os.kill(os.getpid(), signal.SIGTERM)
 
 

@@ -17,8 +17,8 @@ from typing import Any
 from launch.coordination.launches import is_cancelled
 from launch.coordination.leases import Leases
 from launch.coordination.presence import Observer, beat_path
-from launch.options import Options, Outcome
-from launch.progress import Progress
+from launch.options import Options
+from launch.progress import Ended, Progress
 from launch.queue.begun import begun_jobs
 from launch.queue.estimates import divide_seconds, estimate_job
 from launch.queue.queue import Job, Question, Queue, queue_cells
@@ -48,7 +48,7 @@ def run_cells(
     launch: str,
     *,
     waits: bool,
-) -> Outcome:
+) -> Ended:
     """Trains cells in one worker process a slot and returns how each ended.
 
     A crashing cell fails alone; a dying worker fails its cell, or has the cells of its job trained one by one, and is
@@ -76,7 +76,7 @@ def run_cells(
             stopped = sweep.run(slots, signals)
     finally:
         progress.close()
-    return Outcome(sweep.statuses, stopped)
+    return Ended(sweep.statuses, stopped)
 
 
 @dataclasses.dataclass
@@ -268,9 +268,8 @@ class _Sweep:
                 self._note(cell, "failed", seconds[cell.fingerprint()])
 
     def _start(self, slot: Slot) -> WorkerProcess:
-        flags = (*self._options.flags, f"--launch={self._launch}")
         name = f"{self._launch}-{socket.gethostname()}-{uuid.uuid4().hex[:6]}"
-        worker = WorkerProcess(self._store, slot, flags, name)
+        worker = WorkerProcess(self._store, slot, self._options, self._launch, name)
         with self._changed:
             self._workers.add(worker)
             if self._stopping:

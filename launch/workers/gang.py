@@ -1,19 +1,49 @@
 """Processes of several hosts that act as one worker: the first takes jobs from the store, all train them together."""
 
+import contextlib
 import json
 from collections.abc import Callable
 
 import jax
 import numpy as np
 
+from launch.coordination.presence import Presence
 from launch.exits import DONE, PREEMPTED, WORK_FAILED
+from launch.options import Options
 from launch.queue.cells import missing_cells, read_cell, read_study
 from launch.queue.queue import Job, Queue, queue_cells
+from launch.workers.companions import Companions, check_mesh, join_companions
+from launch.workers.notices import StopNotices
 from launch.workers.trainer import Trainer
+from scaling.devices.compilation import use_compilation_cache
 from scaling.devices.processes import Preempted, agree
-from scaling.specs.base import parse
+from scaling.specs.base import InputError, parse
 from scaling.specs.execution import Execution, MeshSpec
 from scaling.store.store import Store
+
+
+def work_in_gang(store: Store, options: Options, companions: Companions, launch: str) -> int:
+    """Trains what is missing in a store together with other processes, and returns the exit status.
+
+    Args:
+      store: that all processes see.
+      options: how jobs are run.
+      companions: of this process.
+      launch: that they belong to.
+
+    Raises:
+      InputError: the processes cannot work so.
+    """
+    if options.workers is not None:
+        raise InputError(f"--workers {options.workers}: processes that train together are one worker; leave it out")
+    use_compilation_cache()
+    writes, num_processes = join_companions(companions)
+    if options.execution is not None:
+        check_mesh(options.execution, num_processes)
+    own = Presence(store, launch, patience_seconds=options.lease_seconds) if writes else contextlib.nullcontext()
+    with StopNotices() as notices, own as presence:
+        trainer = Trainer(store, notices, presence, options, launch, num_processes=num_processes)
+        return work_together(store, trainer, options.execution, is_first=writes)
 
 
 def work_together(store: Store, trainer: Trainer, execution: Execution | None, *, is_first: bool) -> int:

@@ -1,6 +1,5 @@
 """Trains the cells of a job into a store: claims them, keeps their attempts, and publishes their records."""
 
-import dataclasses
 import os
 import sys
 import traceback
@@ -10,11 +9,12 @@ from typing import TYPE_CHECKING
 import jax
 from etils import epath
 
-from launch.coordination.claims import ONCE, Budget, Claims
+from launch.coordination.claims import Claims
 from launch.coordination.leases import LeaseLostError
 from launch.coordination.logs import JOB_MARK
 from launch.coordination.presence import Observer, Presence
 from launch.exits import PREEMPTED
+from launch.options import DEFAULTS, Options
 from launch.queue.begun import note_begun
 from launch.queue.cells import read_cell
 from launch.queue.estimates import estimate_job
@@ -31,36 +31,9 @@ if TYPE_CHECKING:
     from scaling.tracking import Tracker
     from scaling.training.checkpoints.keeper import Keeping
 
-# The exit status of a process that was told to stop: what could be saved is, and the same call goes on from there.
-
 # Jobs that take less than this share of the time between two checkpoints keep none: they would be over before the first
 # one, and the folder, the threads and the copies of a keeper would be for nothing. The estimate may be ten times off.
 SHARE_WORTH_KEEPING = 0.1
-
-
-@dataclasses.dataclass(frozen=True)
-class Rules:
-    """How a worker goes about every job.
-
-    Attributes:
-      launch: that it belongs to; None by hand.
-      budget: of attempts at a cell in that launch.
-      checkpoint_seconds: between two checkpoints; 0 for none.
-      checkpoint_steps: between two checkpoints, whatever the time; None for no limit.
-      num_checkpoints: the newest so many are kept.
-      keep_checkpoints: whether the last one of a complete job stays.
-      reader_workers: processes that read data which does not fit on the device.
-      trackers: who follows besides `curve.jsonl`, by name.
-    """
-
-    launch: str | None = None
-    budget: Budget = ONCE
-    checkpoint_seconds: float = 600.0
-    checkpoint_steps: int | None = None
-    num_checkpoints: int = 2
-    keep_checkpoints: bool = False
-    reader_workers: int = 0
-    trackers: tuple[str, ...] = ()
 
 
 class Trainer:
@@ -71,7 +44,8 @@ class Trainer:
       notices: of preemption.
       presence: of this process, which leases are held by; None for a process that writes nothing, because the first of
         those that train together does.
-      rules: for every job.
+      options: how every job is run.
+      launch: that this process belongs to; None by hand.
       num_processes: that train together.
     """
 
@@ -80,17 +54,19 @@ class Trainer:
         store: Store,
         notices: StopNotices,
         presence: Presence | None,
-        rules: Rules = Rules(),
+        options: Options = DEFAULTS,
+        launch: str | None = None,
         *,
         num_processes: int = 1,
     ) -> None:
-        self._store, self._notices, self._presence, self._rules = store, notices, presence, rules
+        self._store, self._notices, self._presence = store, notices, presence
+        self._options, self._launch = options, launch
         self._num_processes = num_processes
         self._study_sizes = study_sizes(store)
         self._observer = Observer(store)
         self._claims = None
         if presence is not None:
-            self._claims = Claims(store, presence, self._observer, rules.budget, rules.launch)
+            self._claims = Claims(store, presence, self._observer, options.budget, launch)
         self._tracker = self._make_tracker()
 
     def train(
@@ -147,7 +123,7 @@ class Trainer:
                 self._presence.begin(cells=())
 
     def _train_members(self, cells: Sequence[Cell], execution: Execution, on_end: Callable[[str, str], None]) -> None:
-        attempts = _Attempts(self._store, cells, self._presence, self._rules.launch, on_end)
+        attempts = _Attempts(self._store, cells, self._presence, self._launch, on_end)
         members = gather_members(cells)
         try:
             self._train(cells, members, execution, attempts)
@@ -199,9 +175,9 @@ class Trainer:
                 checkpoints=folder,
                 keeping=keeping,
                 heard=self._heard,
-                reader_workers=self._rules.reader_workers,
+                reader_workers=self._options.reader_workers,
             )
-        if folder is not None and self._claims is not None and not self._rules.keep_checkpoints:
+        if folder is not None and self._claims is not None and not self._options.keep_checkpoints:
             folder.rmtree(missing_ok=True)  # with what earlier attempts in other company have left
 
     def _heard(self) -> bool:
@@ -233,17 +209,17 @@ class Trainer:
         if self._presence is None:
             return Tracker()
         asked = make_tracker(
-            self._rules.trackers,
+            self._options.trackers,
             self._store,
             describe=lambda cell: describe_cell(read_cell(self._store, cell)),
-            with_checkpoints=self._rules.keep_checkpoints,
+            with_checkpoints=self._options.keep_checkpoints,
         )
         return Together(asked, {"heartbeat": Following(self._presence, self._store)})
 
     def _checkpoints(self, cells: Sequence[Cell]) -> "tuple[epath.Path | None, Keeping | None]":
         """Returns the folder for a job's checkpoints, None for none, and how they are kept."""
-        rules = self._rules
-        seconds, steps = rules.checkpoint_seconds, rules.checkpoint_steps
+        options = self._options
+        seconds, steps = options.checkpoint_seconds, options.checkpoint_steps
         networks = [cell for cell in cells if is_network(cell)]
         if not networks or not (seconds or steps):
             return None, None
@@ -254,7 +230,7 @@ class Trainer:
         # Several processes must decide alike, whichever looks at the folder first; one that has begun goes on.
         if not (is_long or self._num_processes > 1 or folder.exists()):
             return None, None
-        keeping = Keeping(seconds or None, steps, rules.num_checkpoints, rules.keep_checkpoints)
+        keeping = Keeping(seconds or None, steps, options.num_checkpoints, options.keep_checkpoints)
         return folder, keeping
 
 

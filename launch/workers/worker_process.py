@@ -7,11 +7,12 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
 from launch.engines import EngineError
+from launch.options import Options
 from launch.workers.slots import Slot
 from scaling.store.files import is_local
 from scaling.store.store import Store
@@ -27,17 +28,19 @@ class WorkerProcess:
     Args:
       store: that it trains into.
       slot: where it runs.
-      flags: for its command line.
+      options: how it runs jobs.
+      launch: that it belongs to.
       name: of its log.
     """
 
-    def __init__(self, store: Store, slot: Slot, flags: Sequence[str], name: str) -> None:
+    def __init__(self, store: Store, slot: Slot, options: Options, launch: str, name: str) -> None:
         self.has_ended = False
         self.worker: str | None = None  # its name in the store, once it is ready
         self._store, self._name = store, name
         # A regular file takes any amount of stderr without anybody reading it.
         self._log: IO[bytes] = _open_log(store, name)
-        command = [sys.executable, "-m", "launch.workers.worker", "--serve", f"--store={os.fspath(store.path)}", *flags]
+        told = [f"--store={os.fspath(store.path)}", f"--options={options.canonical_json()}", f"--launch={launch}"]
+        command = [sys.executable, "-m", "launch.workers.worker", *told]
         threads = str(max(len(slot.cores), 1))
         self._process: Any = subprocess.Popen(
             command,

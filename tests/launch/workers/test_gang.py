@@ -3,12 +3,12 @@
 import pytest
 
 import scaling.training.runner
-from launch.coordination.claims import Budget
 from launch.coordination.leases import Leases
 from launch.coordination.presence import Observer, Presence
+from launch.options import Options
 from launch.workers.gang import work_together
 from launch.workers.notices import StopNotices
-from launch.workers.trainer import Rules, Trainer
+from launch.workers.trainer import Trainer
 from scaling.specs.study import resolve_study
 from scaling.store.store import Store, cell_labels
 
@@ -22,9 +22,9 @@ def store(study_file, tmp_path) -> Store:
     return store
 
 
-def work(store: Store, **rules) -> int:
+def work(store: Store, **options) -> int:
     with StopNotices() as notices, Presence(store, "launch") as presence:
-        trainer = Trainer(store, notices, presence, Rules(launch="launch", **rules))
+        trainer = Trainer(store, notices, presence, Options(**options), "launch")
         return work_together(store, trainer, None, is_first=True)
 
 
@@ -52,5 +52,5 @@ def test_a_cell_that_fails_is_tried_as_often_as_is_allowed(store, monkeypatch):
         raise RuntimeError("no luck")
 
     monkeypatch.setattr(scaling.training.runner, "train_cells", train)
-    assert work(store, budget=Budget(failures=3)) == 1
+    assert work(store, retries=2) == 1
     assert sorted(map(tried.count, set(tried))) == [3, 3]

@@ -13,10 +13,11 @@ import pytest
 import scaling.training.calibration
 import scaling.training.runner
 from launch.coordination.presence import Presence
+from launch.options import Options
 from launch.queue.begun import begun_jobs
 from launch.workers import worker
 from launch.workers.notices import StopNotices
-from launch.workers.trainer import Rules, Trainer
+from launch.workers.trainer import Trainer
 from scaling.devices.processes import Preempted
 from scaling.specs.base import override
 from scaling.specs.cell import Cell
@@ -33,16 +34,6 @@ CELL = Cell(
     data=DataSpec(source=DigitsSource(), size=100, evaluation_size=100),
     training=TrainingSpec(optimizer=AdamWSpec(peak_lr=1e-2), batch_size=32, num_steps=20, num_evaluations=2),
 )
-
-
-@pytest.fixture(autouse=True)
-def parsed_flags():
-    """Flags at their defaults, as if parsed, and again afterwards."""
-    worker.FLAGS(["worker"])
-    yield
-    worker.FLAGS.unparse_flags()
-    for name in ("checkpoint_seconds", "checkpoint_steps"):
-        worker.FLAGS[name].unparse()
 
 
 @pytest.fixture
@@ -78,14 +69,14 @@ def ask(store: Store, *requests: dict) -> list[dict]:
     def answered() -> int:
         return sum(event["event"] in ("done", "plan") for event in map(json.loads, replies.getvalue().splitlines()))
 
-    assert worker.serve(store, Requests(), replies) == 0
+    assert worker.serve(store, Options(), None, Requests(), replies) == 0
     events = [json.loads(line) for line in replies.getvalue().splitlines()]
     assert events[0]["event"] == "ready"
     return events[1:]
 
 
-def make_trainer(store: Store, notices: StopNotices, **rules) -> Trainer:
-    return Trainer(store, notices, Presence(store), Rules(**rules))
+def make_trainer(store: Store, notices: StopNotices, **options) -> Trainer:
+    return Trainer(store, notices, Presence(store), Options(**options))
 
 
 def outcomes(store: Store, name: str) -> list[str]:
@@ -185,7 +176,7 @@ def test_short_jobs_keep_no_checkpoints_unless_some_are_there(store, monkeypatch
     monkeypatch.setattr(scaling.training.runner, "train_cells", train)
     folder = store.cell_path(names(1)[0]) / "checkpoints"
     with StopNotices() as notices:
-        for seconds, is_there in ((600, False), (0.01, False), (600, True), (0, True)):
+        for seconds, is_there in ((600.0, False), (0.01, False), (600.0, True), (0.0, True)):
             if is_there:
                 folder.mkdir()
             trainer = make_trainer(store, notices, checkpoint_seconds=seconds)
