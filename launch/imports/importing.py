@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from launch.exits import DONE, WORK_FAILED, WRONG_CALL
 from launch.imports import TABLES
 from launch.imports.fetching import Fetched, Source, SourceError, choose_runs, fetch_runs
-from launch.imports.mapping import Report, TableMapping, build_table
+from launch.imports.mapping import MappingReport, TableMapping, build_table
 from launch.imports.raw import MAPPING_FILE, PROPOSAL_FILE, REPORT_FILE, TABLE_FILE, RawFolder, RawRun
 from launch.text import print_json, render_table
 from scaling.specs.base import InputError, parse
@@ -161,7 +161,7 @@ def _ask_for_mapping(options: argparse.Namespace, folder: RawFolder, runs: list[
     return WRONG_CALL
 
 
-def _write(folder: RawFolder, mapping: TableMapping, table: "pd.DataFrame", report: Report) -> None:
+def _write(folder: RawFolder, mapping: TableMapping, table: "pd.DataFrame", report: MappingReport) -> None:
     """Writes the mapping, the report and, last, the table; each appears whole."""
     folder.write(MAPPING_FILE, mapping.model_dump_json(indent=1) + "\n")
     folder.write(REPORT_FILE, report.model_dump_json(indent=1) + "\n")
@@ -171,7 +171,11 @@ def _write(folder: RawFolder, mapping: TableMapping, table: "pd.DataFrame", repo
 
 
 def _print_report(
-    options: argparse.Namespace, folder: RawFolder, mapping: TableMapping, fetched: Fetched | None, report: Report
+    options: argparse.Namespace,
+    folder: RawFolder,
+    mapping: TableMapping,
+    fetched: Fetched | None,
+    report: MappingReport,
 ) -> None:
     if options.json:
         print_json({

@@ -78,7 +78,7 @@ class Dropped(Spec):
     reason: str
 
 
-class Report(Spec):
+class MappingReport(Spec):
     """What became of the runs.
 
     Attributes:
@@ -149,7 +149,9 @@ def _check_ours(name: str) -> None:
         raise InputError(f"--column {name}: the table has no {name!r}; {remedy}")
 
 
-def build_table(folder: RawFolder, mapping: TableMapping, runs: Sequence[RawRun]) -> tuple["pd.DataFrame", Report]:
+def build_table(
+    folder: RawFolder, mapping: TableMapping, runs: Sequence[RawRun]
+) -> tuple["pd.DataFrame", MappingReport]:
     """Returns the tidy table of a folder's runs in the contract's order of columns, and what was dropped.
 
     A mapping that reads histories gives a row for each row of a history that has what `loss` needs (what all columns
@@ -199,7 +201,7 @@ def build_table(folder: RawFolder, mapping: TableMapping, runs: Sequence[RawRun]
             counts[str(part.columns["status"][0])] = counts.get(str(part.columns["status"][0]), 0) + 1
     if runs and not has_status:
         notices.append("the source does not say how runs ended; all count as complete, also those that were killed")
-    report = Report(
+    report = MappingReport(
         runs_found=len(runs), runs=len(parts), rows=len(table), statuses=counts,
         columns={ours: one.render() for ours, one in expressions.items()}, dropped=tuple(dropped),
         notices=tuple(notices),

@@ -74,7 +74,7 @@ class Allocation(Spec):
 
 
 @dataclasses.dataclass(frozen=True)
-class Budget:
+class Allowance:
     """What a store's slices may cost, all of them together; None for no bound.
 
     Attributes:

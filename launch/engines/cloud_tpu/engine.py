@@ -15,7 +15,7 @@ from launch.coordination.provenance import user_name
 from launch.engines import EngineError, Order, Sighting, ask_for
 from launch.engines.cloud_tpu.api import Api, labels_of
 from launch.engines.cloud_tpu.code import pack_checkout
-from launch.engines.cloud_tpu.costs import HOUR, MARGIN_HOURS, Allocation, Budget, Ledger
+from launch.engines.cloud_tpu.costs import HOUR, MARGIN_HOURS, Allocation, Allowance, Ledger
 from launch.engines.cloud_tpu.watch import Watch
 from launch.engines.google import (
     LAUNCH,
@@ -91,7 +91,7 @@ class Settings(Spec):
 
 
 @dataclasses.dataclass(frozen=True)
-class Found:
+class QueuedResource:
     """A queued resource that some launch has asked for.
 
     Attributes:
@@ -140,7 +140,7 @@ def connect(settings: Settings, store: Store) -> "CloudTpu":
     return CloudTpu(settings, wanted, store, Api(settings.project, settings.zone, settings.endpoint))
 
 
-def find(settings: Settings, *, everybody: bool = False) -> list[Found]:
+def find(settings: Settings, *, everybody: bool = False) -> list[QueuedResource]:
     """Returns what launches have asked for and not let go, whatever store they work on, longest first.
 
     Args:
@@ -162,7 +162,7 @@ def find(settings: Settings, *, everybody: bool = False) -> list[Found]:
             count = sum(spec.multislice_params.node_count or 1 for spec in one.tpu.node_spec)
             who = (labels[LAUNCH], labels.get(STUDY, ""), labels.get(USER, ""))
             asked = now if one.create_time is None else one.create_time.timestamp()
-            found.append(Found(one.name, one.state.state.name, *who, kind, count, (now - asked) / HOUR))
+            found.append(QueuedResource(one.name, one.state.state.name, *who, kind, count, (now - asked) / HOUR))
     return sorted(found, key=lambda one: -one.hours)
 
 
@@ -184,7 +184,7 @@ class CloudTpu:
     ) -> None:
         self._settings, self._wanted, self._store, self._api, self._clock = settings, wanted, store, api, clock
         self._ledger = Ledger(store)
-        self._budget = Budget(settings.max_chip_hours, settings.max_dollars, settings.max_hours)
+        self._budget = Allowance(settings.max_chip_hours, settings.max_dollars, settings.max_hours)
         self._price, self._price_from = price_of(wanted, settings.price_per_chip_hour)
         self._chips = wanted.chips * settings.slices
         silent_seconds = settings.max_silent_minutes * 60

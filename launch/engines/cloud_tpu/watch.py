@@ -6,7 +6,7 @@ from typing import Any
 
 from launch.engines import Sighting, State
 from launch.engines.cloud_tpu.api import Api, labels_of, nodes_of
-from launch.engines.cloud_tpu.costs import HOUR, Allocation, Budget, Ledger
+from launch.engines.cloud_tpu.costs import HOUR, Allocation, Allowance, Ledger
 from launch.exits import OF_AGENTS, WORK_FAILED
 from scaling.specs.base import Spec
 
@@ -26,7 +26,7 @@ WAITING = {
 }
 
 
-class Report(Spec):
+class HostReport(Spec):
     """What a host says of itself: see `host`."""
 
     host: str
@@ -59,7 +59,7 @@ class Watch:
         self,
         api: Api,
         ledger: Ledger,
-        budget: Budget,
+        budget: Allowance,
         store_label: tuple[str, str],
         silent_seconds: float,
         clock: Callable[[], float],
@@ -144,7 +144,7 @@ class Watch:
         return begun, Sighting("running", place=place)
 
     def _find_end(
-        self, entry: Allocation, resource: Any, state: str, reports: Sequence[Report]
+        self, entry: Allocation, resource: Any, state: str, reports: Sequence[HostReport]
     ) -> tuple[State, str] | None:
         """Returns how an allocation has ended; None while it goes on."""
         now = self._clock()
@@ -182,7 +182,7 @@ class Watch:
             return ("preempted", f"host {silent[0]} has said nothing for {minutes}")
         return None
 
-    def _with_begin(self, entry: Allocation, resource: Any, reports: Sequence[Report]) -> Allocation:
+    def _with_begin(self, entry: Allocation, resource: Any, reports: Sequence[HostReport]) -> Allocation:
         """Returns an entry with the time from which its machines cost, once that is known."""
         if entry.began is not None:
             return entry
@@ -197,19 +197,19 @@ class Watch:
             return entry
         return entry.model_copy(update={"began": max(min(known), entry.asked)})
 
-    def _reports(self, handle: str) -> list[Report]:
+    def _reports(self, handle: str) -> list[HostReport]:
         folder = self._ledger.folder(handle)
         found = []
         for path in sorted(folder.glob("*.json")) if folder.exists() else ():
             if path.name != "allocation.json":
                 try:
-                    found.append(Report.model_validate(json.loads(path.read_text()), strict=False))
+                    found.append(HostReport.model_validate(json.loads(path.read_text()), strict=False))
                 except (OSError, ValueError):  # gone, or of another version
                     continue
         return found
 
 
-def _how_ended(reports: Sequence[Report], entry: Allocation) -> tuple[State, str]:
+def _how_ended(reports: Sequence[HostReport], entry: Allocation) -> tuple[State, str]:
     """Returns how an allocation ended whose first hosts have."""
     if any(one.told == "deadline" for one in reports):
         return ("preempted", f"it may run for {entry.hours:.2f} hours, and has")

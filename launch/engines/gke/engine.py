@@ -76,7 +76,7 @@ class Settings(Spec):
 
 
 @dataclasses.dataclass(frozen=True)
-class Found:
+class CreatedJobSet:
     """A JobSet that some launch has created.
 
     Attributes:
@@ -126,7 +126,7 @@ def connect(settings: Settings, store: Store) -> "Gke":
     return Gke(settings, wanted, store, Cluster(settings.namespace, settings.context))
 
 
-def find(settings: Settings, *, everybody: bool = False) -> list[Found]:
+def find(settings: Settings, *, everybody: bool = False) -> list[CreatedJobSet]:
     """Returns the JobSets that launches have created in a namespace, whatever store they work on, by name.
 
     Args:
@@ -141,7 +141,7 @@ def find(settings: Settings, *, everybody: bool = False) -> list[Found]:
     for name, one in sorted(Cluster(settings.namespace, settings.context).list(selector).items()):
         labels, seen = one["metadata"]["labels"], _sight(one)
         who = (labels[LAUNCH], labels.get(STUDY, ""), labels.get(USER, ""))
-        found.append(Found(name, seen.state, *who, one["metadata"].get("creationTimestamp", ""), seen.why))
+        found.append(CreatedJobSet(name, seen.state, *who, one["metadata"].get("creationTimestamp", ""), seen.why))
     return found
 
 

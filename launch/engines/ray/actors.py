@@ -231,7 +231,7 @@ def sort_hosts(places: Sequence[Place], hosts: Sequence[Any]) -> tuple[list[Plac
     return [places[index] for index in order], [hosts[index] for index in order]
 
 
-class Host:
+class AgentActor:
     """An actor that runs the agent on a machine; the agent ends when the actor does.
 
     Args:
@@ -344,7 +344,7 @@ def _start_host(group: Any, needs: Mapping[str, float], index: int, settings: Se
     }
     if "memory" in needs:
         options["memory"] = needs["memory"]
-    return ray.remote(Host).options(**options).remote(settings)
+    return ray.remote(AgentActor).options(**options).remote(settings)
 
 
 def _lock(core: int) -> IO[str]:

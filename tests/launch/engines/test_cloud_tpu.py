@@ -17,7 +17,7 @@ from launch.engines.cloud_tpu import api as cloud_tpu_api
 from launch.engines.cloud_tpu import engine as cloud_tpu
 from launch.engines.cloud_tpu.code import pack_checkout
 from launch.engines.cloud_tpu.costs import Ledger
-from launch.engines.cloud_tpu.engine import Found, find
+from launch.engines.cloud_tpu.engine import QueuedResource, find
 from launch.engines.tpu_slices import GENERATIONS, find_slice
 from scaling.specs.base import InputError
 from scaling.store.store import Store
@@ -374,7 +374,7 @@ def test_everything_that_runs_is_found_by_its_labels(server, store):
     settings = other._settings
     found = find(settings)
     assert [one.name.rpartition("/")[2] for one in found] == [handle]
-    assert found[0] == Found(
+    assert found[0] == QueuedResource(
         found[0].name, "WAITING_FOR_RESOURCES", ORDER.launch, "my-study", found[0].user, "v5litepod-8", 2,
         pytest.approx(0, abs=0.1),
     )  # fmt: skip
