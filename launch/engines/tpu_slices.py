@@ -4,14 +4,8 @@ import dataclasses
 import math
 import re
 
-from scaling.devices.hardware import PRICES_DATED, Chip, find_chip
+from scaling.devices.hardware import CUBE, PRICES_DATED, Chip, Slices, find_chip
 from scaling.specs.base import InputError, suggest
-
-FLAT = {1: "1x1", 4: "2x2", 8: "2x4", 16: "4x4", 32: "4x8", 64: "8x8", 128: "8x16", 256: "16x16"}
-SMALL_CUBES = {4: "2x2x1", 8: "2x2x2", 16: "2x2x4", 32: "2x4x4"}
-CUBE = 64  # chips of a rack of v4 and later, of which larger slices are made
-
-CORES = "cores"  # what the number in v4-16 counts; in v6e-16 it is chips
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,61 +13,60 @@ class Generation:
     """One kind of TPU, as Google Cloud offers it.
 
     Attributes:
-      chip: its name in the table of chips.
+      chip_name: in the table of chips, which knows the sizes of its slices.
       prefix: of its accelerator types.
-      counts: what the number in an accelerator type counts: `cores`, two a chip, or `chips`.
       api_type: its name where a topology is asked for; empty where none can be.
       runtime: software version of its machines; empty where it has no machines but in GKE.
-      chips_per_host: of slices of several hosts.
-      most_on_one_host: chips of the largest slice on one host.
-      sizes: numbers of chips that there are; for `cubes`, the small ones.
-      cubes: whether there are multiples of 64 chips too, up to so many.
       zones: as documented in 2025.
       gke: its name among GKE's node labels; empty where GKE does not have it.
     """
 
-    chip: str
+    chip_name: str
     prefix: str
-    counts: str
     api_type: str
     runtime: str
-    chips_per_host: int
-    most_on_one_host: int
-    sizes: tuple[int, ...]
-    cubes: int
     zones: tuple[str, ...]
     gke: str
+
+    @property
+    def chip(self) -> Chip:
+        """What the table knows of its chips."""
+        return find_chip(self.chip_name)
+
+    @property
+    def slices(self) -> Slices:
+        """Which slices there are."""
+        slices = self.chip.slices
+        assert slices is not None  # noqa: S101  (every TPU of the table has them)
+        return slices
+
+    @property
+    def takes_topologies(self) -> bool:
+        """Whether one may say how the chips of a slice shall be arranged."""
+        return bool(self.api_type or self.gke)
 
 
 # Accelerator types, software versions and zones: cloud.google.com/tpu/docs (pages on each version, "TPU software
 # versions" and "TPU regions and zones"); GKE's names: cloud.google.com/kubernetes-engine/docs/concepts/tpus.
 GENERATIONS = (
     Generation(
-        "v2", "v2", CORES, "", "tpu-ubuntu2204-base", 4, 4, (4, 16, 64, 128, 256), 0,
-        ("us-central1-b", "us-central1-c", "europe-west4-a", "asia-east1-c"), "",
+        "v2", "v2", "", "tpu-ubuntu2204-base", ("us-central1-b", "us-central1-c", "europe-west4-a", "asia-east1-c"), "",
     ),
+    Generation("v3", "v3", "", "tpu-ubuntu2204-base", ("us-central1-a", "us-central1-b", "europe-west4-a"), ""),
+    Generation("v4", "v4", "V4", "tpu-ubuntu2204-base", ("us-central2-b",), "tpu-v4-podslice"),
     Generation(
-        "v3", "v3", CORES, "", "tpu-ubuntu2204-base", 4, 4, (4, 16, 32, 64, 128, 256, 512, 1024), 0,
-        ("us-central1-a", "us-central1-b", "europe-west4-a"), "",
-    ),
-    Generation(
-        "v4", "v4", CORES, "V4", "tpu-ubuntu2204-base", 4, 4, tuple(SMALL_CUBES), 4096, ("us-central2-b",),
-        "tpu-v4-podslice",
-    ),
-    Generation(
-        "v5e", "v5litepod", "chips", "V5LITE_POD", "v2-alpha-tpuv5-lite", 4, 8, tuple(FLAT), 0,
+        "v5e", "v5litepod", "V5LITE_POD", "v2-alpha-tpuv5-lite",
         ("us-central1-a", "us-south1-a", "us-west1-c", "us-west4-a", "europe-west4-b"), "tpu-v5-lite-podslice",
     ),
     Generation(
-        "v5p", "v5p", CORES, "V5P", "v2-alpha-tpuv5", 4, 4, tuple(SMALL_CUBES), 6144,
-        ("us-central1-a", "us-east5-a", "europe-west4-b"), "tpu-v5p-slice",
+        "v5p", "v5p", "V5P", "v2-alpha-tpuv5", ("us-central1-a", "us-east5-a", "europe-west4-b"), "tpu-v5p-slice",
     ),
     Generation(
-        "v6e", "v6e", "chips", "V6E", "v2-alpha-tpuv6e", 4, 8, tuple(FLAT), 0,
+        "v6e", "v6e", "V6E", "v2-alpha-tpuv6e",
         ("us-central1-b", "us-east1-d", "us-east5-a", "us-east5-b", "europe-west4-a", "asia-northeast1-b"),
         "tpu-v6e-slice",
     ),
-    Generation("tpu7x", "tpu7x", "chips", "", "", 4, 4, tuple(SMALL_CUBES), 9216, (), "tpu7x"),
+    Generation("tpu7x", "tpu7x", "", "", (), "tpu7x"),
 )  # fmt: skip
 
 
@@ -96,14 +89,13 @@ class Slice:
     @property
     def accelerator_type(self) -> str:
         """Its name: `v5litepod-16`, `v4-32`."""
-        count = self.chips * (2 if self.generation.counts == CORES else 1)
-        return f"{self.generation.prefix}-{count}"
+        return f"{self.generation.prefix}-{self.chips * self.generation.slices.named_units_per_chip}"
 
     @property
     def chips_per_host(self) -> int:
         """Chips that each of its machines has."""
-        generation = self.generation
-        return self.chips if self.chips <= generation.most_on_one_host else generation.chips_per_host
+        slices = self.generation.slices
+        return self.chips if self.chips <= slices.most_on_one_host else slices.chips_per_host
 
     @property
     def hosts(self) -> int:
@@ -113,7 +105,7 @@ class Slice:
     @property
     def chip(self) -> Chip:
         """What the table knows of its chips."""
-        return find_chip(self.generation.chip)
+        return self.generation.chip
 
 
 def find_slice(accelerator: str, topology: str = "") -> Slice:
@@ -136,21 +128,23 @@ def find_slice(accelerator: str, topology: str = "") -> Slice:
         if found[2] and made.accelerator_type.rpartition("-")[2] != found[2]:
             raise InputError(
                 f"topology={topology!r} has {made.chips} chips, which is {made.accelerator_type}, and accelerator is "
-                f"{accelerator!r}; give one of the two, as accelerator={generation.chip} topology={topology}"
+                f"{accelerator!r}; give one of the two, as accelerator={generation.chip_name} topology={topology}"
             )
         return made
     if not found[2]:
         raise InputError(
             f"accelerator={accelerator!r} says no size; give one, as {_examples(generation)[1]!r}, or a topology"
         )
-    number = int(found[2])
-    chips = number / 2 if generation.counts == CORES else number
-    if chips not in generation.sizes and not (generation.cubes and 0 < chips <= generation.cubes and not chips % CUBE):
+    slices = generation.slices
+    chips = int(found[2]) / slices.named_units_per_chip
+    if not slices.has(chips):
+        counted = "cores" if slices.named_by_cores else "chips"
         raise InputError(
-            f"accelerator={accelerator!r} does not exist: {generation.prefix}'s number counts {generation.counts}; the "
+            f"accelerator={accelerator!r} does not exist: {generation.prefix}'s number counts {counted}; the "
             f"nearest is {_nearest(generation, chips).accelerator_type!r}"
         )
-    return Slice(generation, int(chips), _usual_topology(generation, int(chips)))
+    topology = slices.layout(int(chips)) if generation.takes_topologies else ""
+    return Slice(generation, int(chips), topology or "")
 
 
 def price_of(found: Slice, given: float | None) -> tuple[float | None, str]:
@@ -164,45 +158,30 @@ def price_of(found: Slice, given: float | None) -> tuple[float | None, str]:
 
 
 def _find_generation(name: str) -> Generation | None:
-    return next((one for one in GENERATIONS if name in (one.prefix, one.chip)), None)
+    return next((one for one in GENERATIONS if name in (one.prefix, one.chip_name)), None)
 
 
 def _examples(only: Generation | None = None) -> list[str]:
     """Returns accelerator types that there are, small ones."""
     chosen = [one for one in GENERATIONS if only in (None, one)]
-    return [Slice(one, chips, "").accelerator_type for one in chosen for chips in one.sizes[:6]]
+    return [Slice(one, chips, "").accelerator_type for one in chosen for chips in one.slices.sizes[:6]]
 
 
 def _nearest(generation: Generation, chips: float) -> Slice:
-    cubes = range(CUBE, generation.cubes + 1, CUBE)
-    return Slice(
-        generation, min([*generation.sizes, *cubes], key=lambda size: abs(math.log(size / max(chips, 0.5)))), ""
-    )
-
-
-def _usual_topology(generation: Generation, chips: int) -> str:
-    """Returns how so many chips are arranged unless one asks for another way; empty where there is no usual one."""
-    if generation.counts == "chips" and generation.chip != "tpu7x":
-        return FLAT[chips]
-    if not generation.cubes or chips in SMALL_CUBES:
-        return SMALL_CUBES[chips] if generation.cubes else ""
-    sides = [4, 4, 4]  # doubled in turn, from the last
-    for place in range(20):
-        if math.prod(sides) == chips:
-            return "x".join(map(str, sides))
-        sides[2 - place % 3] *= 2
-    return ""
+    slices = generation.slices
+    sizes = [*slices.sizes, *range(CUBE, slices.most_in_cubes + 1, CUBE)]
+    return Slice(generation, min(sizes, key=lambda size: abs(math.log(size / max(chips, 0.5)))), "")
 
 
 def _arrange(generation: Generation, topology: str) -> Slice:
-    if not (generation.api_type or generation.gke):
+    if not generation.takes_topologies:
         sizes = ", ".join(_examples(generation))
-        raise InputError(f"topology={topology!r}: {generation.chip} comes by accelerator type only: {sizes}, …")
-    is_flat = not generation.cubes
-    valid = set(FLAT.values()) if is_flat else set(SMALL_CUBES.values())
+        raise InputError(f"topology={topology!r}: {generation.chip_name} comes by accelerator type only: {sizes}, …")
+    slices = generation.slices
+    usual = {slices.layout(size) or "" for size in slices.sizes}
     sides = [int(side) for side in topology.split("x")] if re.fullmatch(r"\d+(x\d+)+", topology) else []
-    of_cubes = not is_flat and len(sides) == 3 and all(side > 0 and side % 4 == 0 for side in sides)
-    if topology not in valid and not (of_cubes and math.prod(sides) <= generation.cubes):
-        names = ", ".join(sorted(valid)) + ("" if is_flat else ", or three multiples of 4, as 4x4x8")
-        raise InputError(f"topology={topology!r} does not exist for {generation.chip}; choose one of {names}")
+    of_cubes = len(sides) == 3 and all(side > 0 and side % 4 == 0 for side in sides)
+    if topology not in usual and not (of_cubes and math.prod(sides) <= slices.most_in_cubes):
+        names = ", ".join(sorted(usual)) + (", or three multiples of 4, as 4x4x8" if slices.most_in_cubes else "")
+        raise InputError(f"topology={topology!r} does not exist for {generation.chip_name}; choose one of {names}")
     return Slice(generation, math.prod(sides), topology, is_named_by_topology=True)

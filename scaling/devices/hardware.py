@@ -17,6 +17,55 @@ GIB = 2**30
 PRICES_DATED = "2025"
 
 
+CUBE = 64  # chips of a rack of v4 and later, of which larger slices are made
+
+
+@dataclasses.dataclass(frozen=True)
+class Slices:
+    """Which slices there are of a kind of TPU: chips that are joined by their own links.
+
+    Attributes:
+      dimensions: of the grid that the chips are arranged in.
+      named_by_cores: whether the number in a slice's name counts cores, two a chip; else it counts chips.
+      sizes: numbers of chips that there are, besides multiples of `CUBE`.
+      most_in_cubes: chips of the largest slice that is made of cubes; 0 where none is.
+      chips_per_host: of slices of several hosts.
+      most_on_one_host: chips of the largest slice on one host.
+    """
+
+    dimensions: int
+    named_by_cores: bool
+    sizes: tuple[int, ...]
+    most_in_cubes: int = 0
+    chips_per_host: int = 4
+    most_on_one_host: int = 4
+
+    @property
+    def named_units_per_chip(self) -> int:
+        """What one chip adds to the number in a slice's name."""
+        return 2 if self.named_by_cores else 1
+
+    def has(self, num_chips: float) -> bool:
+        """Returns whether there is a slice of so many chips."""
+        is_cubes = 0 < num_chips <= self.most_in_cubes and num_chips % CUBE == 0
+        return is_cubes or num_chips in self.sizes
+
+    def layout(self, num_chips: int) -> str | None:
+        """Returns how 2^k chips are arranged unless one asks for another way; None for other numbers.
+
+        Sides are as equal as can be, ascending; four chips are flat.
+
+        >>> flat, cube = Slices(2, False, ()), Slices(3, True, ())
+        >>> flat.layout(8), flat.layout(256), cube.layout(4), cube.layout(32), cube.layout(192)
+        ('2x4', '16x16', '2x2x1', '2x4x4', None)
+        """
+        if num_chips < 1 or num_chips & (num_chips - 1):
+            return None
+        power = num_chips.bit_length() - 1
+        sides = sorted(2 ** ((power + side) // self.dimensions) for side in range(self.dimensions))
+        return "x".join(map(str, sorted(sides, reverse=True) if 1 in sides else sides))
+
+
 @dataclasses.dataclass(frozen=True)
 class Chip:
     """One kind of chip.
@@ -33,6 +82,7 @@ class Chip:
       devices_per_chip: JAX's devices.
       usable_bytes: what XLA may fill, from libtpu 0.0.42's messages on programs that do not fit; None where not known.
       price_per_hour: US dollars, as of `PRICES_DATED`; None where not known.
+      slices: of TPUs; None for other chips.
     """
 
     name: str
@@ -44,6 +94,12 @@ class Chip:
     devices_per_chip: int = 1
     usable_bytes: int | None = None
     price_per_hour: float | None = None
+    slices: Slices | None = None
+
+    @property
+    def is_megacore(self) -> bool:
+        """Whether the cores that a TPU is named by act as one of JAX's devices."""
+        return self.slices is not None and self.slices.named_by_cores and self.devices_per_chip == 1
 
     @property
     def device_bytes(self) -> int:
@@ -63,17 +119,45 @@ def _gib(size: float) -> int:
     return int(size * GIB)
 
 
+# Sizes of slices: cloud.google.com/tpu/docs, "TPU configurations" and the pages on each version.
+_V2 = Slices(2, True, (4, 16, 64, 128, 256))
+_V3 = Slices(2, True, (4, 16, 32, 64, 128, 256, 512, 1024))
+_FLAT = Slices(2, False, (1, 4, 8, 16, 32, 64, 128, 256), most_on_one_host=8)
+_SMALL = (4, 8, 16, 32)  # that are less than a cube
+
 # Peaks, memory and bandwidth of TPUs: cloud.google.com/tpu/docs, a page for each version; v2's and v3's links: Jouppi
 # et al. 2020, table 3; device kinds: libtpu's own topologies. Of NVIDIA's: their data sheets, halved where they quote
 # sparsity; the RTX 4090's with float32 accumulation, from the Ada white paper.
 CHIPS: tuple[Chip, ...] = (
-    Chip("v2", ("TPU v2",), _tpu(46e12), _gib(16), 700e9, 248e9, 2, 2 * _gib(7.48), 1.125),
-    Chip("v3", ("TPU v3",), _tpu(123e12), _gib(32), 900e9, 328e9, 2, 2 * _gib(15.48), 2.00),
-    Chip("v4", ("TPU v4",), _tpu(275e12), _gib(32), 1200e9, 270e9, 1, _gib(30.75), 3.22),
-    Chip("v5e", ("TPU v5 lite", "TPU v5e"), _tpu(197e12), _gib(16), 819e9, 200e9, 1, _gib(15.75), 1.20),
-    Chip("v5p", ("TPU v5", "TPU v5p"), _tpu(459e12), _gib(95.74), 2765e9, 600e9, 1, _gib(95.74), 4.20),
-    Chip("v6e", ("TPU v6 lite", "TPU v6e"), _tpu(918e12), _gib(32), 1640e9, 400e9, 1, _gib(31.25), 2.70),
-    Chip("tpu7x", ("TPU7x",), _tpu(2307e12), _gib(192), 7380e9, 600e9, 2, 2 * _gib(94.75)),
+    Chip("v2", ("TPU v2",), _tpu(46e12), _gib(16), 700e9, 248e9, 2, 2 * _gib(7.48), 1.125, _V2),
+    Chip("v3", ("TPU v3",), _tpu(123e12), _gib(32), 900e9, 328e9, 2, 2 * _gib(15.48), 2.00, _V3),
+    Chip("v4", ("TPU v4",), _tpu(275e12), _gib(32), 1200e9, 270e9, 1, _gib(30.75), 3.22, Slices(3, True, _SMALL, 4096)),
+    Chip("v5e", ("TPU v5 lite", "TPU v5e"), _tpu(197e12), _gib(16), 819e9, 200e9, 1, _gib(15.75), 1.20, _FLAT),
+    Chip(
+        "v5p",
+        ("TPU v5", "TPU v5p"),
+        _tpu(459e12),
+        _gib(95.74),
+        2765e9,
+        600e9,
+        1,
+        _gib(95.74),
+        4.20,
+        Slices(3, True, _SMALL, 6144),
+    ),
+    Chip("v6e", ("TPU v6 lite", "TPU v6e"), _tpu(918e12), _gib(32), 1640e9, 400e9, 1, _gib(31.25), 2.70, _FLAT),
+    Chip(
+        "tpu7x",
+        ("TPU7x",),
+        _tpu(2307e12),
+        _gib(192),
+        7380e9,
+        600e9,
+        2,
+        2 * _gib(94.75),
+        None,
+        Slices(3, False, _SMALL, 9216),
+    ),
     Chip(
         "v100-16gb",
         ("Tesla V100-SXM2-16GB", "Tesla V100-PCIE-16GB"),
@@ -206,8 +290,7 @@ def model_flops_utilization(
 
     `peak_flops` is of one chip, in FLOP/s. PaLM 540B on 6,144 TPU v4 at 238.3 thousand tokens a second:
 
-    >>> flops_per_token = palm_flops_per_token(540.35e9, 118, 48, 256, 2048)
-    >>> round(model_flops_utilization(238.3e3, flops_per_token, 6144, 275e12), 4)
+    >>> round(model_flops_utilization(238.3e3, 3.277734806784e12, 6144, 275e12), 4)
     0.4623
     """
     return tokens_per_second * flops_per_token / (num_chips * peak_flops)

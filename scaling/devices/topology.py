@@ -21,13 +21,6 @@ from typing import Any, NamedTuple
 from scaling.devices.hardware import Chip, find_chip
 from scaling.specs.base import InputError
 
-# Chips whose slices are named by cores, two a chip (cloud.google.com/tpu/docs, "TPU configurations").
-NAMED_BY_CORES = ("v2", "v3", "v4", "v5p")
-DIMENSIONS = {"v2": 2, "v3": 2, "v4": 3, "v5e": 2, "v5p": 3, "v6e": 2, "tpu7x": 3}
-
-# Two cores of these act as one device; libtpu's default for v4 keeps them apart.
-CHIP_CONFIGS = {"v4": "megacore", "v5p": "megacore"}
-
 # What libtpu asks the machine about where it runs; the answers do not matter to a described topology.
 LIBTPU_ENVIRONMENT = {
     "TPU_SKIP_MDS_QUERY": "1",
@@ -78,7 +71,7 @@ def parse_topology(name: str) -> Topology:
     wrong = InputError(f"--topology {name}: is no topology; write v5e-256, v5p:4x4x8, h100-8 or cpu-8")
     if match := re.fullmatch(r"(\w+):(\d+(?:x\d+)+)", name):
         chip = find_chip(match.group(1))
-        if chip.name not in DIMENSIONS:
+        if chip.slices is None:
             raise InputError(f"--topology {name}: only TPUs have a layout; write {chip.name}-8")
         num_chips = math.prod(map(int, match.group(2).split("x")))
         return Topology(name, chip, num_chips * chip.devices_per_chip, match.group(2))
@@ -89,27 +82,15 @@ def parse_topology(name: str) -> Topology:
     if kind == "cpu":
         return Topology(name, None, number, None)
     chip = find_chip(kind)
-    if chip.name not in DIMENSIONS:
+    if chip.slices is None:
         return Topology(name, chip, number, None)
-    cores = 2 if chip.name in NAMED_BY_CORES else 1
-    num_chips, odd = divmod(number, cores)
-    if odd or num_chips & (num_chips - 1) or not num_chips:
+    num_chips, odd = divmod(number, chip.slices.named_units_per_chip)
+    layout = chip.slices.layout(num_chips)
+    if odd or layout is None:
         raise InputError(
             f"--topology {name}: which layout {num_chips} chips have is not known; write it out, as in {chip.name}:4x8"
         )
-    return Topology(name, chip, num_chips * chip.devices_per_chip, _layout(num_chips, DIMENSIONS[chip.name]))
-
-
-def _layout(num_chips: int, dimensions: int) -> str:
-    """Returns the layout of a slice of 2^k chips: sides as equal as can be, ascending; four chips are flat.
-
-    >>> _layout(8, 2), _layout(256, 2), _layout(4, 3), _layout(32, 3)
-    ('2x4', '16x16', '2x2x1', '2x4x4')
-    """
-    power = num_chips.bit_length() - 1
-    sides = sorted(2 ** ((power + side) // dimensions) for side in range(dimensions))
-    flat = sorted(sides, reverse=True) if 1 in sides else sides
-    return "x".join(map(str, flat))
+    return Topology(name, chip, num_chips * chip.devices_per_chip, layout)
 
 
 def topology_devices(topology: Topology) -> list[Any]:
@@ -125,7 +106,8 @@ def topology_devices(topology: Topology) -> list[Any]:
         return list(jax.devices("cpu"))
     assert topology.chip is not None  # noqa: S101  (what has a layout has a chip)
     kind = topology.chip.name
-    options: dict[str, Any] = {"chip_config_name": CHIP_CONFIGS[kind]} if kind in CHIP_CONFIGS else {}
+    # libtpu's default for v4 keeps a chip's cores apart.
+    options: dict[str, Any] = {"chip_config_name": "megacore"} if topology.chip.is_megacore else {}
     if set(topology.layout or "") <= {"1", "x"}:
         options["chips_per_host_bounds"] = (1, 1, 1)
     try:

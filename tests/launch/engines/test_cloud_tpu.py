@@ -18,7 +18,6 @@ from launch.engines.cloud_tpu import engine as cloud_tpu
 from launch.engines.cloud_tpu.code import pack_checkout
 from launch.engines.cloud_tpu.costs import Ledger
 from launch.engines.cloud_tpu.engine import QueuedResource, find
-from launch.engines.tpu_slices import GENERATIONS, find_slice
 from scaling.specs.base import InputError
 from scaling.store.store import Store
 from tests.launch.engines.tpu_server import TpuServer
@@ -94,17 +93,6 @@ def test_what_is_missing_or_does_not_exist_is_refused_in_one_line(store, assignm
 def test_a_store_that_machines_cannot_see_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"cannot see it; give a folder of a bucket, as gs://"):
         connect("cloud_tpu", ["project=p", "zone=us-west4-a"], Store(tmp_path))
-
-
-def test_every_size_has_whole_hosts_and_its_name_leads_back_to_it():
-    for generation in GENERATIONS:
-        for chips in (*generation.sizes, *range(64, generation.cubes + 1, 64)):
-            name = f"{generation.prefix}-{chips * (2 if generation.counts == 'cores' else 1)}"
-            found = find_slice(name)
-            assert (found.accelerator_type, found.chips) == (name, chips)
-            assert found.hosts * found.chips_per_host == chips
-            if found.topology:
-                assert find_slice(generation.chip, found.topology).chips == chips
 
 
 # --- what is submitted ----------------------------------------------------------------------------------------------

@@ -59,6 +59,23 @@ def test_an_unknown_chip_is_refused_with_the_nearest_name() -> None:
         find_chip("h10")
 
 
+def test_slices_are_named_by_cores_or_chips_and_two_cores_may_be_one_device() -> None:
+    tpus = {chip.name: chip for chip in CHIPS if chip.slices is not None}
+    assert {name for name, chip in tpus.items() if chip.slices and chip.slices.named_by_cores} == {
+        "v2", "v3", "v4", "v5p",
+    }  # fmt: skip
+    assert {name for name, chip in tpus.items() if chip.is_megacore} == {"v4", "v5p"}
+    assert not find_chip("h100").is_megacore
+
+
+def test_there_are_slices_of_the_sizes_of_the_table_and_of_whole_cubes() -> None:
+    slices = find_chip("v4").slices
+    assert slices is not None
+    assert [size for size in (0, 1, 4, 8, 12, 32, 64, 96, 128, 4096, 4160) if slices.has(size)] == [
+        4, 8, 32, 64, 128, 4096,
+    ]  # fmt: skip
+
+
 def test_the_devices_of_a_cpu_share_the_memory_of_the_machine() -> None:
     whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     assert device_memory() == whole // len(jax.devices())
