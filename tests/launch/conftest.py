@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import os
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -123,6 +124,13 @@ def trained(python, tmp_path_factory):
     assert done.returncode == 0, done.stderr
     assert "12 of 12 cells complete" in done.stdout
     return folder / "store"
+
+
+@pytest.fixture
+def finished(scaling, trained):
+    """A complete store of the toy study that a test may spoil."""
+    shutil.copytree(trained, scaling.folder / "store")
+    return Store.open(scaling.folder / "store")
 
 
 @pytest.fixture

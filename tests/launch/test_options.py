@@ -6,7 +6,7 @@ import json
 import pytest
 
 from launch.cli import make_parser
-from launch.options import Options, add_options, read_options
+from launch.options import Options, add_options, parse_execution, read_options
 from scaling.specs.base import InputError, parse
 from scaling.specs.execution import Execution, MeshSpec
 from tests.places import ROOT
@@ -85,3 +85,26 @@ def test_a_cell_that_fails_may_be_tried_once_more_than_it_is_retried():
     assert not Options(retries=1, interruptions=5).budget.is_spent({"failed": 1, "interrupted": 4})
     assert Options(retries=1).budget.is_spent({"failed": 2})
     assert Options(interruptions=5).budget.is_spent({"interrupted": 5})
+
+
+def test_an_execution_is_read_from_paths_or_json():
+    assert parse_execution([]) is None
+    assert parse_execution(["population=8", "mesh.data=2"]) == Execution(population=8, mesh=MeshSpec(data=2))
+    assert parse_execution(['{"loop": "step"}', "remat=full"]) == Execution(loop="step", remat="full")
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("populaton=8", "--execution populaton=8: there is no 'populaton'; did you mean 'population'"),
+        ("population=0", "population=0: Input should be greater than 0"),
+        ("loop=fast", "loop="),
+        ("population", "--execution 'population' has no value"),
+        ('{"lop": "step"}', "did you mean 'loop'"),
+    ],
+)
+def test_a_wrong_execution_is_refused_in_one_line(given, message):
+    with pytest.raises(InputError) as error:
+        parse_execution([given])
+    assert message in str(error.value)
+    assert "--set" not in str(error.value)

@@ -1,15 +1,12 @@
-"""The command line in this process and a saved fit of a known law, for the commands that decide by fits."""
+"""A saved fit of a known law, and a store where nothing is done yet, for the commands that read them."""
+
+from pathlib import Path
 
 import pytest
 
 from analysis.fit_table import fit
 from analysis.laws.registry import get_law
-
-
-@pytest.fixture
-def scaling(here):
-    """Runs in this process: starting Python anew costs more than a fit."""
-    return here
+from scaling.store.store import Store
 
 
 @pytest.fixture(scope="session")
@@ -19,7 +16,18 @@ def document():
 
 
 @pytest.fixture
-def saved(scaling, document):
+def saved(here, document):
     """The file of that fit."""
-    (scaling.folder / "fit.json").write_text(document)
+    (here.folder / "fit.json").write_text(document)
     return "fit.json"
+
+
+@pytest.fixture
+def store(trained, tmp_path) -> Store:
+    """A store of the toy study, all of it to be done."""
+    store = Store(tmp_path / "store")
+    study = (Path(trained) / "study.json").read_text()
+    store.create(study.strip())
+    for path in Path(trained).glob("cells/*/cell.json"):
+        store.write_cell(path.read_text())
+    return store

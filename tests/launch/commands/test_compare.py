@@ -6,7 +6,7 @@ import pytest
 
 
 @pytest.fixture
-def pair(scaling):
+def pair(here):
     """Two series that share seeds, subsets and seed effects; b has the higher exponent."""
     rng, rows = np.random.default_rng(0), []
     for seed in range(4):
@@ -16,11 +16,11 @@ def pair(scaling):
                 y = (0.05 + A * m**-alpha) * np.exp(luck + rng.normal(0, 0.003))
                 rows.append((label, seed, m, 6e4 * m, y))
     frame = pd.DataFrame(rows, columns=["label", "seed", "data_unique", "train_flops", "loss"])
-    frame.to_csv(scaling.folder / "pair.csv", index=False)
+    frame.to_csv(here.folder / "pair.csv", index=False)
     return "pair.csv"
 
 
-def test_a_comparison_has_order_crossing_and_gain_in_data_and_compute(scaling, pair):
+def test_a_comparison_has_order_crossing_and_gain_in_data_and_compute(here, pair):
     document = scaling.json("compare", pair, "--baseline", "a", "--candidate", "b", "--bootstrap", 200)
     assert {row["better"] for row in document["data"]["order"] if row["m"] > 1000} == {"b"}
     for part in ("data", "compute"):
@@ -30,9 +30,9 @@ def test_a_comparison_has_order_crossing_and_gain_in_data_and_compute(scaling, p
         assert gain["verdict"] in ("slope", "both")
 
 
-def test_a_comparison_prints_and_refuses_unknown_labels(scaling, pair):
-    done = scaling("compare", pair, "--baseline", "a", "--candidate", "b", "--bootstrap", 50)
+def test_a_comparison_prints_and_refuses_unknown_labels(here, pair):
+    done = here("compare", pair, "--baseline", "a", "--candidate", "b", "--bootstrap", 50)
     assert done.returncode == 0, done.stderr
     assert "How many times more" in done.stdout
-    done = scaling("compare", pair, "--baseline", "a", "--candidate", "c")
+    done = here("compare", pair, "--baseline", "a", "--candidate", "c")
     assert (done.returncode, len(done.stderr.splitlines())) == (2, 1), done.stderr

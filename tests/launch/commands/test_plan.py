@@ -1,13 +1,16 @@
 """Plans: what every cell costs by itself, and what the study costs in all."""
 
+import json
+
 import pytest
 
-from launch.commands.plan import plan_cells, summarise_plan
+from launch.cli import main
+from launch.commands.plan import largest_cells, plan_cells, summarise_plan
 from scaling.specs.cell import Cell
 from scaling.specs.data import DataSpec, DigitsSource
 from scaling.specs.models import MLPSpec
 from scaling.specs.schedules import WSDSchedule
-from scaling.specs.study import Series, Study, at_horizons
+from scaling.specs.study import Series, Study, at_horizons, resolve_study
 from scaling.specs.training import AdamWSpec, TrainingSpec
 
 
@@ -30,3 +33,75 @@ def test_leaves_have_the_flops_of_their_own_runs_and_the_trunk_is_paid_once():
 def test_a_summary_tells_lengths_apart():
     rows = summarise_plan(plan_cells(leaves(), None))
     assert [row["D"] for row in rows] == [128 * steps for steps in (50, 100, 200)]
+
+
+def study(tmp_path):
+    file = tmp_path / "two.py"
+    file.write_text(
+        """
+from scaling.specs.cell import *
+from scaling.specs.data import *
+from scaling.specs.models import *
+from scaling.specs.study import *
+from scaling.specs.training import *
+
+def study() -> Study:
+    data = DataSpec(source=DigitsSource(), size=100, evaluation_size=100)
+    training = TrainingSpec(optimizer=AdamWSpec(peak_lr=0.01), batch_size=8, num_steps=10)
+    nets = tuple(Cell(model=MLPSpec(width=width), data=data, training=training) for width in (64, 256, 128))
+    linear = Cell(model=LogisticRegressionSpec(), data=data)
+    series = (Series(label="net", cells=nets), Series(label="linear", cells=(linear,)))
+    return Study(name="two", question="?", series=series)
+"""
+    )
+    return str(file)
+
+
+def test_the_largest_network_of_each_family_is_compiled_and_no_estimator(tmp_path):
+    ((label, cell),) = largest_cells(resolve_study(study(tmp_path)))
+    assert (label, cell.model.kind, cell.model.width) == ("net", "mlp", 256)
+
+
+def test_a_plan_for_four_devices_divides_the_state_and_names_its_communication(tmp_path, capsys):
+    assert main(["plan", study(tmp_path), "--topology", "cpu-4", "--json"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)["largest"]
+    assert (row["mesh"], row["num_devices"], row["compiler"], row["fits"]) == ({"fsdp": 4}, 4, "cpu", None)
+    assert {each["kind"] for each in row["collectives"]} >= {"all-gather"}
+    whole = 4 * row["num_params"]
+    assert whole / 4 <= row["state_bytes"]["params"] < whole / 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--topology", "v5e-7"], "which layout 7 chips have is not known; write it out, as in v5e:4x8"),
+        (["--topology", "cpu-4", "--execution", "mesh.data=3"], "training.batch_size=8"),
+        (["--execution", "mesh.data=3"], "--execution is how to run on a --topology; add that"),
+    ],
+)
+def test_what_cannot_be_compiled_is_refused_in_one_line(tmp_path, capsys, arguments, message):
+    assert main(["plan", study(tmp_path), *arguments]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_plan_shows_counts_and_what_is_done(here, study_file):
+    planned = here.json("plan", study_file, "--store", "store")["cells"]
+    assert len(planned) == 12
+    network = next(row for row in planned if row["label"] == "mlp")
+    assert network["num_params"] == pytest.approx(3000, rel=0.03)
+    assert network["data_seen"] == 1600
+    assert network["train_flops"] > 1600 * 2 * network["num_params"]
+    assert not any(row["done"] for row in planned)
+    assert "12 cells, 0 done" in here("plan", study_file).stdout
+
+
+def test_plan_and_record_agree(finished, here, study_file):
+    planned = here.json("plan", study_file, "--store", "store")["cells"]
+    assert all(row["done"] for row in planned)
+    for row in planned:
+        record = finished.read_record(row["cell"])
+        assert (record.data_unique, record.evaluations[-1].data_seen) == (row["data_unique"], row["data_seen"])
+        if 0 not in record.data.class_counts:  # a linear model has no row for a class that it has not seen
+            assert record.num_params == row["num_params"]
+        if row["train_flops"] is not None:  # scikit-learn's solvers tell their iterations afterwards
+            assert record.evaluations[-1].train_flops == row["train_flops"]

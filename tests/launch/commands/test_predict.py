@@ -6,7 +6,7 @@ from analysis.fitting.fit_law import fit_law
 from analysis.laws.registry import get_law
 
 
-def test_a_saved_fit_predicts_with_intervals_and_warns_far_outside(scaling, saved):
+def test_a_saved_fit_predicts_with_intervals_and_warns_far_outside(here, saved):
     document = scaling.json(
         "predict", saved, "--at", "num_params=7e9,data_seen=1.4e11", "--at", "num_params=7e11,data_seen=1.4e13"
     )
@@ -30,9 +30,9 @@ def test_a_saved_fit_predicts_with_intervals_and_warns_far_outside(scaling, save
         (["fit.json", "--label", "b", "--at", "num_params=7e9,data_seen=1"], "--label"),
     ],
 )
-def test_a_bad_prediction_is_one_line_and_status_2(scaling, words, message):
+def test_a_bad_prediction_is_one_line_and_status_2(here, words, message):
     table = get_law("chinchilla").sample(levels=5, noise=0.003)
-    (scaling.folder / "fit.json").write_text(fit_law("chinchilla", table, table["loss"]).model_dump_json())
-    done = scaling("predict", *words)
+    (here.folder / "fit.json").write_text(fit_law("chinchilla", table, table["loss"]).model_dump_json())
+    done = here("predict", *words)
     assert (done.returncode, len(done.stderr.splitlines())) == (2, 1), done.stderr
     assert message in done.stderr

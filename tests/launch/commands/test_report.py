@@ -8,16 +8,16 @@ LABELS = ("flat", "steep")
 
 
 @pytest.fixture
-def store(scaling):
+def store(here):
     """The store of a study whose laws are known."""
-    make_store(scaling.folder / "store", {label: LAWS[label] for label in LABELS}, sizes=SIZES[:4])
+    make_store(here.folder / "store", {label: LAWS[label] for label in LABELS}, sizes=SIZES[:4])
     return "store"
 
 
-def test_the_report_is_one_document_beside_its_page_and_its_figure(scaling, store):
+def test_the_report_is_one_document_beside_its_page_and_its_figure(here, store):
     document = scaling.json("report", store, "--figure", "figure.png")
     assert [row["label"] for row in document["fits"]] == list(LABELS)
     assert [row["m"] for row in document["order"]] == list(SIZES[:4])
     assert document["report"] == "store/report.html"
-    assert (scaling.folder / "store" / "report.html").read_text().startswith("<!")
-    assert (scaling.folder / "figure.png").read_bytes().startswith(b"\x89PNG")
+    assert (here.folder / "store" / "report.html").read_text().startswith("<!")
+    assert (here.folder / "figure.png").read_bytes().startswith(b"\x89PNG")

@@ -1,54 +1,12 @@
 """Leases: one holder at a time, takeover only from the silent, and one record whatever happens in between."""
 
-import json
-import os
 import signal
-import subprocess
 import time
-from pathlib import Path
 
 import pytest
 
-from launch.coordination.leases import Complete, Held, Lease, LeaseLostError, Leases
-from launch.coordination.presence import Observer, Presence, beat_path
-from scaling.store.store import Store
-from tests.places import ROOT
-
-CELL = "0123456789ab"
-WORKERS, RACES = 8, 200
-
-
-class Clock:
-    """A clock that goes as it is told."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        """Returns the time."""
-        return self.now
-
-
-@pytest.fixture
-def clock() -> Clock:
-    """A clock at 0."""
-    return Clock()
-
-
-@pytest.fixture
-def leases(bare_store, clock) -> Leases:
-    """Leases of an empty store, whose observer has a clock of its own."""
-    return Leases(bare_store, Observer(bare_store, clock))
-
-
-def beat_from_afar(store: Store, worker: str, count: int) -> None:
-    """Leaves the heartbeat of a worker on another machine."""
-    with Presence(store, patience_seconds=60.0) as presence:
-        text = beat_path(store, presence.worker).read_text()
-    far = text.replace(presence.worker, worker).replace('"count":1,', f'"count":{count},')
-    machine = far.index('"machine":"') + len('"machine":"')
-    beat_path(store, worker).parent.mkdir(exist_ok=True)
-    beat_path(store, worker).write_text(far[:machine] + "other " + far[machine:])
+from launch.coordination.leases import Complete, Held, Lease, LeaseLostError
+from tests.launch.coordination.watching import CELL, Racer, beat_from_afar
 
 
 def test_a_cell_has_one_holder(leases, bare_store):
@@ -63,28 +21,6 @@ def test_a_released_cell_is_free(leases):
     leases.release(lease)
     assert leases.holder(CELL) is None
     assert leases.claim(CELL, "b") == Lease(CELL, 3, "b")
-
-
-def test_a_holder_is_silent_only_after_its_patience_by_the_observers_own_clock(leases, bare_store, clock):
-    beat_from_afar(bare_store, "a", 1)
-    leases.claim(CELL, "a")
-    clock.now = 1e6  # the first look begins the wait, whatever the time is
-    assert leases.claim(CELL, "b") == Held("a")
-    clock.now += 59.0
-    beat_from_afar(bare_store, "a", 2)
-    assert leases.claim(CELL, "b") == Held("a")
-    clock.now += 59.0
-    assert leases.claim(CELL, "b") == Held("a")
-    clock.now += 2.0
-    assert leases.claim(CELL, "b") == Lease(CELL, 2, "b")
-
-
-def test_a_holder_of_this_machine_that_has_ended_is_silent_at_once(leases, bare_store, python):
-    racer = Racer(python, bare_store)
-    racer.ask(CELL, "die")
-    racer.process.communicate()
-    assert leases.holder(CELL) is not None
-    assert leases.claim(CELL, "b") == Lease(CELL, 2, "b")
 
 
 def test_who_was_taken_over_cannot_publish(leases, bare_store, clock, make_record):
@@ -117,25 +53,6 @@ def test_nobody_releases_for_another_than_the_holder(leases):
     assert leases.holder(CELL) == "a"
     leases.release_for(CELL, "a")
     assert leases.holder(CELL) is None
-
-
-class Racer:
-    """A process that claims and publishes when it is told to."""
-
-    def __init__(self, python: str, store: Store) -> None:
-        words = [python, str(Path(__file__).with_name("lease_racer.py")), str(store.path)]
-        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-        self.process = subprocess.Popen(
-            words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1, env=environment
-        )
-
-    def ask(self, *words: object) -> None:
-        """Tells it what to do next."""
-        print(*words, file=self.process.stdin, flush=True)
-
-    def answer(self) -> dict:
-        """Returns how that went."""
-        return json.loads(self.process.stdout.readline())
 
 
 def test_200_races_of_8_workers_on_a_cell_give_exactly_one_record_each(python, bare_store):

@@ -3,25 +3,21 @@
 import json
 import re
 import shutil
-import socket
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 pytest.importorskip("kubernetes")
 pytest.importorskip("jsonschema")
 
-from launch.engines import EngineError, Order, connect, find_anywhere, reconnect
-from launch.engines.gke import cluster as gke_cluster
+from launch.engines import connect, find_anywhere, reconnect
 from scaling.specs.base import InputError
 from scaling.store.store import Store
 from tests.launch.engines.contract import BucketContract
+from tests.launch.engines.gke.orders import ORDER, make
 from tests.launch.engines.kube_server import KubeServer, find_faults
 from tests.launch.waiting import wait_until
-
-ORDER = Order("20250101-120000-abcdef", "gs://bucket/store", ("work", "gs://bucket/store", "--launch=x"))
 
 # In place of the interpreter: says how it was called, and ends with the status that a file says.
 AGENT = """#!/bin/bash
@@ -29,12 +25,6 @@ echo "agent: $* index=$JOB_COMPLETION_INDEX place=$SCALING_PLACE secret=$SECRET"
 while [ ! -e "{folder}/status" ]; do sleep 0.05; done
 exit $(cat "{folder}/status")
 """
-
-
-@pytest.fixture
-def cluster():
-    with KubeServer() as made:
-        yield made
 
 
 @pytest.fixture
@@ -51,20 +41,8 @@ def agent(tmp_path):
     return f"python={path}"
 
 
-@pytest.fixture(autouse=True)
-def no_pauses(monkeypatch):
-    monkeypatch.setattr(gke_cluster, "FIRST_PAUSE_SECONDS", 0.001)
-
-
-def make(store, *assignments):
-    return connect("gke", ["image=us-docker.pkg.dev/p/r/scaling:1", "accelerator=v5litepod-8", *assignments], store)[0]
-
-
 def described(engine, count=1):
     return json.loads(engine.describe(ORDER, count))["items"]
-
-
-# --- what can be asked for ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -90,8 +68,6 @@ def test_a_store_that_a_cluster_cannot_see_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"cannot see it; give a folder of a bucket, as gs://"):
         make(Store(tmp_path))
 
-
-# --- what is created ------------------------------------------------------------------------------------------------
 
 VARIANTS = [
     (),
@@ -201,9 +177,6 @@ def test_kubectl_reads_the_description(store, tmp_path):
     assert done.stdout.count("jobset.jobset.x-k8s.io/scaling-") == 2, done.stderr
 
 
-# --- what becomes of it ---------------------------------------------------------------------------------------------
-
-
 def test_conditions_are_told_in_the_engines_words(cluster, store):
     engine = make(store)
     new, queued, half, up, done, bad, gone = engine.submit(ORDER, 7)
@@ -248,73 +221,6 @@ def test_what_any_launch_has_created_is_found_by_its_labels(cluster, store):
     cluster.job_sets[theirs]["metadata"]["labels"]["scaling-user"] = "somebody-else"
     (found,) = find_anywhere("gke", [])
     assert (found["name"], found["launch"], found["study"]) == (mine, ORDER.launch, "my-study")
-
-
-# --- what is refused ------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("status", "message", "words"),
-    [
-        (401, "Unauthorized", "gcloud auth login"),
-        (403, "jobsets is forbidden: User cannot create", "ask for a role on jobsets.jobset.x-k8s.io"),
-        (404, "the server could not find the requested resource", "install JobSet"),
-        (422, "spec.suspend: Invalid value", "does not take this JobSet"),
-        (400, "admission webhook denied: no such queue", "does not take this JobSet"),
-    ],
-)
-def test_a_refusal_is_one_line_with_a_remedy_and_is_not_repeated(cluster, store, status, message, words):
-    cluster.refuse(status, message)
-    with pytest.raises(EngineError, match=words) as caught:
-        make(store).submit(ORDER, 1)
-    assert message in str(caught.value)
-    assert "\n" not in str(caught.value)
-    assert len(cluster.requests) == 1
-
-
-def test_what_may_pass_is_tried_again_and_not_for_ever(cluster, store):
-    engine = make(store)
-    cluster.refuse(429, "too many requests", times=2)
-    assert len(engine.submit(ORDER, 1)) == 1
-    assert len(cluster.requests) == 3
-    cluster.requests.clear()
-    cluster.refuse(503, "etcd leader changed")
-    with pytest.raises(EngineError, match="answers 503"):
-        engine.observe([])
-    assert len(cluster.requests) == gke_cluster.TRIES
-
-
-def test_a_job_set_whose_answer_was_lost_is_not_made_twice(cluster, store, monkeypatch):
-    create = cluster._create
-    lost = iter([True])
-
-    def make_and_lose(body):
-        made = create(body)
-        return (503, {"message": "connection reset"}) if next(lost, False) else made
-
-    monkeypatch.setattr(cluster, "_create", make_and_lose)
-    (name,) = make(store).submit(ORDER, 1)
-    assert list(cluster.job_sets) == [name]
-
-
-def test_a_machine_without_network_and_one_without_a_cluster_say_so(store, tmp_path, monkeypatch):
-    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "missing"))
-    monkeypatch.setenv("HOME", str(tmp_path))
-    with pytest.raises(EngineError, match="gcloud container clusters get-credentials"):
-        make(store).observe([])
-    with KubeServer() as cluster, socket.socket() as nobody:
-        nobody.bind(("127.0.0.1", 0))  # and does not listen
-        config = json.loads(Path(cluster.environment["KUBECONFIG"]).read_text())
-        config["clusters"][0]["cluster"]["server"] = f"http://127.0.0.1:{nobody.getsockname()[1]}"
-        (tmp_path / "config").write_text(json.dumps(config))
-        monkeypatch.setenv("KUBECONFIG", str(tmp_path / "config"))
-        with pytest.raises(EngineError, match=r"does not answer .*this machine's network"):
-            make(store).observe([])
-        with pytest.raises(EngineError, match="get-credentials"):
-            make(store, "context=elsewhere").observe([])
-
-
-# --- pods -----------------------------------------------------------------------------------------------------------
 
 
 def test_a_lost_pod_starts_all_again_and_failed_cells_do_not(running_cluster, store, agent, tmp_path):

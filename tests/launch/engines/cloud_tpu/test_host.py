@@ -1,26 +1,21 @@
-"""Hosts of Cloud TPU slices, which here are local processes: what they run, how they end, and whole studies on them."""
+"""Hosts of Cloud TPU slices, which here are local processes: what they run, and how they end."""
 
 import contextlib
 import json
 import os
-import re
 import sys
 
 import pytest
 
 pytest.importorskip("google.cloud.tpu_v2")
 
-from launch.engines import EngineError, Order, connect
-from launch.engines.cloud_tpu.costs import Ledger
-from scaling.specs.study import resolve_study
-from scaling.store.store import Store
-from tests.launch.engines.contract import BucketContract
+from launch.engines import EngineError, Order
+from tests.launch.engines.cloud_tpu.orders import ORDER, make
 from tests.launch.engines.tpu_server import TpuServer
 from tests.launch.waiting import wait_until
 
 pytestmark = pytest.mark.filterwarnings("ignore:Sending a large body:ResourceWarning")  # aiohttp's, of archives
 
-ORDER = Order("20250101-120000-abcdef", "gs://bucket/store", ("work", "gs://bucket/store", "--launch=x"))
 
 # In place of the interpreter: says how it was called, and goes on until it is told to stop.
 AGENT = """#!/bin/bash
@@ -31,25 +26,11 @@ while :; do sleep 0.05; done
 
 
 @pytest.fixture
-def running_hosts(buckets):
-    with TpuServer(automatic=True, hosts_run=True) as made:
-        yield made
-
-
-@pytest.fixture
 def agent(tmp_path):
     path = tmp_path / "agent.sh"
     path.write_text(AGENT)
     path.chmod(0o755)
     return f"python={path}", "install=[]"
-
-
-def make(server, store, *assignments):
-    base = ("project=p", "zone=us-west4-a", f"endpoint={server.endpoint}", "accelerator=v5litepod-8")
-    return connect("cloud_tpu", [*base, *assignments], store)[0]
-
-
-# --- one ----------------------------------------------------------------------------------------------------------
 
 
 def test_a_host_runs_the_command_keeps_its_log_and_lets_go_of_itself(running_hosts, store, buckets):
@@ -157,98 +138,3 @@ def test_a_container_gets_the_command_the_code_and_the_names_of_variables(runnin
     assert "--entrypoint python3 us-docker.pkg.dev/p/r/scaling:1 -m launch.cli work gs://bucket/store" in said
     with contextlib.suppress(EngineError):
         engine.cancel([handle])
-
-
-# --- the contract of all engines, and whole studies -----------------------------------------------------------------
-
-ONE_BY_ONE = ("--execution", "population=1")
-
-
-class TpuLab:
-    """The stand-in, whose hosts run."""
-
-    name = "cloud_tpu"
-
-    def __init__(self, server, store):
-        self._server = server
-        self.engine, settings = connect(
-            "cloud_tpu",
-            ["project=p", "zone=us-west4-a", f"endpoint={server.endpoint}", f"python={sys.executable}", "install=[]"],
-            store,
-        )
-        self.settings = settings.model_dump(mode="json")
-
-    def lose(self, handle):
-        """Takes an allocation's machines away without a notice."""
-        self._server.preempt(handle, notice=False)
-
-
-@pytest.mark.slow
-class TestCloudTpu(BucketContract):
-    """The contract."""
-
-    @pytest.fixture
-    def lab(self, running_hosts):
-        return TpuLab(running_hosts, Store("gs://bucket/store"))
-
-
-def rows(store):
-    return [{name: value for name, value in row.items() if name != "wall_seconds"} for row in store.rows()]
-
-
-def on_tpu(server, url, *more):
-    options = (
-        f"endpoint={server.endpoint}", "project=p", "provisioning=spot", "max_dollars=20", f"python={sys.executable}",
-        "install=[]", *more,
-    )  # fmt: skip
-    return "--store", url, "--engine", "cloud_tpu", *(word for option in options for word in ("--option", option))
-
-
-def is_saved_in_the_middle(names):
-    """Returns whether one cell is complete and another has a checkpoint of its first 2,000 steps."""
-    complete = [name.rpartition("/")[0] for name in names if name.endswith("record.json")]
-    saved = [name for name in names if re.search(r"/checkpoints/\w+/0*2000/", name)]
-    return bool(complete) and any(not name.startswith(tuple(complete)) for name in saved)
-
-
-@pytest.mark.slow
-def test_a_study_on_a_preempted_spot_slice_ends_like_a_local_run(scaling, study_file, buckets):
-    sizes = ("--set", "num_steps=4000", "--set", "num_seeds=1", "--checkpoint-steps", 1000, "--workers", 1)
-    words = ("run", study_file, *ONE_BY_ONE, *sizes)
-    assert scaling(*words, "--store", "local").returncode == 0
-    url = "gs://bucket/toy"
-    scaling.environment |= buckets.environment
-    with TpuServer(automatic=True, hosts_run=True) as server:
-        launcher = scaling.start(*words, *on_tpu(server, url, "zone=us-west4-a"))
-        wait_until(lambda: is_saved_in_the_middle(list(buckets.names(url))), 300)
-        (first,) = server.requests
-        server.preempt(first)
-        _, errors = launcher.communicate(timeout=400)
-        assert launcher.returncode == 0, errors
-        assert server.created == 2, errors
-        assert f"{first}: preempted (Google took the machines back)" in errors
-        wait_until(lambda: not server.requests)
-    store = Store.open(url)
-    assert rows(store) == rows(Store.open(scaling.folder / "local"))
-    assert any(record.num_resumes for record in store.records().values()), errors
-    assert all(one.used_hours(0) > 0 for one in Ledger(store).read().values())
-
-
-@pytest.mark.slow
-def test_the_hosts_of_a_slice_train_together(study_file, buckets):
-    url = "gs://bucket/toy"
-    store = Store(url)
-    store.create(resolve_study(str(study_file), ["num_seeds=1", "num_steps=100"]).canonical_json())
-    one_device = {"JAX_NUM_CPU_DEVICES": "1"}
-    with TpuServer(automatic=True, hosts_run=True, environment=one_device) as server:
-        more = ("zone=us-central2-b", "accelerator=v4-16", f"python={sys.executable}", "install=[]")
-        engine = make(server, store, *more)
-        (handle,) = engine.submit(Order("gang", url, ("work", url, "--launch=gang", "--checkpoint-seconds=0")), 1)
-        hosts = list(server.hosts[handle])
-        wait_until(lambda: not server.requests, 300)
-        said = "\n".join(host.output() for host in hosts)
-        seen = engine.observe([handle])[handle]
-    assert (len(hosts), seen.state) == (2, "ended"), said
-    networks = [record for record in store.records().values() if record.family == "mlp"]
-    assert len(networks) == 3, said
-    assert {record.num_devices for record in networks} == {2}

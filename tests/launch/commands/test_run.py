@@ -1,0 +1,67 @@
+"""`scaling run`: trains what is missing once, and leaves alone what it may not touch."""
+
+import json
+import os
+import shutil
+
+import pytest
+
+from scaling.store.store import Store
+from tests.launch.refusals import check_line
+
+
+def test_a_study_runs_once_and_then_does_nothing(finished, scaling, study_file):
+    before = {path: path.stat().st_mtime_ns for path in (scaling.folder / "store").rglob("record.json")}
+    assert len(before) == 12
+    again = scaling("run", study_file, "--store", "store")
+    assert (again.returncode, again.stderr) == (0, "")
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+def test_a_dry_run_writes_nothing(here, study_file):
+    done = here("run", study_file, "--store", "store", "--dry-run")
+    assert "would train 12 cells" in done.stdout
+    assert not (here.folder / "store").exists()
+
+
+def test_the_curve_file_holds_the_records_evaluations(finished):
+    for name, record in finished.records().items():
+        lines = (finished.cell_path(name) / "curve.jsonl").read_text().splitlines()
+        found = [point for point in map(json.loads, lines) if "data_seen" in point]
+        assert found == [json.loads(e.canonical_json()) for e in record.evaluations]
+
+
+def test_another_studys_store_is_refused(finished, here, study_file):
+    study_file.write_text(study_file.read_text().replace('name="toy"', 'name="other"'))
+    check_line(here("run", study_file, "--store", "store"), 2, "belongs to study 'toy', not 'other'")
+    check_line(here("run", "store/study.json", "--store", "store", "--set", "seed=9"), 2, "choose another --store")
+    assert len(finished.records()) == 12
+
+
+@pytest.mark.skipif(os.geteuid() == 0 and not shutil.which("setpriv"), reason="root may write everywhere")
+def test_a_read_only_store_is_one_line_and_stays_as_it_was(finished, scaling, study_file):
+    def content():
+        return {path: path.read_bytes() for path in (scaling.folder / "store").rglob("*.json*")}
+
+    before = content()
+    for path in ((scaling.folder / "store"), *(scaling.folder / "store").rglob("*")):
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    if os.geteuid() == 0:  # even root must then ask for permission
+        scaling.prefix = ["setpriv", "--bounding-set", "-dac_override,-dac_read_search", *scaling.prefix]
+    check_line(scaling("run", study_file, "--store", "store", "--set", "num_seeds=3"), 2, "choose a")
+    assert scaling("run", study_file, "--store", "store").returncode == 0  # nothing to do, nothing to write
+    check_line(scaling("report", "store"), 2, "choose another file")
+    assert content() == before
+
+
+def test_a_cell_that_cannot_be_trained_fails_alone(scaling, here, study_file):
+    # One example has one class only, which no linear model can fit; networks do not mind.
+    done = scaling("run", study_file, "--store", "store", "--set", "data.size=1")
+    assert done.returncode == 1
+    found = {one["label"]: one for one in here.json("status", "store")["series"]}
+    assert (found["linear"]["failed"], found["mlp"]["done"]) == (2, 2)
+    log = next(path for path in (scaling.folder / "store").rglob("attempts.jsonl") if "failed" in path.read_text())
+    assert "Traceback" in log.read_text()
+    assert "one class only" in log.read_text()
+    rows = [row for row in Store.open(scaling.folder / "store").rows() if row["status"] == "failed"]
+    assert len(rows) == 2
