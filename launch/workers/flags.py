@@ -1,5 +1,6 @@
 """JAX's own flags, and absl's, on the command line of a process that trains by itself."""
 
+import functools
 import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn
@@ -17,7 +18,6 @@ def run_with_flags(function: Callable[[list[str]], int], words: Sequence[str]) -
       function: of the words that are left, as argparse takes them.
       words: of the command line.
     """
-    import jax
     from absl import app, flags
 
     def take(arguments: list[str]) -> list[str]:
@@ -28,13 +28,20 @@ def run_with_flags(function: Callable[[list[str]], int], words: Sequence[str]) -
             sys.exit(WRONG_CALL)
         return left
 
-    jax.config.config_with_absl()
+    _define_jax_flags()
     app.run(
         lambda left: function([_spell(word, "_", "-") for word in left]),
         argv=["scaling", *(_spell(word, "-", "_") for word in words)],
         flags_parser=take,
     )
     raise AssertionError("absl exits")
+
+
+@functools.cache  # absl refuses a flag that is defined twice
+def _define_jax_flags() -> None:
+    import jax
+
+    jax.config.config_with_absl()
 
 
 def _spell(word: str, before: str, after: str) -> str:

@@ -8,6 +8,8 @@ import pytest
 from launch.coordination.leases import Complete, Held, Lease, LeaseLostError
 from tests.launch.coordination.watching import CELL, Racer, beat_from_afar
 
+WORKERS, RACES = 8, 200
+
 
 def test_a_cell_has_one_holder(leases, bare_store):
     beat_from_afar(bare_store, "a", 1)

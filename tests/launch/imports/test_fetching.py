@@ -6,7 +6,7 @@ import pytest
 
 from launch.imports.fetching import Listed, RunError, SourceError, choose_runs, fetch_runs
 from launch.imports.histories import build_history
-from launch.imports.raw import Origin, RawFolder, make_run
+from launch.imports.raw import Origin, make_run
 from scaling.specs.base import InputError
 
 
@@ -87,12 +87,3 @@ def test_a_history_without_its_run_was_killed_between_the_two_and_is_fetched_aga
     assert (folder.folder_of("r0") / "history.parquet").exists()
     assert names(folder) == []
     assert fetch_runs(Source({}), folder, RUNS[:1]) == (1, 0, {})
-
-
-def test_a_folder_belongs_to_one_source_and_is_no_store(folder, tmp_path):
-    folder.claim(Origin(kind="test", address="here", study="ladder"))
-    with pytest.raises(InputError, match="holds runs of test here; choose another folder"):
-        folder.claim(Origin(kind="test", address="there", study="ladder"))
-    (tmp_path / "study.json").write_text("{}")
-    with pytest.raises(InputError, match="is a study's store"):
-        RawFolder(tmp_path).claim(Origin(kind="test", address="here", study="ladder"))

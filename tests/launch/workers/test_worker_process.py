@@ -1,0 +1,76 @@
+"""A worker process as its agent sees it: told everything by its command line, and read to its last words."""
+
+import itertools
+import signal
+import sys
+
+import pytest
+
+from launch.engines import EngineError
+from launch.options import Options
+from launch.workers import worker_process
+from launch.workers.slots import Slot
+from launch.workers.worker_process import WorkerProcess
+
+OPTIONS = Options(retries=3, trackers=("jsonl",))
+
+# In place of a worker: says what it was told, answers each request with two events, and dies at one that says so.
+STAND_IN = """
+import json, os, signal, sys
+ready = {"event": "ready", "worker": "w", "words": sys.argv[1:], "place": os.environ.get("PLACE")}
+print(json.dumps(ready), flush=True)
+for line in sys.stdin:
+    if "die" in line:
+        print("torn", end="", flush=True)
+        print("my last words", file=sys.stderr, flush=True)
+        os.kill(os.getpid(), signal.SIGKILL)
+    for event in ("record", "done"):
+        print(json.dumps({"event": event, "asked": json.loads(line)}), flush=True)
+"""
+
+
+@pytest.fixture
+def start(bare_store, tmp_path, monkeypatch):
+    """Starts stand-ins in place of workers."""
+    program = tmp_path / "stand_in.py"
+
+    def make(text: str = STAND_IN) -> WorkerProcess:
+        program.write_text(text)
+        started = worker_process.subprocess.Popen
+        monkeypatch.setattr(
+            worker_process.subprocess, "Popen",
+            lambda words, **how: started([sys.executable, str(program), *words[1:]], **how),
+        )  # fmt: skip
+        slot = Slot(frozenset(), {"PLACE": "here"})
+        return WorkerProcess(bare_store, slot, OPTIONS, "a-launch", "a-launch-host-1")
+
+    return make
+
+
+def test_a_worker_is_told_its_store_its_options_and_its_launch_and_answers(start, bare_store):
+    worker = start()
+    ready = worker._read()
+    words = dict(word.removeprefix("--").split("=", 1) for word in ready["words"] if word.startswith("--"))
+    assert (words["store"], words["launch"], ready["place"]) == (str(bare_store.path), "a-launch", "here")
+    assert Options.model_validate_json(words["options"]) == OPTIONS
+    assert [reply["event"] for reply in itertools.islice(worker.ask(train=["a"]), 2)] == ["record", "done"]
+    worker.close()
+    assert (bare_store.path / "logs" / "a-launch-host-1.log").exists()
+
+
+def test_a_worker_that_dies_is_noticed_and_its_last_words_are_kept(start):
+    worker = start()
+    worker.wait_until_ready()
+    assert worker.worker == "w"
+    assert list(worker.ask(die=True)) == []
+    assert worker.has_ended
+    assert worker.last_words() == f"the worker process ended with signal {signal.SIGKILL.name}\nmy last words\n"
+    assert list(worker.ask(train=["a"])) == []  # nobody is there
+    worker.close()
+
+
+def test_a_worker_that_does_not_start_says_why(start):
+    worker = start("raise SystemExit('no room')")
+    with pytest.raises(EngineError, match=r"a worker did not start: .*exit status 1\nno room"):
+        worker.wait_until_ready()
+    worker.close()
