@@ -9,7 +9,7 @@ import threading
 from typing import IO, Any
 
 from launch.coordination.presence import Presence
-from launch.exits import DONE, PREEMPTED, WRONG_CALL
+from launch.exits import DONE, PREEMPTED, WORK_FAILED, WRONG_CALL
 from launch.options import Options
 from launch.queue.cells import read_cell
 from launch.workers.flags import run_with_flags
@@ -48,7 +48,7 @@ def serve(store: Store, options: Options, launch: str | None, requests: IO[str],
         for line in requests:
             arrived.put(line)
         if busy.is_set():
-            os._exit(1)
+            os._exit(WORK_FAILED)
         arrived.put(None)
 
     def reply(**message: Any) -> None:

@@ -47,6 +47,10 @@ def test_words_say_what_is_at_its_default_too_because_another_version_may_read_t
     assert {"--checkpoint-seconds=600.0", "--num-checkpoints=2", "--retries=0"} <= set(Options().words())
 
 
+def test_what_may_be_repeated_is_typed_in_the_singular():
+    assert read("--tracker", "wandb", "--tracker=jsonl").trackers == ("wandb", "jsonl")
+
+
 @pytest.mark.parametrize("command", ["run", "work", "cell"])
 def test_every_option_is_one_of_every_command_that_trains(command):
     needed = {"run": ["study"], "work": ["store", "--launch=x"], "cell": ["cell.json", "--store=x"]}[command]

@@ -37,8 +37,10 @@ STOP_SECONDS = 45.0  # that an agent has to save; Google waits 30 for spot machi
 GANG_SECONDS = 20.0  # that the other hosts of a gang have for their last words
 LOG_BYTES = 1_000_000  # of the log's end are kept in the store
 
-# Statuses of an agent after which it need not be started again: nothing is left, cells have failed, told to stop.
-ENDINGS = (0, 1, 75)
+# Statuses of an agent, as in `launch.exits`, which this file cannot know; after the first three it need not be started
+# again: nothing is left, cells have failed, told to stop.
+DONE, WORK_FAILED, PREEMPTED, WRONG_CALL = 0, 1, 75, 2
+ENDINGS = (DONE, WORK_FAILED, PREEMPTED)
 STARTS = 3  # of an agent that ends in another way, before the machine is given up
 
 
@@ -139,7 +141,7 @@ class Host:
                 why = f"the agent ended {start + 1} times, at last with status {status}"
                 time.sleep(min(10.0, REPORT_SECONDS) * (start < STARTS - 1))
         except (OSError, subprocess.SubprocessError, ValueError) as error:
-            status, why = 2, f"{type(error).__name__}: {error}"
+            status, why = WRONG_CALL, f"{type(error).__name__}: {error}"
             print(f"scaling: {why}", flush=True)
         is_over = self.told not in ("notice", "stopped")  # then it may start again, or is taken away anyhow
         if is_over:

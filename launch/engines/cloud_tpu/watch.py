@@ -217,7 +217,8 @@ def _how_ended(reports: Sequence[HostReport], entry: Allocation) -> tuple[State,
     log = f"its log is cloud_tpu/{entry.handle}/{worst.host}.log"
     if worst.status not in OF_AGENTS:
         return ("failed", f"on host {worst.host}: {worst.why}; {log}")
-    return ("ended", f"its agent ended with status 1, cells have failed; {log}" if worst.status == WORK_FAILED else "")
+    why = f"its agent ended with status {WORK_FAILED}, cells have failed; {log}"
+    return ("ended", why if worst.status == WORK_FAILED else "")
 
 
 def _as_ended(entry: Allocation) -> Sighting:

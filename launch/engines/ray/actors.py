@@ -24,7 +24,7 @@ from launch.engines import Order, Sighting
 from launch.engines.ray import leash
 from launch.engines.ray.connection import NAMESPACE, say_in_line
 from launch.engines.ray.settings import Settings
-from launch.exits import PREEMPTED
+from launch.exits import OF_AGENTS, PREEMPTED
 from scaling.store.files import is_local
 
 SLICE_SECONDS = 10.0  # between two looks whether a TPU slice is still wanted
@@ -198,7 +198,7 @@ def _conclude(places: Sequence["Place"], ends: Sequence[Any], where: str, is_can
     if PREEMPTED in statuses:
         return Sighting("preempted", where, "its agent was told to stop, and has saved")
     for place, end in zip(places, ends, strict=True):
-        if end.status not in (0, 1):
+        if end.status not in OF_AGENTS:
             return Sighting("failed", where, f"exit status {end.status} on {place.name}: {end.last_words}")
     return Sighting("ended", where)
 

@@ -21,10 +21,10 @@ def claims(bare_store):
     return make
 
 
-def end(store: Store, cell: str, outcome: str, times: int = 1) -> None:
+def end(store: Store, cell: str, outcome: str, times: int = 1, launch: str | None = "launch") -> None:
     folder = store.cell_path(cell)
     for _ in range(times):
-        end_attempt(folder, start_attempt(folder, launch="launch"), outcome)
+        end_attempt(folder, start_attempt(folder, launch=launch), outcome)
 
 
 def test_a_job_is_claimed_whole_and_given_back_whole(claims, bare_store):
@@ -67,6 +67,7 @@ def test_a_cell_that_has_used_up_its_budget_has_failed_and_is_free_again(claims,
 
 def test_attempts_of_other_launches_do_not_count_and_by_hand_none_does(claims, bare_store):
     end(bare_store, CELLS[0], "failed", 5)
+    end(bare_store, CELLS[0], "failed", 5, launch=None)
     for launch in ("another", None):
         mine = claims(launch=launch)
         assert mine.take(CELLS[:1]).mine == CELLS[:1]

@@ -1,0 +1,24 @@
+"""Exit statuses stand in one place: who cannot import it, or hands statuses to another program, has the same ones."""
+
+from launch import exits
+from launch.commands.run import make_order
+from launch.engines.cloud_tpu import host
+from launch.engines.gke.engine import RESTARTED
+from launch.engines.slurm import Settings, Slurm
+
+
+def test_a_startup_script_that_stands_alone_has_the_same_statuses():
+    assert host.ENDINGS == exits.OF_AGENTS
+    for name in ("DONE", "WORK_FAILED", "WRONG_CALL", "PREEMPTED"):
+        assert getattr(host, name) == getattr(exits, name), name
+
+
+def test_slurm_requeues_an_agent_that_has_saved(bare_store):
+    script = Slurm(Settings(), bare_store).describe(make_order(bare_store, "x", []), 1)
+    (line,) = (line for line in script.splitlines() if "scontrol requeue" in line)
+    assert line.startswith(f'[ "$again $status" = "1 {exits.PREEMPTED}" ]')
+
+
+def test_gke_starts_again_who_has_saved_and_no_other_end_of_an_agent():
+    assert [status for status in exits.OF_AGENTS if status in RESTARTED] == [exits.PREEMPTED]
+    assert exits.WRONG_CALL not in RESTARTED
