@@ -7,7 +7,7 @@ from launch.coordination.claims import Budget
 from launch.coordination.launches import is_cancelled, note_allocations, read_allocations, read_launches
 from launch.coordination.presence import Beat, Observer, read_beats
 from launch.engines import LIVE, Engine, EngineError, Order, Sighting
-from launch.progress import Ended, Progress
+from launch.progress import Ended, EndStatus, Progress
 from launch.queue.estimates import divide_seconds, estimate_job
 from scaling.specs.cell import Cell
 from scaling.store.attempts import count_outcomes, last_status
@@ -75,7 +75,7 @@ class Fleet:
         Raises:
           EngineError: the engine refuses, or allocations end again and again without any cell getting on.
         """
-        left, statuses = dict(cells), {}
+        left, statuses = dict(cells), dict[str, EndStatus]()
         seconds = divide_seconds(cells.values())
         progress = Progress(len(cells), estimate_job(cells.values()))
         try:
@@ -113,18 +113,18 @@ class Fleet:
 
     # --- cells ------------------------------------------------------------------------------------------------------
 
-    def _ended(self, left: Mapping[str, Cell]) -> dict[str, str]:
+    def _ended(self, left: Mapping[str, Cell]) -> dict[str, EndStatus]:
         """Returns which of the cells have ended, and how: complete, or as often as the budget allows."""
-        found: dict[str, str] = {}
+        statuses: dict[str, EndStatus] = {}
         for name in left:
             record = self._store.read_record(name)
             if record is not None:
-                found[name] = record.status
+                statuses[name] = record.status
         if not self._live():
             for name in left:
-                if name not in found and self._is_spent(name):
-                    found[name] = "failed"
-        return found
+                if name not in statuses and self._is_spent(name):
+                    statuses[name] = "failed"
+        return statuses
 
     def _is_spent(self, name: str) -> bool:
         folder = self._store.cell_path(name)

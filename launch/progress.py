@@ -3,7 +3,7 @@
 import dataclasses
 import sys
 import time
-from typing import Any
+from typing import Any, Literal, assert_never
 
 from tqdm import tqdm
 
@@ -13,19 +13,22 @@ from scaling.specs.cell import Cell
 PLAIN_INTERVAL_SECONDS = 10.0
 
 
+EndStatus = Literal["ok", "diverged", "failed"]
+
+
 @dataclasses.dataclass(frozen=True)
 class Ended:
     """How a run of cells ended.
 
     Attributes:
-      statuses: `ok`, `diverged` or `failed` by fingerprint, for every cell that ended.
+      statuses: by fingerprint, of every cell that ended.
       stopped: whether a signal stopped the run before all cells had ended.
     """
 
-    statuses: dict[str, str]
+    statuses: dict[str, EndStatus]
     stopped: bool
 
-    def count(self, status: str) -> int:
+    def count(self, status: EndStatus) -> int:
         """Returns how many cells ended so."""
         return sum(found == status for found in self.statuses.values())
 
@@ -44,12 +47,19 @@ class Progress:
                 total=num_cells, unit="cell", bar_format="{l_bar}{bar}| {n_fmt}/{total_fmt} cells{postfix}", leave=False
             )
 
-    def update(self, cell: Cell, status: str, work: float) -> None:
+    def update(self, cell: Cell, status: EndStatus, work: float) -> None:
         """Notes that a cell ended."""
         what = f"{cell.model.kind} m={cell.data.size} seed={cell.seed} ({cell.fingerprint()})"
         self.done += 1
-        self.failed += status == "failed"
-        self.diverged += status == "diverged"
+        match status:
+            case "ok":
+                pass
+            case "diverged":
+                self.diverged += 1
+            case "failed":
+                self.failed += 1
+            case _:
+                assert_never(status)
         self._work_done += work
         if self._bar is not None:
             self._bar.set_postfix_str(self._summary(), refresh=False)

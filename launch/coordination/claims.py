@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from launch.coordination.leases import Complete, Held, Lease, LeaseLostError, Leases
 from launch.coordination.presence import Observer, Presence, monotonic_seconds
+from launch.progress import EndStatus
 from scaling.specs.base import Spec
 from scaling.store.attempts import count_outcomes, end_attempt, open_attempt
 from scaling.store.record import Record
@@ -44,7 +45,7 @@ class Taken(NamedTuple):
 
     mine: list[str]
     held: list[str]
-    ended: dict[str, str]
+    ended: dict[str, EndStatus]
 
 
 class Claims:

@@ -143,8 +143,8 @@ def find_slice(accelerator: str, topology: str = "") -> Slice:
             f"accelerator={accelerator!r} does not exist: {generation.prefix}'s number counts {counted}; the "
             f"nearest is {_nearest(generation, chips).accelerator_type!r}"
         )
-    topology = slices.layout(int(chips)) if generation.takes_topologies else ""
-    return Slice(generation, int(chips), topology or "")
+    usual = slices.layout(int(chips)) if generation.takes_topologies else None
+    return Slice(generation, int(chips), usual or "")
 
 
 def price_of(found: Slice, given: float | None) -> tuple[float | None, str]:

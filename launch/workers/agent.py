@@ -5,26 +5,27 @@ knowing of each other: what another has is left to it, and taken over when it fa
 """
 
 import dataclasses
-import json
 import signal
 import socket
 import threading
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import assert_never
 
 from launch.coordination.launches import is_cancelled
 from launch.coordination.leases import Leases
 from launch.coordination.presence import Observer, beat_path
+from launch.engines import EngineError
 from launch.options import Options
-from launch.progress import Ended, Progress
+from launch.progress import Ended, EndStatus, Progress
 from launch.queue.begun import begun_jobs
 from launch.queue.estimates import divide_seconds, estimate_job
 from launch.queue.queue import Job, Question, Queue, queue_cells
+from launch.workers.replies import CellEnd, CellEnded, JobDone, Planned, Ready, Reply, Stopped, Unusable
 from launch.workers.slots import Slot
 from launch.workers.worker_process import WorkerProcess
-from scaling.specs.base import InputError, parse
+from scaling.specs.base import InputError
 from scaling.specs.cell import Cell
 from scaling.specs.execution import Execution
 from scaling.specs.models import NetworkSpec
@@ -93,7 +94,7 @@ class _Sweep:
     def __init__(
         self, store: Store, jobs: Queue, progress: Progress, options: Options, launch: str, *, waits: bool
     ) -> None:
-        self.statuses: dict[str, str] = {}
+        self.statuses: dict[str, EndStatus] = {}
         self._store, self._queue, self._progress = store, jobs, progress
         self._options, self._launch, self._waits = options, launch, waits
         self._observer = Observer(store)
@@ -208,9 +209,8 @@ class _Sweep:
         for reply in worker.ask(
             plan=question.cell.fingerprint(), members=question.num_members, seconds=question.seconds
         ):
-            if reply["event"] == "plan":
-                execution = parse(Execution, json.dumps(reply["execution"]), "execution")
-                self._settle(question, execution, reply["how"])
+            if isinstance(reply, Planned):
+                self._settle(question, reply.execution, reply.how)
                 return True
             self._note_end(reply)
         return False
@@ -229,18 +229,13 @@ class _Sweep:
         seconds = divide_seconds(job.cells)
         execution = job.execution.model_dump(mode="json", exclude_defaults=True)
         for reply in worker.ask(train=list(cells), execution=execution, silent=self._silent):
-            if reply["event"] == "record":
-                cell = cells.pop(reply["cell"])
-                if reply["status"] == "held":
-                    self._hold(cell, job.execution)
-                elif reply["status"] == "again":
-                    self._give_back(job, [cell])
-                else:
-                    self._note(cell, reply["status"], seconds[reply["cell"]])
-            elif reply["event"] == "done":
+            if isinstance(reply, CellEnded):
+                self._take_note(job, cells.pop(reply.cell), reply.status, seconds[reply.cell])
+            elif isinstance(reply, JobDone):
                 worker.keep_log()
                 return True
-            self._note_end(reply)
+            else:
+                self._note_end(reply)
         words, is_one = worker.last_words(), len(gather_members(job.cells)) == 1
         if self._stopping:
             for name in cells:
@@ -251,6 +246,18 @@ class _Sweep:
             return False
         self._give_back(job, list(cells.values()))  # the next worker finds those that have failed too often
         return True
+
+    def _take_note(self, job: Job, cell: Cell, status: CellEnd, seconds: float) -> None:
+        """Does what follows from how a cell of a job has ended in a worker."""
+        match status:
+            case "held":
+                self._hold(cell, job.execution)
+            case "again":
+                self._give_back(job, [cell])
+            case "ok" | "diverged" | "failed":
+                self._note(cell, status, seconds)
+            case _:
+                assert_never(status)
 
     def _give_back(self, job: Job, cells: Sequence[Cell]) -> None:
         with self._changed:
@@ -297,21 +304,26 @@ class _Sweep:
 
     # --- what is told -----------------------------------------------------------------------------------------------
 
-    def _note(self, cell: Cell, status: str, seconds: float = 0.0) -> None:
+    def _note(self, cell: Cell, status: EndStatus, seconds: float = 0.0) -> None:
         with self._changed:
             self.statuses[cell.fingerprint()] = status
             self._progress.update(cell, status, seconds)
 
-    def _note_end(self, reply: Mapping[str, Any]) -> None:
-        """Takes a worker's last event for all of them.
+    def _note_end(self, reply: Reply) -> None:
+        """Takes a worker's last reply for all of them.
 
         Raises:
           InputError: the store cannot be used.
         """
-        if reply["event"] == "preempted":  # maybe not by us: who wants one worker's place wants all
-            self._preempted = self._stopping = True
-        elif reply["event"] == "unusable":
-            raise InputError(reply["error"])
+        match reply:
+            case Stopped():  # maybe not by us: who wants one worker's place wants all
+                self._preempted = self._stopping = True
+            case Unusable():
+                raise InputError(reply.error)
+            case Ready() | Planned() | CellEnded() | JobDone():
+                raise EngineError(f"a worker has said {reply.event!r}, which nobody has asked it")
+            case _:
+                assert_never(reply)
 
     def _stop(self, how: Callable[[WorkerProcess], None]) -> None:
         with self._changed:

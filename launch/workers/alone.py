@@ -9,6 +9,7 @@ from launch.exits import DONE, PREEMPTED, WORK_FAILED
 from launch.options import Options
 from launch.workers.companions import Companions, check_mesh, join_companions
 from launch.workers.notices import StopNotices
+from launch.workers.replies import CellEnd
 from launch.workers.trainer import Trainer
 from scaling.devices.compilation import use_compilation_cache
 from scaling.devices.processes import Preempted, agree
@@ -52,7 +53,7 @@ def train_one(store: Store, path: Path, options: Options, companions: Companions
         return DONE
     if writes:
         store.write_cell(cell.canonical_json())
-    ended: list[str] = []
+    ended: list[CellEnd] = []
     own = Presence(store, launch, patience_seconds=options.lease_seconds) if writes else contextlib.nullcontext()
     with StopNotices() as notices, own as presence:
         trainer = Trainer(store, notices, presence, options, launch, num_processes=num_processes)

@@ -3,6 +3,7 @@
 import contextlib
 import json
 from collections.abc import Callable
+from typing import assert_never
 
 import jax
 import numpy as np
@@ -14,6 +15,7 @@ from launch.queue.cells import missing_cells, read_cell, read_study
 from launch.queue.queue import Job, Queue, queue_cells
 from launch.workers.companions import Companions, check_mesh, join_companions
 from launch.workers.notices import StopNotices
+from launch.workers.replies import CellEnd
 from launch.workers.trainer import Trainer
 from scaling.devices.compilation import use_compilation_cache
 from scaling.devices.processes import Preempted, agree
@@ -62,11 +64,17 @@ def work_together(store: Store, trainer: Trainer, execution: Execution | None, *
         queue = queue_cells(missing_cells(read_study(store), store), store, execution=execution)
     has_failed = False
 
-    def note(cell: str, status: str) -> None:
+    def note(cell: str, status: CellEnd) -> None:
         nonlocal has_failed
-        has_failed |= status == "failed"
-        if status == "again":
-            queue.go_on((read_cell(store, cell),), execution)
+        match status:
+            case "failed":
+                has_failed = True
+            case "again":
+                queue.go_on((read_cell(store, cell),), execution)
+            case "ok" | "diverged" | "held":
+                pass
+            case _:
+                assert_never(status)
 
     try:
         while True:
@@ -80,7 +88,7 @@ def work_together(store: Store, trainer: Trainer, execution: Execution | None, *
         return PREEMPTED
 
 
-def _next(trainer: Trainer, queue: Queue, note: Callable[[str, str], None]) -> Job | None:
+def _next(trainer: Trainer, queue: Queue, note: Callable[[str, CellEnd], None]) -> Job | None:
     """Returns the next job, with those of its cells that are now this gang's; None when nothing is left."""
     while (found := queue.take(None)) is not None:
         assert isinstance(found, Job)  # noqa: S101  (the execution is given, so nothing is asked)

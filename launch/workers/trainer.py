@@ -19,6 +19,7 @@ from launch.queue.begun import note_begun
 from launch.queue.cells import read_cell
 from launch.queue.estimates import estimate_job
 from launch.workers.notices import StopNotices
+from launch.workers.replies import CellEnd
 from scaling.devices.processes import Preempted
 from scaling.specs.cell import Cell, is_network
 from scaling.specs.execution import Execution
@@ -34,6 +35,10 @@ if TYPE_CHECKING:
 # Jobs that take less than this share of the time between two checkpoints keep none: they would be over before the first
 # one, and the folder, the threads and the copies of a keeper would be for nothing. The estimate may be ten times off.
 SHARE_WORTH_KEEPING = 0.1
+
+
+# Is told the fingerprints of cells, and how each ended.
+OnEnd = Callable[[str, CellEnd], None]
 
 
 class Trainer:
@@ -73,7 +78,7 @@ class Trainer:
         self,
         cells: Sequence[Cell],
         execution: Execution,
-        on_end: Callable[[str, str], None],
+        on_end: OnEnd,
         silent: Mapping[str, int] | None = None,
     ) -> None:
         """Trains the cells of a job, publishes their records, and tells how each ended as soon as it has.
@@ -96,7 +101,7 @@ class Trainer:
         if mine:
             self.train_claimed(mine, execution, on_end)
 
-    def claim(self, cells: Sequence[Cell], on_end: Callable[[str, str], None]) -> list[Cell]:
+    def claim(self, cells: Sequence[Cell], on_end: OnEnd) -> list[Cell]:
         """Returns the cells of a job that are now this process's to train; tells of the others."""
         assert self._claims is not None  # noqa: S101  (whoever writes claims)
         by_name = {cell.fingerprint(): cell for cell in cells}
@@ -107,7 +112,7 @@ class Trainer:
             on_end(name, "held")
         return [cell for name, cell in by_name.items() if name in taken.mine]
 
-    def train_claimed(self, cells: Sequence[Cell], execution: Execution, on_end: Callable[[str, str], None]) -> None:
+    def train_claimed(self, cells: Sequence[Cell], execution: Execution, on_end: OnEnd) -> None:
         """Trains cells that are claimed, as `train` does."""
         names = [cell.fingerprint() for cell in cells]
         if self._presence is not None:
@@ -122,7 +127,7 @@ class Trainer:
                 self._claims.release()
                 self._presence.begin(cells=())
 
-    def _train_members(self, cells: Sequence[Cell], execution: Execution, on_end: Callable[[str, str], None]) -> None:
+    def _train_members(self, cells: Sequence[Cell], execution: Execution, on_end: OnEnd) -> None:
         attempts = _Attempts(self._store, cells, self._presence, self._launch, on_end)
         members = gather_members(cells)
         try:
@@ -193,7 +198,7 @@ class Trainer:
             attempts.end(name, outcome, error, "again" if may_retry else None)
         return left
 
-    def _lose(self, attempts: "_Attempts", on_end: Callable[[str, str], None]) -> None:
+    def _lose(self, attempts: "_Attempts", on_end: OnEnd) -> None:
         """Leaves to others what they have taken over, and gives up the rest of the job with it."""
         assert self._claims is not None  # noqa: S101  (without claims there is nothing to lose)
         for name in attempts.open:
@@ -251,7 +256,7 @@ class _Attempts:
         cells: Sequence[Cell],
         presence: Presence | None,
         launch: str | None,
-        on_end: Callable[[str, str], None],
+        on_end: OnEnd,
     ) -> None:
         self._store, self._presence, self._launch, self._on_end = store, presence, launch, on_end
         names = [cell.fingerprint() for cell in cells]
@@ -263,7 +268,7 @@ class _Attempts:
         """The cells whose attempts have not ended."""
         return set(self._open)
 
-    def end(self, cell: str, outcome: Outcome, error: str | None = None, said: str | None = None) -> None:
+    def end(self, cell: str, outcome: Outcome, error: str | None = None, said: CellEnd | None = None) -> None:
         """Ends a cell's attempt, and tells of it: in other words if `said` is given."""
         attempt = self._open.pop(cell)
         if self._presence is not None:

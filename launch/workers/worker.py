@@ -14,6 +14,7 @@ from launch.options import Options
 from launch.queue.cells import read_cell
 from launch.workers.flags import run_with_flags
 from launch.workers.notices import StopNotices
+from launch.workers.replies import CellEnded, JobDone, Planned, Ready, Reply, Stopped, Unusable
 from launch.workers.trainer import Trainer
 from scaling.devices.processes import Preempted
 from scaling.specs.base import InputError, parse
@@ -25,11 +26,10 @@ from scaling.store.store import Store
 def serve(store: Store, options: Options, launch: str | None, requests: IO[str], replies: IO[str]) -> int:
     """Answers requests, one JSON document a line, with events, one a line, and returns the exit status.
 
-    `{"plan": FINGERPRINT, "members": k, "seconds": s}` asks how to execute a program, and is answered by a `plan`:
-    `execution`, and `how` in words. `{"train": [FINGERPRINT, …], "execution": {…}, "silent": {WORKER: count}}` is
-    answered by a `record` for every cell that ends, or that others have, with its `status`, and then `done`. On SIGTERM
-    the job is saved where that is possible, and the last event is `preempted`; where the store cannot be used it is
-    `unusable`, with the `error`.
+    `{"plan": FINGERPRINT, "members": k, "seconds": s}` asks how to execute a program, and is answered by `Planned`.
+    `{"train": [FINGERPRINT, …], "execution": {…}, "silent": {WORKER: count}}` is answered by `CellEnded` for every cell
+    that ends, or that others have, and then `JobDone`. On SIGTERM the job is saved where that is possible, and the last
+    reply is `Stopped`; where the store cannot be used it is `Unusable`.
 
     When the requests end while something is being done, the agent is gone: the process ends at once, and the cells are
     trained again by whoever comes next.
@@ -51,41 +51,41 @@ def serve(store: Store, options: Options, launch: str | None, requests: IO[str],
             os._exit(WORK_FAILED)
         arrived.put(None)
 
-    def reply(**message: Any) -> None:
-        replies.write(json.dumps(message) + "\n")
+    def reply(message: Reply) -> None:
+        replies.write(message.canonical_json() + "\n")
         replies.flush()
 
     threading.Thread(target=listen, daemon=True).start()
     try:
         with StopNotices() as notices, Presence(store, launch, patience_seconds=options.lease_seconds) as presence:
             trainer = Trainer(store, notices, presence, options, launch)
-            reply(event="ready", worker=presence.worker)
+            reply(Ready(worker=presence.worker))
             while (line := arrived.get()) is not None:
                 busy.set()
                 request = json.loads(line)
                 if "plan" in request:
-                    reply(event="plan", **_plan(read_cell(store, request["plan"]), request))
+                    reply(_plan(read_cell(store, request["plan"]), request))
                 else:
                     cells = [read_cell(store, name) for name in request["train"]]
                     execution = parse(Execution, json.dumps(request["execution"]), "execution")
                     trainer.train(
                         cells,
                         execution,
-                        lambda cell, status: reply(event="record", cell=cell, status=status),
+                        lambda cell, status: reply(CellEnded(cell=cell, status=status)),
                         request.get("silent"),
                     )
-                    reply(event="done")
+                    reply(JobDone())
                 busy.clear()
     except Preempted:
-        reply(event="preempted")
+        reply(Stopped())
         return PREEMPTED
     except InputError as error:  # a cell's own errors are its attempts'
-        reply(event="unusable", error=str(error))
+        reply(Unusable(error=str(error)))
         return WRONG_CALL
     return DONE
 
 
-def _plan(cell: Cell, request: dict[str, Any]) -> dict[str, Any]:
+def _plan(cell: Cell, request: dict[str, Any]) -> Planned:
     """Returns the answer about a program; a measurement that fails leaves the defaults, and says so."""
     from scaling.training.calibration import choose_execution
 
@@ -93,7 +93,7 @@ def _plan(cell: Cell, request: dict[str, Any]) -> dict[str, Any]:
         execution, how = choose_execution(cell, num_members=request["members"], seconds=request["seconds"])
     except Exception as error:  # noqa: BLE001  (what is wrong with the cell comes to light when it is trained)
         execution, how = DEFAULT, f"by default: not measured ({type(error).__name__}: {' '.join(str(error).split())})"
-    return {"execution": execution.model_dump(mode="json", exclude_defaults=True), "how": how}
+    return Planned(execution=execution, how=how)
 
 
 def main(words: list[str]) -> int:

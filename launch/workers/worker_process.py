@@ -13,6 +13,7 @@ from typing import IO, Any
 
 from launch.engines import EngineError
 from launch.options import Options
+from launch.workers.replies import Ready, Reply, read_reply
 from launch.workers.slots import Slot
 from scaling.store.files import is_local
 from scaling.store.store import Store
@@ -63,11 +64,11 @@ class WorkerProcess:
           EngineError: it has ended instead.
         """
         reply = self._read()
-        if reply is None:
+        if not isinstance(reply, Ready):
             raise EngineError(f"a worker did not start: {self.last_words()}")
-        self.worker = reply["worker"]
+        self.worker = reply.worker
 
-    def ask(self, **request: Any) -> Iterator[dict[str, Any]]:
+    def ask(self, **request: Any) -> Iterator[Reply]:
         """Yields the answers to a request, until the caller has enough or the process has ended."""
         try:
             self._process.stdin.write(json.dumps(request) + "\n")
@@ -78,10 +79,10 @@ class WorkerProcess:
         while (reply := self._read()) is not None:
             yield reply
 
-    def _read(self) -> dict[str, Any] | None:
+    def _read(self) -> Reply | None:
         line = self._process.stdout.readline()
         self.has_ended = not line.endswith("\n")
-        return None if self.has_ended else json.loads(line)
+        return None if self.has_ended else read_reply(line)
 
     def last_words(self) -> str:
         """Returns how a dead process ended, with the end of its standard error."""

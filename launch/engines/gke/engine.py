@@ -28,7 +28,7 @@ from scaling.specs.base import InputError, Spec
 from scaling.store.store import Store
 
 # Statuses of an agent after which it is worth another start: told to stop after saving, and what a signal, a crash or a
-# lost machine leaves; 42 is how other trainers ask for a restart. All others, cells that failed above all, would only be
+# lost machine leaves; 42 is how other trainers ask for one. All others, cells that failed above all, would only be
 # repeated.
 RESTARTED = (42, PREEMPTED, *range(127, 256))
 

@@ -141,9 +141,8 @@ def test_an_import_that_was_broken_off_keeps_what_it_has_and_goes_on(ladder, imp
 
 def test_a_server_that_says_nothing_is_given_up_after_the_patience(ladder, import_runs, tmp_path):
     ladder.fail("^GraphQL (HistoryPage|RunHistoryKeys|RunParquetHistory)$", 429, times=1000, retry_after=60)
-    began = time.monotonic()
     done = do_import(import_runs, tmp_path / "store", *COLUMNS, "--patience", 2)
-    assert (done.status, time.monotonic() - began < 15) == (1, True)
+    assert done.status == 1
     assert "no run came for 2 s; --patience SECONDS waits longer; 0 of 4 runs are kept" in done.err
 
 

@@ -10,6 +10,7 @@ import scaling.training.calibration
 import scaling.training.runner
 from launch.options import Options
 from launch.workers import worker
+from launch.workers.replies import Planned, read_reply
 from scaling.specs.base import override
 from scaling.specs.execution import Execution
 from scaling.store.attempts import read_attempts
@@ -56,7 +57,7 @@ def test_a_plan_is_what_the_calibration_chooses(store, monkeypatch):
 
     monkeypatch.setattr(scaling.training.calibration, "choose_execution", choose)
     (event,) = ask(store, {"plan": names(1)[0], "members": 5, "seconds": 7.0})
-    assert event == {"event": "plan", "execution": {"population": 4, "loop": "step"}, "how": "as told"}
+    assert read_reply(json.dumps(event)) == Planned(execution=Execution(population=4, loop="step"), how="as told")
     assert asked == {"cell": CELL, "num_members": 5, "seconds": 7.0}
 
 
@@ -66,7 +67,7 @@ def test_a_calibration_that_fails_leaves_the_defaults_and_says_so(store, monkeyp
 
     monkeypatch.setattr(scaling.training.calibration, "choose_execution", choose)
     (event,) = ask(store, {"plan": names(1)[0], "members": 5, "seconds": 7.0})
-    assert event["execution"] == {}
+    assert event["execution"] == Execution().model_dump(mode="json")
     assert "RuntimeError: no clock" in event["how"]
 
 

@@ -1,6 +1,7 @@
 """A worker process as its agent sees it: told everything by its command line, and read to its last words."""
 
 import itertools
+import json
 import signal
 import sys
 
@@ -9,23 +10,25 @@ import pytest
 from launch.engines import EngineError
 from launch.options import Options
 from launch.workers import worker_process
+from launch.workers.replies import CellEnded, JobDone
 from launch.workers.slots import Slot
 from launch.workers.worker_process import WorkerProcess
 
 OPTIONS = Options(retries=3, trackers=("jsonl",))
 
-# In place of a worker: says what it was told, answers each request with two events, and dies at one that says so.
+# In place of a worker: keeps what it was told, answers each request with two replies, and dies at one that says so.
 STAND_IN = """
-import json, os, signal, sys
-ready = {"event": "ready", "worker": "w", "words": sys.argv[1:], "place": os.environ.get("PLACE")}
-print(json.dumps(ready), flush=True)
+import json, os, pathlib, signal, sys
+told = {"words": sys.argv[1:], "place": os.environ.get("PLACE")}
+pathlib.Path(__file__).with_name("told.json").write_text(json.dumps(told))
+print(json.dumps({"event": "ready", "worker": "w"}), flush=True)
 for line in sys.stdin:
     if "die" in line:
         print("torn", end="", flush=True)
         print("my last words", file=sys.stderr, flush=True)
         os.kill(os.getpid(), signal.SIGKILL)
-    for event in ("record", "done"):
-        print(json.dumps({"event": event, "asked": json.loads(line)}), flush=True)
+    print(json.dumps({"event": "record", "cell": json.loads(line)["train"][0], "status": "ok"}), flush=True)
+    print(json.dumps({"event": "done"}), flush=True)
 """
 
 
@@ -47,13 +50,14 @@ def start(bare_store, tmp_path, monkeypatch):
     return make
 
 
-def test_a_worker_is_told_its_store_its_options_and_its_launch_and_answers(start, bare_store):
+def test_a_worker_is_told_its_store_its_options_and_its_launch_and_answers(start, bare_store, tmp_path):
     worker = start()
-    ready = worker._read()
-    words = dict(word.removeprefix("--").split("=", 1) for word in ready["words"] if word.startswith("--"))
-    assert (words["store"], words["launch"], ready["place"]) == (str(bare_store.path), "a-launch", "here")
+    worker.wait_until_ready()
+    told = json.loads((tmp_path / "told.json").read_text())
+    words = dict(word.removeprefix("--").split("=", 1) for word in told["words"] if word.startswith("--"))
+    assert (words["store"], words["launch"], told["place"]) == (str(bare_store.path), "a-launch", "here")
     assert Options.model_validate_json(words["options"]) == OPTIONS
-    assert [reply["event"] for reply in itertools.islice(worker.ask(train=["a"]), 2)] == ["record", "done"]
+    assert list(itertools.islice(worker.ask(train=["a"]), 2)) == [CellEnded(cell="a", status="ok"), JobDone()]
     worker.close()
     assert (bare_store.path / "logs" / "a-launch-host-1.log").exists()
 
