@@ -18,29 +18,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_json(parser)
 
 
-def command(options: argparse.Namespace) -> int:
+def command(given: argparse.Namespace) -> int:
     """Prints what workers wrote while they were at a cell; without a cell, why cells have failed."""
-    store = Store.open(options.store)
+    store = Store.open(given.store)
     known = list(cell_labels(store.study))
-    if options.cell is None:
+    if given.cell is None:
         rows = _failures(store, known)
         paths = [str(path) for path in log_files(store)]
-        if options.json:
+        if given.json:
             print_json({"failures": rows, "logs": paths})
         else:
             print(render_table(rows) if rows else "no cell has failed")
             print(f"\n{len(paths)} logs in {store.path / 'logs'}")
         return DONE
-    cell = find_cell(store, options.cell, known)
-    attempts = [one.model_dump(mode="json") for one in read_attempts(store.cell_path(cell))]
+    cell = find_cell(store, given.cell, known)
+    attempts = [event.model_dump(mode="json") for event in read_attempts(store.cell_path(cell))]
     parts = [{"log": name, "lines": lines} for name, lines in cell_lines(store, cell)]
-    if options.json:
+    if given.json:
         print_json({"cell": cell, "attempts": attempts, "parts": parts})
         return DONE
     for part in parts:
         print(f"--- {part['log']}", *part["lines"], sep="\n")
-    for number, one in enumerate((one for one in attempts if one["event"] == "end"), 1):
-        print(f"--- attempt {number} on {one['host']}: {one['outcome']}", *filter(None, [one["error"]]), sep="\n")
+    for number, end in enumerate((event for event in attempts if event["event"] == "end"), 1):
+        print(f"--- attempt {number} on {end['host']}: {end['outcome']}", *filter(None, [end["error"]]), sep="\n")
     if not attempts:
         print(f"nobody has tried cell {cell} yet")
     return DONE

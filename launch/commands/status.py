@@ -1,10 +1,11 @@
 """`scaling status`: what is done, running, failed, diverged and left in a store, and what every worker is doing."""
 
 import argparse
+import dataclasses
 import sys
 import time
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Literal, assert_never, get_args
 
 from launch.commands.arguments import add_json
 from launch.coordination.launches import read_allocations, read_launches
@@ -22,7 +23,8 @@ from scaling.store.record import Record
 from scaling.store.store import Store, cell_labels
 
 WATCH_SECONDS = 2.0
-STATES = ("done", "running", "failed", "diverged", "left")
+CellState = Literal["done", "running", "failed", "diverged", "left"]
+STATES: tuple[CellState, ...] = get_args(CellState)
 
 # A heartbeat file that has not been written for so many times its promise is shown as lost; by the clock of the store's
 # disk, so it is said to people and decides nothing.
@@ -45,22 +47,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_json(parser)
 
 
-def command(options: argparse.Namespace) -> int:
+def command(given: argparse.Namespace) -> int:
     """Prints where every series of a store stands, and what every worker is doing."""
-    if options.store is None:
-        return _find_anywhere(options)
+    if given.store is None:
+        return _find_anywhere(given)
     while True:
-        store = Store.open(options.store)
-        found = describe_store(store)
-        if options.engine:
-            found["allocations"] = _describe_allocations(store, options.engine)
-        if options.json:
-            print_json(found)
+        store = Store.open(given.store)
+        standing = describe_store(store)
+        if given.engine:
+            standing["allocations"] = _describe_allocations(store, given.engine)
+        if given.json:
+            print_json(standing)
         else:
-            clear = "\033[H\033[J" if options.watch and sys.stdout.isatty() else ""
-            allocations = f"\n\n{render_table(found['allocations'])}" if found.get("allocations") else ""
-            print(clear + render_status(found) + allocations, flush=True)
-        if not options.watch or not (found["is_running"] or any(_is_live(one) for one in found.get("allocations", ()))):
+            clear = "\033[H\033[J" if given.watch and sys.stdout.isatty() else ""
+            allocations = f"\n\n{render_table(standing['allocations'])}" if standing.get("allocations") else ""
+            print(clear + render_status(standing) + allocations, flush=True)
+        is_live = standing["is_running"] or any(row["state"] in LIVE for row in standing.get("allocations", ()))
+        if not (given.watch and is_live):
             return DONE
         try:
             time.sleep(WATCH_SECONDS)
@@ -68,15 +71,15 @@ def command(options: argparse.Namespace) -> int:
             return DONE
 
 
-def _find_anywhere(options: argparse.Namespace) -> int:
+def _find_anywhere(given: argparse.Namespace) -> int:
     """Prints what an engine has given to launches on any store: for who has lost track."""
-    if options.engine is None:
+    if given.engine is None:
         raise InputError("status needs a STORE, or --engine NAME to look for what launches on any store have got")
-    rows = find_anywhere(options.engine, options.settings)
-    if options.json:
+    rows = find_anywhere(given.engine, given.settings)
+    if given.json:
         print_json(rows)
     else:
-        print(render_table(rows) if rows else f"{options.engine} has given nothing that is still there")
+        print(render_table(rows) if rows else f"{given.engine} has given nothing that is still there")
     return DONE
 
 
@@ -87,14 +90,10 @@ def _describe_allocations(store: Store, name: str) -> list[dict[str, Any]]:
         if launch.engine == name and handles:
             seen = reconnect(name, launch.settings, store).observe(handles)
             rows += [
-                {"allocation": handle, "launch": launch.name, "state": one.state, "place": one.place, "why": one.why}
-                for handle, one in seen.items()
+                {"allocation": handle, "launch": launch.name, **dataclasses.asdict(sighting)}
+                for handle, sighting in seen.items()
             ]
     return rows
-
-
-def _is_live(row: dict[str, Any]) -> bool:
-    return row["state"] in LIVE
 
 
 def describe_store(store: Store) -> dict[str, Any]:
@@ -102,8 +101,8 @@ def describe_store(store: Store) -> dict[str, Any]:
     labels_of = cell_labels(store.study)
     jobs = [_describe_job(store, beat, labels_of) for beat in read_beats(store)]
     at_work = {cell for job in jobs if job["state"] == "training" for cell in job["cells"]}
-    series: dict[str, dict[str, int]] = {one["label"]: dict.fromkeys(STATES, 0) for one in store.study["series"]}
-    cells = {fingerprint_text(canonical_json(cell)): cell for one in store.study["series"] for cell in one["cells"]}
+    series: dict[str, dict[str, int]] = {each["label"]: dict.fromkeys(STATES, 0) for each in store.study["series"]}
+    cells = {fingerprint_text(canonical_json(cell)): cell for each in store.study["series"] for cell in each["cells"]}
     spent = estimated = to_do = 0.0
     dollars: list[float | None] = [job["dollars"] for job in jobs]
     for name, labels in labels_of.items():
@@ -129,12 +128,21 @@ def describe_store(store: Store) -> dict[str, Any]:
     }
 
 
-def _state_of(store: Store, name: str, record: Record | None, at_work: set[str]) -> str:
-    if record is not None:
-        return "done" if record.status == "ok" else "diverged"
-    if name in at_work:
-        return "running"
-    return "failed" if store.cell_status(name) == "failed" else "left"
+def _state_of(store: Store, name: str, record: Record | None, at_work: set[str]) -> CellState:
+    status = store.cell_status(name) if record is None else record.status
+    match status:
+        case "ok":
+            return "done"
+        case "diverged":
+            return "diverged"
+        case "failed" | "interrupted" | "started" | "missing" if name in at_work:
+            return "running"
+        case "failed":
+            return "failed"
+        case "interrupted" | "started" | "missing":
+            return "left"
+        case _:
+            assert_never(status)
 
 
 def _describe_job(store: Store, beat: Beat, labels_of: Mapping[str, Iterable[str]]) -> dict[str, Any]:
@@ -142,9 +150,9 @@ def _describe_job(store: Store, beat: Beat, labels_of: Mapping[str, Iterable[str
     age = _age(store, beat)
     is_lost = is_gone(beat.identity) or (age is not None and age > LATE * beat.patience_seconds)
     steps = [beat.steps[cell] for cell in beat.cells if cell in beat.steps]
-    done, to_do = sum(one for one, _ in steps), sum(most for _, most in steps)
+    done, to_do = sum(taken for taken, _ in steps), sum(wanted for _, wanted in steps)
     attempts = [read_attempts(store.cell_path(cell)) for cell in beat.cells]
-    errors = [one.error for made in attempts for one in made if one.error]
+    errors = [event.error for events in attempts for event in events if event.error]
     return {
         "state": "lost" if is_lost else "training" if beat.cells else "idle",
         "worker": beat.worker,
@@ -154,7 +162,7 @@ def _describe_job(store: Store, beat: Beat, labels_of: Mapping[str, Iterable[str
         "pid": beat.identity.pid,
         "cells": list(beat.cells),
         "labels": sorted({label for cell in beat.cells for label in labels_of.get(cell, ())}),
-        "attempt": max((sum(one.event == "start" for one in made) for made in attempts), default=0),
+        "attempt": max((sum(event.event == "start" for event in events) for events in attempts), default=0),
         "progress": done / to_do if to_do else None,
         "steps_per_second": beat.rate,
         "seconds": beat.seconds if beat.cells else 0.0,
@@ -180,19 +188,23 @@ def _dollars(device_kind: str, num_devices: int, seconds: float) -> float | None
     return chip.price_per_hour * num_devices / chip.devices_per_chip * seconds / 3600
 
 
-def render_status(found: Mapping[str, Any]) -> str:
+def render_status(standing: Mapping[str, Any]) -> str:
     """Returns a store's standing for people."""
-    totals = {state: sum(series[state] for series in found["series"]) for state in STATES}
-    rows = [*found["series"], {"label": "all", **totals}]
-    state = "running" if found["is_running"] else ("complete" if not totals["left"] + totals["failed"] else "stopped")
-    lines = [f"{found['study']} in {found['store']}: {state}", "", render_table(rows), ""]
-    if found["jobs"]:
-        lines += [render_table([_job_row(job) for job in found["jobs"]]), ""]
-    time_left = f", about {format_seconds(found['worker_seconds_left'])} left" if found["worker_seconds_left"] else ""
-    cost = "" if found["dollars_spent"] is None else f", about ${found['dollars_spent']:,.2f} at list prices"
-    lines.append(f"{format_seconds(found['worker_seconds_spent'])} of worker time spent{cost}{time_left}")
+    totals = {state: sum(series[state] for series in standing["series"]) for state in STATES}
+    rows = [*standing["series"], {"label": "all", **totals}]
+    state = (
+        "running" if standing["is_running"] else ("complete" if not totals["left"] + totals["failed"] else "stopped")
+    )
+    lines = [f"{standing['study']} in {standing['store']}: {state}", "", render_table(rows), ""]
+    if standing["jobs"]:
+        lines += [render_table([_job_row(job) for job in standing["jobs"]]), ""]
+    time_left = (
+        f", about {format_seconds(standing['worker_seconds_left'])} left" if standing["worker_seconds_left"] else ""
+    )
+    cost = "" if standing["dollars_spent"] is None else f", about ${standing['dollars_spent']:,.2f} at list prices"
+    lines.append(f"{format_seconds(standing['worker_seconds_spent'])} of worker time spent{cost}{time_left}")
     if totals["failed"]:
-        lines.append(f"failed cells say why: scaling logs {found['store']}; the next run tries them again")
+        lines.append(f"failed cells say why: scaling logs {standing['store']}; the next run tries them again")
     return "\n".join(lines)
 
 

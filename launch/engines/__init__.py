@@ -128,7 +128,7 @@ def find_anywhere(name: str, assignments: Sequence[str]) -> list[dict[str, Any]]
     module = importlib.import_module(f"launch.engines.{name}")
     if not hasattr(module, "find"):
         raise InputError(f"--engine {name} knows its allocations from a store alone; give STORE")
-    return [dataclasses.asdict(one) for one in module.find(_settings(module, assignments))]
+    return [dataclasses.asdict(row) for row in module.find(_settings(module, assignments))]
 
 
 def _settings(module: Any, assignments: Sequence[str]) -> Spec:

@@ -7,7 +7,7 @@ import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, assert_never
 
 from pydantic import Field
 
@@ -140,12 +140,11 @@ def connect(settings: Settings, store: Store) -> "CloudTpu":
     return CloudTpu(settings, wanted, store, Api(settings.project, settings.zone, settings.endpoint))
 
 
-def find(settings: Settings, *, everybody: bool = False) -> list[QueuedResource]:
-    """Returns what launches have asked for and not let go, whatever store they work on, longest first.
+def find(settings: Settings) -> list[QueuedResource]:
+    """Returns what one's own launches have asked for and not let go, whatever store they work on, longest first.
 
     Args:
       settings: with a project; without a zone, all zones are looked through.
-      everybody: also those of other users.
 
     Raises:
       InputError: no project is given.
@@ -156,7 +155,7 @@ def find(settings: Settings, *, everybody: bool = False) -> list[QueuedResource]
     now, found = time.time(), []
     for one in Api(settings.project, settings.zone or "-", settings.endpoint).list().values():
         labels = labels_of(one)
-        if LAUNCH in labels and (everybody or labels.get(USER) == label(user_name())):
+        if LAUNCH in labels and labels.get(USER) == label(user_name()):
             node = one.tpu.node_spec[0].node
             kind = node.accelerator_type or f"{node.accelerator_config.type_.name} {node.accelerator_config.topology}"
             count = sum(spec.multislice_params.node_count or 1 for spec in one.tpu.node_spec)
@@ -276,14 +275,6 @@ class CloudTpu:
                 entries[handle] = self._watch.end(entry, live.get(handle), "ended", "cancelled")
         self._watch.reap(live, entries)
 
-    def reap(self) -> list[str]:
-        """Deletes requests of this store that would use up quota for nothing, and returns their handles.
-
-        Raises:
-          EngineError: the API cannot be asked now.
-        """
-        return self._watch.reap(self._api.list(), self._ledger.read())
-
     # --- what is asked for ------------------------------------------------------------------------------------------
 
     @property
@@ -349,12 +340,17 @@ class CloudTpu:
         else:
             spec.node_id = handle
         resource = types.QueuedResource(tpu=types.QueuedResource.Tpu(node_spec=[spec]))
-        if settings.provisioning == "spot":
-            resource.spot = types.QueuedResource.Spot()
-        elif settings.provisioning == "reserved":
-            resource.guaranteed = types.QueuedResource.Guaranteed()
-            if settings.reservation:
-                resource.reservation_name = f"{self._api.parent}/reservations/{settings.reservation}"
+        match settings.provisioning:
+            case "on_demand":
+                pass
+            case "spot":
+                resource.spot = types.QueuedResource.Spot()
+            case "reserved":
+                resource.guaranteed = types.QueuedResource.Guaranteed()
+                if settings.reservation:
+                    resource.reservation_name = f"{self._api.parent}/reservations/{settings.reservation}"
+            case _:
+                assert_never(settings.provisioning)
         if settings.max_waiting_hours is not None:
             seconds = int(settings.max_waiting_hours * HOUR)
             resource.queueing_policy = types.QueuedResource.QueueingPolicy(valid_until_duration={"seconds": seconds})

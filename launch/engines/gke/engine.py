@@ -127,17 +127,16 @@ def connect(settings: Settings, store: Store) -> "Gke":
     return Gke(settings, wanted, store, Cluster(settings.namespace, settings.context))
 
 
-def find(settings: Settings, *, everybody: bool = False) -> list[CreatedJobSet]:
-    """Returns the JobSets that launches have created in a namespace, whatever store they work on, by name.
+def find(settings: Settings) -> list[CreatedJobSet]:
+    """Returns the JobSets that one's own launches have created in a namespace, whatever store they work on, by name.
 
     Args:
       settings: with the context and the namespace.
-      everybody: also those of other users.
 
     Raises:
       EngineError: the cluster cannot be asked now.
     """
-    selector = LAUNCH if everybody else f"{LAUNCH},{USER}={label(user_name())}"
+    selector = f"{LAUNCH},{USER}={label(user_name())}"
     found = []
     for name, one in sorted(Cluster(settings.namespace, settings.context).list(selector).items()):
         labels, seen = one["metadata"]["labels"], _sight(one)

@@ -57,7 +57,7 @@ def test_cancelling_lets_go_of_running_and_waiting_machines_and_may_be_repeated(
     assert {seen.state for seen in engine.observe(handles).values()} == {"ended"}
 
 
-@pytest.mark.parametrize("look", [lambda engine: engine.reap(), lambda engine: engine.observe([])])
+@pytest.mark.parametrize("look", [lambda engine: engine.cancel([]), lambda engine: engine.observe([])])
 def test_dead_requests_of_this_store_are_taken_away_and_no_others(server, store, look):
     (lost,) = make(server, store).submit(ORDER, 1)
     other = Store("gs://bucket/other")
