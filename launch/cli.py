@@ -27,6 +27,7 @@ from launch.commands import (
 )
 from launch.engines import EngineError
 from launch.exits import DONE, PREEMPTED, WORK_FAILED, WRONG_CALL
+from launch.workers.flags import run_with_flags
 from scaling.specs.base import InputError
 from scaling.store.store import CorruptStoreError
 
@@ -57,8 +58,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     trains_itself = words[:1] == ["cell"] or (words[:1] == ["work"] and "--distributed" in words)
     if trains_itself and not {"-h", "--help"} & set(words):
-        from launch.workers.flags import run_with_flags
-
         run_with_flags(_call, words)  # exits
     return _call(words)
 

@@ -18,23 +18,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_json(parser)
 
 
-def command(given: argparse.Namespace) -> int:
+def command(options: argparse.Namespace) -> int:
     """Prints what workers wrote while they were at a cell; without a cell, why cells have failed."""
-    store = Store.open(given.store)
+    store = Store.open(options.store)
     known = list(cell_labels(store.study))
-    if given.cell is None:
+    if options.cell is None:
         rows = _failures(store, known)
         paths = [str(path) for path in log_files(store)]
-        if given.json:
+        if options.json:
             print_json({"failures": rows, "logs": paths})
         else:
             print(render_table(rows) if rows else "no cell has failed")
             print(f"\n{len(paths)} logs in {store.path / 'logs'}")
         return DONE
-    cell = find_cell(store, given.cell, known)
+    cell = find_cell(store, options.cell, known)
     attempts = [event.model_dump(mode="json") for event in read_attempts(store.cell_path(cell))]
     parts = [{"log": name, "lines": lines} for name, lines in cell_lines(store, cell)]
-    if given.json:
+    if options.json:
         print_json({"cell": cell, "attempts": attempts, "parts": parts})
         return DONE
     for part in parts:

@@ -4,24 +4,26 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from launch.commands.arguments import add_json, add_study
 from launch.commands.plan import check_cells
-from launch.engines import ENGINES, Order
+from launch.coordination.launches import begin_launch
+from launch.coordination.provenance import Checkout, code_warnings, describe_code
+from launch.engines import ENGINES, Order, connect
 from launch.exits import DONE, PREEMPTED, WORK_FAILED
+from launch.fleet import Fleet
 from launch.options import Options, add_options, read_options
 from launch.progress import Ended
 from launch.queue.cells import missing_cells
 from launch.text import print_json
 from launch.workers.here import find_slots, train_here
+from launch.workers.slots import Slot
 from scaling.specs.base import InputError
+from scaling.specs.cell import Cell
+from scaling.specs.study import Study, resolve_study
+from scaling.store.files import is_local
 from scaling.store.store import Store
-
-if TYPE_CHECKING:
-    from launch.workers.slots import Slot
-    from scaling.specs.cell import Cell
-    from scaling.specs.study import Study
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -46,8 +48,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def command(given: argparse.Namespace) -> int:
     """Trains what is missing; safe to repeat, and to run from several places at once."""
-    from scaling.specs.study import resolve_study
-
     study = resolve_study(given.study, given.assignments)
     store = Store(given.store or f"runs/{study.name}")
     options = read_options(given)
@@ -79,9 +79,8 @@ def command(given: argparse.Namespace) -> int:
 
 
 def _train_here(
-    given: argparse.Namespace, cells: "dict[str, Cell]", store: Store, slots: "Sequence[Slot]", options: Options
+    given: argparse.Namespace, cells: dict[str, Cell], store: Store, slots: Sequence[Slot], options: Options
 ) -> Ended:
-    from launch.coordination.launches import begin_launch
 
     launch = begin_launch(store, "local", _code(given), flags=options.words())
     return train_here(cells, store, slots, options, launch.name, waits=True)
@@ -98,24 +97,17 @@ def make_order(store: Store, launch: str, words: Sequence[str]) -> Order:
       launch: its name.
       words: of an agent's command line, besides the store and the launch.
     """
-    from scaling.store.files import is_local
-
     path = str(store.path) if not is_local(store.path) else str(Path(store.path).resolve())
     return Order(launch, path, ("work", path, f"--launch={launch}", *words))
 
 
 def _describe(given: argparse.Namespace, options: Options, store: Store) -> str:
-    from launch.engines import connect
 
     engine, _ = connect(given.engine, given.settings, store)
     return engine.describe(make_order(store, "NAME", options.words()), given.allocations)
 
 
-def _train_elsewhere(given: argparse.Namespace, cells: "dict[str, Cell]", store: Store, options: Options) -> Ended:
-    from launch.coordination.launches import begin_launch
-    from launch.coordination.provenance import code_warnings
-    from launch.engines import connect
-    from launch.fleet import Fleet
+def _train_elsewhere(given: argparse.Namespace, cells: dict[str, Cell], store: Store, options: Options) -> Ended:
 
     if given.allocations < 1:
         raise InputError(f"--allocations {given.allocations}: must be at least 1")
@@ -140,8 +132,7 @@ def _train_elsewhere(given: argparse.Namespace, cells: "dict[str, Cell]", store:
     return fleet.start(cells) if given.detach else fleet.run(cells)
 
 
-def _code(given: argparse.Namespace) -> Any:
-    from launch.coordination.provenance import describe_code
+def _code(given: argparse.Namespace) -> tuple[Checkout, ...]:
 
     study = Path(given.study)
     return describe_code([Path(__file__), *([study.resolve()] if study.is_file() else [])])
@@ -150,7 +141,7 @@ def _code(given: argparse.Namespace) -> Any:
 # --- what is told ---------------------------------------------------------------------------------------------------
 
 
-def _conclude(given: argparse.Namespace, study: "Study", store: Store, ended: Ended | None) -> int:
+def _conclude(given: argparse.Namespace, study: Study, store: Store, ended: Ended | None) -> int:
     failed = [name for name, status in (ended.statuses if ended else {}).items() if status == "failed"]
     records = store.records()
     diverged = sum(record.status == "diverged" for record in records.values())

@@ -47,23 +47,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_json(parser)
 
 
-def command(given: argparse.Namespace) -> int:
+def command(options: argparse.Namespace) -> int:
     """Prints where every series of a store stands, and what every worker is doing."""
-    if given.store is None:
-        return _find_anywhere(given)
+    if options.store is None:
+        return _find_anywhere(options)
     while True:
-        store = Store.open(given.store)
+        store = Store.open(options.store)
         standing = describe_store(store)
-        if given.engine:
-            standing["allocations"] = _describe_allocations(store, given.engine)
-        if given.json:
+        if options.engine:
+            standing["allocations"] = _describe_allocations(store, options.engine)
+        if options.json:
             print_json(standing)
         else:
-            clear = "\033[H\033[J" if given.watch and sys.stdout.isatty() else ""
+            clear = "\033[H\033[J" if options.watch and sys.stdout.isatty() else ""
             allocations = f"\n\n{render_table(standing['allocations'])}" if standing.get("allocations") else ""
             print(clear + render_status(standing) + allocations, flush=True)
         is_live = standing["is_running"] or any(row["state"] in LIVE for row in standing.get("allocations", ()))
-        if not (given.watch and is_live):
+        if not (options.watch and is_live):
             return DONE
         try:
             time.sleep(WATCH_SECONDS)
@@ -71,15 +71,15 @@ def command(given: argparse.Namespace) -> int:
             return DONE
 
 
-def _find_anywhere(given: argparse.Namespace) -> int:
+def _find_anywhere(options: argparse.Namespace) -> int:
     """Prints what an engine has given to launches on any store: for who has lost track."""
-    if given.engine is None:
+    if options.engine is None:
         raise InputError("status needs a STORE, or --engine NAME to look for what launches on any store have got")
-    rows = find_anywhere(given.engine, given.settings)
-    if given.json:
+    rows = find_anywhere(options.engine, options.settings)
+    if options.json:
         print_json(rows)
     else:
-        print(render_table(rows) if rows else f"{given.engine} has given nothing that is still there")
+        print(render_table(rows) if rows else f"{options.engine} has given nothing that is still there")
     return DONE
 
 

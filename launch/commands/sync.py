@@ -5,12 +5,13 @@ import concurrent.futures
 import dataclasses
 import datetime as dt
 import functools
+import importlib.util
 import os
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from analysis.errors import AnalysisError
 from launch.commands.arguments import add_json
@@ -18,9 +19,9 @@ from launch.coordination.presence import is_gone, read_beats
 from launch.exits import DONE, WORK_FAILED
 from launch.text import print_json
 from scaling.specs.base import InputError, canonical_json, fingerprint_text
-from scaling.store.curves import FILE
 from scaling.store.store import Store, cell_labels
-from scaling.tracking.wandb_runs import MARK, Mirror, RunDescription, has_account, is_disabled, is_offline
+from scaling.tracking.curve_file import FILE
+from scaling.tracking.wandb_runs import MARK, RunDescription, Mirror, has_account, is_disabled, is_offline
 
 if TYPE_CHECKING:
     from analysis.report.findings import Findings
@@ -84,15 +85,15 @@ def command(options: argparse.Namespace) -> int:
 
 def _sync(mirror: Mirror, options: argparse.Namespace) -> int:
     there = dict(list_runs(mirror, options.live_seconds))
-    changes = {found.cell: (found, compare(found, there.get(found.cell))) for found in describe_cells(mirror)}
-    to_send = [found for found, change in changes.values() if change in ("created", "updated")]
+    changes = {each.cell: (each, compare(each, there.get(each.cell))) for each in describe_cells(mirror)}
+    to_send = [description for description, change in changes.values() if change in ("created", "updated")]
     report, findings = ("left out", None) if options.no_report else _compare_report(mirror, there)
     if not options.dry_run:
-        jobs: list[Callable[[], None]] = [functools.partial(_send_cell, mirror, found) for found in to_send]
+        jobs: list[Callable[[], None]] = [functools.partial(_send_cell, mirror, description) for description in to_send]
         if findings is not None:
             jobs.append(functools.partial(_send_report, mirror, findings))
         _send_all(jobs)
-    by_change: dict[str, list[str]] = {change: [] for change in ("created", "updated", "unchanged", "live")}
+    by_change: dict[Change, list[str]] = {change: [] for change in get_args(Change)}
     for cell, (_, change) in changes.items():
         by_change[change].append(cell)
     address = None
@@ -103,7 +104,7 @@ def _sync(mirror: Mirror, options: argparse.Namespace) -> int:
     lacking: list[str] = []
     if to_send and not options.dry_run:
         now = dict(list_runs(mirror, 0.0))
-        lacking = [found.cell for found in to_send if compare(found, now.get(found.cell)) != "unchanged"]
+        lacking = [each.cell for each in to_send if compare(each, now.get(each.cell)) != "unchanged"]
     if options.json:
         extra = {"report": report, "lacking": lacking, "workspace": address, "dry_run": options.dry_run}
         print_json({"project": mirror.project, "entity": mirror.entity, **by_change, **extra})
@@ -118,7 +119,7 @@ def _sync(mirror: Mirror, options: argparse.Namespace) -> int:
     return WORK_FAILED if lacking else DONE
 
 
-def _put_into_words(mirror: Mirror, by_change: dict[str, list[str]], report: str, is_dry: bool) -> str:
+def _put_into_words(mirror: Mirror, by_change: dict[Change, list[str]], report: str, is_dry: bool) -> str:
     counts = {change: len(cells) for change, cells in by_change.items()}
     live = f", {counts['live']} left alone while somebody sends to them" if counts["live"] else ""
     return (
@@ -166,20 +167,20 @@ def describe_cells(mirror: Mirror) -> Iterator[RunDescription]:
             yield mirror.describe(cell, record)
 
 
-def compare(found: RunDescription, there: There | None) -> Change:
+def compare(description: RunDescription, there: There | None) -> Change:
     """Returns what must happen to a cell's run."""
     if there is None:
         return "created"
     if there.is_live:
         return "live"
-    rows = found.rows()
+    rows = description.rows()
     lacks_rows = bool(rows) and rows[-1].place > there.last_place
-    lacks_summary = found.record is not None and there.mark != found.mark
+    lacks_summary = description.record is not None and there.mark != description.mark
     return "updated" if lacks_rows or lacks_summary else "unchanged"
 
 
-def _send_cell(mirror: Mirror, found: RunDescription) -> None:
-    mirror.open(found).finish(found)
+def _send_cell(mirror: Mirror, description: RunDescription) -> None:
+    mirror.open(description).finish(description)
 
 
 def _send_all(jobs: list[Callable[[], None]]) -> None:
@@ -277,8 +278,6 @@ def _address() -> str:
 
 
 def _check_account() -> None:
-    import importlib.util
-
     if importlib.util.find_spec("wandb") is None:
         raise InputError("sync needs wandb, which is not installed; pip install 'scaling[wandb]'")
     if is_offline() or is_disabled():

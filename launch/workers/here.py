@@ -1,31 +1,28 @@
 """This machine's places for workers, and what trains on them."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from launch.options import Options
 from launch.progress import Ended
+from launch.workers import slots as places
+from launch.workers.agent import run_cells
+from launch.workers.slots import Slot
+from scaling.specs.cell import Cell
 from scaling.store.store import Store
 
-if TYPE_CHECKING:
-    from launch.workers.slots import Slot
-    from scaling.specs.cell import Cell
 
-
-def find_slots(options: Options) -> "list[Slot]":
+def find_slots(options: Options) -> list[Slot]:
     """Returns the places for workers on this machine.
 
     Raises:
       InputError: there cannot be so many.
     """
-    from launch.workers.slots import divide, find_machine
-
     devices_each = 1 if options.execution is None else options.execution.mesh.num_devices
-    return divide(find_machine(), options.workers, devices_each)
+    return places.divide(places.find_machine(), options.workers, devices_each)
 
 
 def train_here(
-    cells: "dict[str, Cell]", store: Store, slots: "Sequence[Slot]", options: Options, launch: str, *, waits: bool
+    cells: dict[str, Cell], store: Store, slots: Sequence[Slot], options: Options, launch: str, *, waits: bool
 ) -> Ended:
     """Trains cells on this machine, and returns how that ended.
 
@@ -37,6 +34,4 @@ def train_here(
       launch: its name.
       waits: whether to wait for cells that others have.
     """
-    from launch.workers.agent import run_cells
-
     return run_cells(cells, store, slots, options, launch, waits=waits)
