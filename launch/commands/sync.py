@@ -21,7 +21,7 @@ from launch.text import print_json
 from scaling.specs.base import InputError, canonical_json, fingerprint_text
 from scaling.store.store import Store, cell_labels
 from scaling.tracking.curve_file import FILE
-from scaling.tracking.wandb_runs import MARK, RunDescription, Mirror, has_account, is_disabled, is_offline
+from scaling.tracking.wandb_runs import MARK, Mirror, RunDescription, has_account, is_disabled, is_offline
 
 if TYPE_CHECKING:
     from analysis.report.findings import Findings

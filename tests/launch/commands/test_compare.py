@@ -21,7 +21,7 @@ def pair(here):
 
 
 def test_a_comparison_has_order_crossing_and_gain_in_data_and_compute(here, pair):
-    document = scaling.json("compare", pair, "--baseline", "a", "--candidate", "b", "--bootstrap", 200)
+    document = here.json("compare", pair, "--baseline", "a", "--candidate", "b", "--bootstrap", 200)
     assert {row["better"] for row in document["data"]["order"] if row["m"] > 1000} == {"b"}
     for part in ("data", "compute"):
         gain = document[part]["gain"]

@@ -25,7 +25,7 @@ def table(here):
 
 
 def test_a_foreign_table_is_fitted_and_saved_bit_for_bit(here, table):
-    document = scaling.json("fit", *table, "--law", "power_floor", "--bootstrap", 50, "--to", "fit.json")
+    document = here.json("fit", *table, "--law", "power_floor", "--bootstrap", 50, "--to", "fit.json")
     saved = json.loads((here.folder / "fit.json").read_text())["fits"]
     for one, floor, whole in zip(document["fits"], (0.1, 0.2), saved, strict=True):
         draws = whole.pop("draws")
@@ -41,7 +41,7 @@ def test_a_foreign_table_is_fitted_and_saved_bit_for_bit(here, table):
 
 def test_rows_are_kept_by_expression_and_series_need_no_label(here, table):
     words = [*table[:5], "--keep", "who==a", "--keep", "data_unique>100", "--bootstrap", 20, "--objective", "mse"]
-    (fit,) = scaling.json("fit", *words)["fits"]
+    (fit,) = here.json("fit", *words)["fits"]
     assert (fit["label"], fit["n"], fit["objective"]["name"]) == ("all", 12, "mse")
 
 
@@ -95,7 +95,7 @@ def test_data_is_derived_only_when_asked_and_recorded(here, chinchilla):
     done = here("fit", *chinchilla, "--law", "chinchilla")
     assert done.returncode == 2
     assert "data_seen" in done.stderr
-    (fit,) = scaling.json("fit", *chinchilla, "--law", "chinchilla", "--derive", "data_seen", "--bootstrap", 20)["fits"]
+    (fit,) = here.json("fit", *chinchilla, "--law", "chinchilla", "--derive", "data_seen", "--bootstrap", 20)["fits"]
     assert fit["params"]["alpha"] == pytest.approx(0.34731, abs=0.02)
     assert fit["derived"]["a"] == pytest.approx(0.5139, abs=0.03)
     assert "6" in json.dumps(fit["conventions"])
@@ -103,12 +103,12 @@ def test_data_is_derived_only_when_asked_and_recorded(here, chinchilla):
 
 def test_one_fit_is_saved_as_one_document_that_predicts(here, chinchilla):
     words = [*chinchilla, "--law", "chinchilla", "--derive", "data_seen", "--bootstrap", 0, "--to", "fit.json"]
-    (fit,) = scaling.json("fit", *words)["fits"]
+    (fit,) = here.json("fit", *words)["fits"]
     assert Fit.model_validate_json((here.folder / "fit.json").read_text()).params == fit["params"]
-    (row,) = scaling.json("predict", "fit.json", "--at", "num_params=7e9,data_seen=1.4e11")["rows"]
+    (row,) = here.json("predict", "fit.json", "--at", "num_params=7e9,data_seen=1.4e11")["rows"]
     assert row["low"] < row["estimate"] < row["high"]
 
 
 def test_every_law_is_listed(here):
-    rows = scaling.json("fit", "--law", "list")
+    rows = here.json("fit", "--law", "list")
     assert {"chinchilla", "power_floor", "m4", "bnsl"} <= {row["law"] for row in rows}

@@ -10,29 +10,29 @@ TRUTH = get_law("chinchilla").example  # of the saved fit and of the table
 
 
 def test_the_optimum_at_a_budget_holds_the_truth(here, saved):
-    found = scaling.json("optimum", saved, "--flops", 1e21)["quantities"]
+    found = here.json("optimum", saved, "--flops", 1e21)["quantities"]
     assert found["num_params"]["low"] < 2.79e9 < found["num_params"]["high"]  # (C/6)^a G of the truth
     assert found["num_params"]["value"] * found["data_seen"]["value"] * 6 == pytest.approx(1e21, rel=1e-6)
 
 
 def test_the_budget_of_a_loss_is_the_inverse(here, saved):
-    forward = scaling.json("optimum", saved, "--flops", 1e21)["quantities"]
-    back = scaling.json("optimum", saved, "--loss", forward["loss"]["value"])["quantities"]
+    forward = here.json("optimum", saved, "--flops", 1e21)["quantities"]
+    back = here.json("optimum", saved, "--loss", forward["loss"]["value"])["quantities"]
     assert back["train_flops"]["value"] == pytest.approx(1e21, rel=1e-4)
 
 
 def test_inference_makes_models_smaller_and_repeated_data_makes_them_train_longer(here, saved):
-    plain = scaling.json("optimum", saved, "--flops", 1e22)["quantities"]
-    served = scaling.json("optimum", saved, "--flops", 1e22, "--inference-tokens", 1e12)["quantities"]
+    plain = here.json("optimum", saved, "--flops", 1e22)["quantities"]
+    served = here.json("optimum", saved, "--flops", 1e22, "--inference-tokens", 1e12)["quantities"]
     assert served["num_params"]["value"] < plain["num_params"]["value"]
-    scarce = scaling.json("optimum", saved, "--flops", 1e22, "--unique-data", 2.5e10)["quantities"]
+    scarce = here.json("optimum", saved, "--flops", 1e22, "--unique-data", 2.5e10)["quantities"]
     assert scarce["epochs"]["value"] > 1
     assert scarce["loss"]["value"] > plain["loss"]["value"]
 
 
 def test_money_follows_from_price_peak_and_mfu(here, saved):
     words = ["--flops", 1e22, "--price", 2, "--peak-flops", 989e12, "--mfu", 0.4]
-    found = scaling.json("optimum", saved, *words)["quantities"]
+    found = here.json("optimum", saved, *words)["quantities"]
     assert found["dollars"]["value"] == pytest.approx(2 * 1e22 / (989e12 * 0.4 * 3600))
 
 
@@ -62,7 +62,7 @@ def runs(here):
 
 
 def test_the_optimum_of_a_table_shows_the_approaches_beside_each_other(here, runs):
-    found = scaling.json("optimum", runs, "--flops", 1e21)
+    found = here.json("optimum", runs, "--flops", 1e21)
     by_name = {row["approach"]: row for row in found["approaches"]}
     assert set(by_name) == {"envelope", "isoflop_cubic", "isoflop_parabola", "parametric"}
     exact = TRUTH["beta"] / (TRUTH["alpha"] + TRUTH["beta"])

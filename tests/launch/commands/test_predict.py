@@ -7,7 +7,7 @@ from analysis.laws.registry import get_law
 
 
 def test_a_saved_fit_predicts_with_intervals_and_warns_far_outside(here, saved):
-    document = scaling.json(
+    document = here.json(
         "predict", saved, "--at", "num_params=7e9,data_seen=1.4e11", "--at", "num_params=7e11,data_seen=1.4e13"
     )
     near, far = document["rows"]
@@ -17,7 +17,7 @@ def test_a_saved_fit_predicts_with_intervals_and_warns_far_outside(here, saved):
     assert near["low"] < truth < near["high"]
     assert near["high"] - near["low"] < far["high"] - far["low"]
     assert {warning["code"] for warning in document["warnings"]} == {"extrapolation"}
-    run = scaling.json("predict", saved, "--new-run", "--at", "num_params=7e9,data_seen=1.4e11")["rows"][0]
+    run = here.json("predict", saved, "--new-run", "--at", "num_params=7e9,data_seen=1.4e11")["rows"][0]
     assert run["low"] < near["low"] < near["high"] < run["high"]
 
 

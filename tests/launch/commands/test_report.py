@@ -15,7 +15,7 @@ def store(here):
 
 
 def test_the_report_is_one_document_beside_its_page_and_its_figure(here, store):
-    document = scaling.json("report", store, "--figure", "figure.png")
+    document = here.json("report", store, "--figure", "figure.png")
     assert [row["label"] for row in document["fits"]] == list(LABELS)
     assert [row["m"] for row in document["order"]] == list(SIZES[:4])
     assert document["report"] == "store/report.html"

@@ -2,7 +2,7 @@
 
 
 def test_suggested_runs_stay_in_the_budget_and_make_the_target_surer(here, saved):
-    cells = scaling.json("suggest", saved, "--target", "flops=1e22", "--budget", 1e20)["cells"]
+    cells = here.json("suggest", saved, "--target", "flops=1e22", "--budget", 1e20)["cells"]
     assert sum(cell["train_flops"] for cell in cells) <= 1e20
     certain = [cell["sd_after"] for cell in cells]
     assert certain == sorted(certain, reverse=True)

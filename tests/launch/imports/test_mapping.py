@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 
 from analysis.tables.table import read_table, select_rows
-from launch.imports.mapping import TableMapping, build_table, resolve
+from launch.imports.mapping import TableMapping, resolve
 from scaling.specs.base import InputError
-from scaling.store.store import CorruptStoreError
 from tests.launch.imports.tables_of import build, curve
 
 

@@ -1,6 +1,7 @@
 """Rows: the contract's columns in its order."""
 
-from scaling.store.rows import order_columns, record_rows
+from scaling.store.columns import order_columns
+from scaling.store.rows import record_rows
 from tests.scaling.store.toy_study import CELLS, make_record
 
 

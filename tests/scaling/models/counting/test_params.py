@@ -2,7 +2,7 @@
 
 import pytest
 
-from scaling.models.counting.params import TABLE_GROUPS, count_active, count_by_convention, count_params
+from scaling.models.counting.params import LOOKUP_TABLES, count_active, count_by_convention, count_params
 from scaling.models.registry import make_shape
 from scaling.specs.models import TransformerSpec
 from scaling.specs.task import token_task
@@ -45,7 +45,7 @@ def test_a_convention_counts_what_it_says(tied, convention, expected):
 
 
 def test_lookup_tables_are_groups_that_are_counted():
-    assert set(TABLE_GROUPS) <= set(count_params(decoder()))
+    assert set(LOOKUP_TABLES) <= set(count_params(decoder()))
 
 
 def test_a_token_uses_all_but_the_experts_that_it_is_not_sent_to():
