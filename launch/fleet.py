@@ -29,7 +29,7 @@ class Fleet:
       engine: that gives machines.
       order: what they do.
       count: how many allocations at a time, at most.
-      budget: of attempts at a cell.
+      budget: the budget of attempts at a cell.
       pause: waits; replaced in tests.
     """
 

@@ -14,18 +14,18 @@ from pydantic.fields import FieldInfo
 from launch.coordination.claims import ONCE, Budget
 from launch.coordination.presence import PATIENCE_SECONDS
 from scaling.specs.base import InputError, Spec, canonical_json, override, parse
-from scaling.specs.execution import Execution
+from scaling.specs.execution import CHECKPOINT_SECONDS, NUM_CHECKPOINTS, Execution
 
 
 def _option(default: Any, description: str, metavar: str = "", *, word: str = "", **bounds: Any) -> Any:
     """Returns a field that is an option of commands.
 
     Args:
-      default: of the field.
+      default: the default of the field.
       description: for the command's help.
       metavar: what the help calls the value; empty for a switch.
       word: that people type, without `--`; empty for the field's name.
-      bounds: of the value, as pydantic takes them.
+      bounds: the bounds of the value, as pydantic takes them.
     """
     shown: dict[str, Any] = {"metavar": metavar, "word": word}
     return Field(default, description=description, json_schema_extra=shown, **bounds)
@@ -45,9 +45,9 @@ class Options(Spec):
         "K",
         ge=1,
     )
-    checkpoint_seconds: float = _option(600.0, "seconds between two checkpoints; 0 for none", "S", ge=0)
+    checkpoint_seconds: float = _option(CHECKPOINT_SECONDS, "seconds between two checkpoints; 0 for none", "S", ge=0)
     checkpoint_steps: int | None = _option(None, "steps between two checkpoints, whatever the time", "K", ge=1)
-    num_checkpoints: int = _option(2, "the newest so many are kept", "K", ge=1)
+    num_checkpoints: int = _option(NUM_CHECKPOINTS, "the newest so many are kept", "K", ge=1)
     keep_checkpoints: bool = _option(False, "keep the last one of each job that is complete")
     reader_workers: int = _option(0, "processes that read data too large for the device; 0 reads in threads", "K", ge=0)
     trackers: tuple[str, ...] = _option(
@@ -89,7 +89,7 @@ def add_options(parser: argparse.ArgumentParser, leaving_out: Sequence[str] = ()
     """Adds to a command what `read_options` reads.
 
     Args:
-      parser: of the command.
+      parser: the parser of the command.
       leaving_out: names of fields that mean nothing there.
     """
     for name, field in Options.model_fields.items():

@@ -146,7 +146,7 @@ def check_distance(ranges: Mapping[str, tuple[float, float]], columns: Mapping[s
     """Returns a notice for each variable that is asked for more than `FAR` times beyond the points of a fit.
 
     Args:
-      ranges: of the fit, the smallest and the largest value of each variable.
+      ranges: the ranges of the fit, the smallest and the largest value of each variable.
       columns: what is asked for, by variable.
     """
     found = []

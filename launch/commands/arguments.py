@@ -36,7 +36,7 @@ def add_processes(parser: argparse.ArgumentParser, what: str) -> None:
     """Adds what `read_processes` reads: what several processes that train together know of each other.
 
     Args:
-      parser: of the command.
+      parser: the parser of the command.
       what: they do together, for the help.
     """
     words = f"of several processes that {what}"

@@ -2,6 +2,7 @@
 
 import argparse
 import math
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -69,6 +70,9 @@ def _plan_on_topology(options: argparse.Namespace, study: Study) -> int:
         print_json({"study": study.name, "topology": options.topology, "largest": rows})
     else:
         print(render_table(render_described(rows)))
+        for row in rows:
+            for line in row["left_whole"]:
+                print(f"{row['label']}: left whole: {line}", file=sys.stderr)
     return WORK_FAILED if any(row["fits"] is False for row in rows) else DONE
 
 

@@ -95,7 +95,7 @@ def make_order(store: Store, launch: str, words: Sequence[str]) -> Order:
     Args:
       store: with the cells.
       launch: its name.
-      words: of an agent's command line, besides the store and the launch.
+      words: the words of an agent's command line, besides the store and the launch.
     """
     path = str(store.path) if not is_local(store.path) else str(Path(store.path).resolve())
     return Order(launch, path, ("work", path, f"--launch={launch}", *words))

@@ -96,7 +96,7 @@ def check_label(frame: "pd.DataFrame", flag: str, label: str) -> None:
     Args:
       frame: the table.
       flag: what the user typed the label after.
-      label: of the series.
+      label: the label of the series.
 
     Raises:
       AnalysisError: it has none; the nearest one is named.

@@ -42,8 +42,8 @@ class There:
     """What W&B has of a run.
 
     Attributes:
-      last_place: of its last row; -1 without rows.
-      mark: of its summary, which says what it is a summary of.
+      last_place: the place of its last row; -1 without rows.
+      mark: the mark of its summary, which says what it is a summary of.
       is_live: somebody else sends to it.
     """
 
@@ -132,7 +132,7 @@ def list_runs(mirror: Mirror, live_seconds: float = LIVE_SECONDS) -> Iterator[tu
     """Yields the ids of the runs that W&B has of a study, and what it has of each.
 
     Args:
-      mirror: of the study's store.
+      mirror: the mirror of the study's store.
       live_seconds: a run that goes on and was heard from within this time is live.
 
     Raises:

@@ -53,9 +53,9 @@ class Claims:
 
     Args:
       store: with the cells.
-      presence: of this process.
-      observer: of others.
-      budget: of every cell.
+      presence: the presence of this process.
+      observer: who watches the others.
+      budget: the budget of every cell.
       launch: that attempts are counted in; None for those by hand, which are not.
     """
 

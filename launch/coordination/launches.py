@@ -24,9 +24,9 @@ class Launch(Spec):
     Attributes:
       name: sorts by time.
       engine: that gives it machines.
-      settings: of the engine.
+      settings: the settings of the engine.
       allocations: how many of its machines, or gangs of machines, at a time.
-      flags: of the workers.
+      flags: the flags of the workers.
       began: when, by the clock of the machine that it was called on.
       user, host: who called, where.
       code: that it runs.

@@ -62,7 +62,7 @@ class Leases:
 
     Args:
       store: with the cells.
-      observer: of those who hold them.
+      observer: who watches those who hold them.
     """
 
     def __init__(self, store: Store, observer: Observer) -> None:

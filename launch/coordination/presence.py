@@ -67,10 +67,10 @@ class Beat(Spec):
       launch: what started it; None by hand.
       place: its machine or slot, as its engine calls it.
       cells: fingerprints of those it trains now.
-      steps: of each cell that was told of, the steps done and to do.
+      steps: for each cell that was told of, the steps done and to do.
       rate: optimiser steps a second, lately.
       seconds: for how long it has been at these cells.
-      device_kind: of its devices; empty before they are known.
+      device_kind: the device kind of its devices; empty before they are known.
       num_devices: how many.
     """
 

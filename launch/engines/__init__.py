@@ -47,7 +47,7 @@ class Sighting:
     Attributes:
       state: `waiting` for machines, `running`, `ended` by itself, `preempted` (or lost with its machines), `failed`.
       place: its machines, in the engine's words.
-      why: of the last two, and of waiting where the engine says.
+      why: the cause of the last two, and of waiting where the engine says.
     """
 
     state: State

@@ -33,11 +33,11 @@ class Settings(Spec):
 
     Attributes:
       partition, account, qos, constraint, reservation: as sbatch takes them.
-      nodes: of each allocation; several train every cell together.
+      nodes: the nodes of each allocation; several train every cell together.
       tasks_per_node: processes on each node that train together, one for each GPU where JAX shall have it so.
       cpus_per_task: None leaves it to the cluster.
       gpus_per_node: a number, or kind and number, such as `a100:4`.
-      memory: of each node, such as `64G`.
+      memory: the memory of each node, such as `64G`.
       time_limit: `D-HH:MM:SS`, `HH:MM:SS` or minutes; agents save and go back to the queue before it is over.
       warning_seconds: how long before the end of its time an agent is told to save.
       requeue: whether elements go back to the queue after preemption, loss of a node, and their time limit.
@@ -92,7 +92,7 @@ class Slurm:
     A handle is `JOB_INDEX`, the element of an array that one allocation is.
 
     Args:
-      settings: of the jobs.
+      settings: the settings of the jobs.
       store: whose `logs/` what they write goes to.
     """
 

@@ -14,7 +14,7 @@ class Generation:
 
     Attributes:
       chip_name: in the table of chips, which knows the sizes of its slices.
-      prefix: of its accelerator types.
+      prefix: the prefix of its accelerator types.
       api_type: its name where a topology is asked for; empty where none can be.
       runtime: software version of its machines; empty where it has no machines but in GKE.
       zones: as documented in 2025.
@@ -75,7 +75,7 @@ class Slice:
     """So many chips that are joined by their own links.
 
     Attributes:
-      generation: of the chips.
+      generation: the generation of the chips.
       chips: in all.
       topology: how they are arranged, as `4x4`; empty where that is left to Google.
       is_named_by_topology: whether it was asked for so.

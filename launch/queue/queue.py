@@ -55,7 +55,7 @@ class Queue:
     Args:
       cells: to train.
       workers: how many take jobs.
-      execution: of all programs; None asks for each.
+      execution: the execution of all programs; None asks for each.
       begun: jobs to go on with, of other cells, each with its execution; they are handed out first.
     """
 
@@ -157,7 +157,7 @@ def queue_cells(cells: Mapping[str, Cell], store: Store, workers: int = 1, execu
       cells: without records, by fingerprint.
       store: where they go.
       workers: how many take jobs.
-      execution: of all programs; None asks for each.
+      execution: the execution of all programs; None asks for each.
     """
     for cell in cells.values():
         store.write_cell(cell.canonical_json())

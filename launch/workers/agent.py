@@ -59,7 +59,7 @@ def run_cells(
     Args:
       cells: by fingerprint.
       store: where they go.
-      slots: of this machine.
+      slots: the slots of this machine.
       options: how jobs are run.
       launch: that this belongs to.
       waits: whether to wait at the end for cells that others have, and take them over if those are lost.

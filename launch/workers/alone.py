@@ -25,9 +25,9 @@ def train_one(store: Store, path: Path, options: Options, companions: Companions
 
     Args:
       store: where its record goes.
-      path: of its specification.
+      path: the path of its specification.
       options: how it is trained.
-      companions: of this process, which train the cell together with it.
+      companions: the companions of this process, which train the cell together with it.
       launch: that its attempts are counted in; None for none, where it may be tried as often as one likes.
 
     Raises:

@@ -16,7 +16,7 @@ class Companions(NamedTuple):
     Attributes:
       coordinator: HOST:PORT of the first; None lets JAX find it.
       num_processes: that train together; None with `coordinator` None.
-      process_id: of this one, from 0; the same.
+      process_id: the number of this one, from 0; the same.
       is_distributed: whether there are any, though nothing else is known of them.
     """
 
@@ -60,7 +60,7 @@ def check_mesh(execution: Execution, num_processes: int) -> None:
     """Checks that every process has a part in the work: one without would leave the others waiting for it.
 
     Args:
-      execution: of every program.
+      execution: the execution of every program.
       num_processes: that train together.
 
     Raises:

@@ -15,8 +15,8 @@ def run_with_flags(function: Callable[[list[str]], int], words: Sequence[str]) -
     people type both.
 
     Args:
-      function: of the words that are left, as argparse takes them.
-      words: of the command line.
+      function: called with the words that are left, as argparse takes them.
+      words: the words of the command line.
     """
     from absl import app, flags
 

@@ -30,7 +30,7 @@ def work_in_gang(store: Store, options: Options, companions: Companions, launch:
     Args:
       store: that all processes see.
       options: how jobs are run.
-      companions: of this process.
+      companions: the companions of this process.
       launch: that they belong to.
 
     Raises:
@@ -53,8 +53,8 @@ def work_together(store: Store, trainer: Trainer, execution: Execution | None, *
 
     Args:
       store: that all processes see.
-      trainer: of this process.
-      execution: of all programs; None divides every batch among all devices.
+      trainer: the trainer of this process.
+      execution: the execution of all programs; None divides every batch among all devices.
       is_first: whether this process takes the jobs and writes.
     """
     if execution is None:

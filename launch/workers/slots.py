@@ -53,7 +53,7 @@ def find_machine(environment: Mapping[str, str] = os.environ, root: Path = Path(
 
     Args:
       environment: whose CUDA_VISIBLE_DEVICES, TPU_VISIBLE_CHIPS and JAX_PLATFORMS count.
-      root: of the file system in which device files are looked for.
+      root: the root of the file system in which device files are looked for.
     """
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
     if environment.get("JAX_PLATFORMS") == "cpu":

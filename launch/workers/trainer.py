@@ -46,7 +46,7 @@ class Trainer:
 
     Args:
       store: where records go.
-      notices: of preemption.
+      notices: the notices of preemption.
       presence: of this process, which leases are held by; None for a process that writes nothing, because the first of
         those that train together does.
       options: how every job is run.
@@ -88,7 +88,7 @@ class Trainer:
         attempts hold the traceback.
 
         Args:
-          cells: of the job.
+          cells: the cells of the job.
           execution: how.
           on_end: receives fingerprints and how cells ended.
           silent: workers that somebody else has found silent, and their counts then.
@@ -244,8 +244,8 @@ class _Attempts:
 
     Args:
       store: with the cells.
-      cells: of the job.
-      presence: of the process; None for one that writes nothing.
+      cells: the cells of the job.
+      presence: the presence of the process; None for one that writes nothing.
       launch: that it belongs to.
       on_end: is told how a cell ended, unless it was interrupted.
     """

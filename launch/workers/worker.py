@@ -38,7 +38,7 @@ def serve(store: Store, options: Options, launch: str | None, requests: IO[str],
       store: with the cells.
       options: how jobs are run.
       launch: that this process belongs to.
-      requests: of the agent, to be read.
+      requests: the requests of the agent, to be read.
       replies: to the agent, to be written.
     """
     arrived: queue.SimpleQueue[str | None] = queue.SimpleQueue()

@@ -31,7 +31,7 @@ class WorkerProcess:
       slot: where it runs.
       options: how it runs jobs.
       launch: that it belongs to.
-      name: of its log.
+      name: the name of its log.
     """
 
     def __init__(self, store: Store, slot: Slot, options: Options, launch: str, name: str) -> None:

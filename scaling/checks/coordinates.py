@@ -44,7 +44,7 @@ class Watch(NamedTuple):
     """A place in a network.
 
     Attributes:
-      path: of the layer's output among the taps.
+      path: the path of the layer's output among the taps.
       label: the same for all depths: of repeated layers the first, middle and last are followed.
       kind: `hidden`, or `scores` for what a softmax takes inside the network.
     """
@@ -77,7 +77,7 @@ def measure_coordinates(
       values: to try; the first one is the base, where every parametrisation is the standard one.
       optimizer: with a learning rate that makes a difference within so few steps.
       num_steps: t goes from 0 to this.
-      seeds: of initial values; the batch is the same for all.
+      seeds: the seeds of initial values; the batch is the same for all.
       batch_size: examples.
     """
     inputs, labels = synthetic_examples(task, batch_size)

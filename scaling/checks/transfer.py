@@ -52,10 +52,10 @@ def sweep_learning_rates(
       optimizer: the rule; its own peak learning rate is not used.
       inputs: [n, …] examples, seen in order: step s takes those from s · batch_size on, and begins again at the end.
       labels: [n], theirs.
-      num_steps: of each run.
+      num_steps: the number of steps of each run.
       batch_size: examples of each step.
-      seeds: of initial values.
-      schedule: of the learning rate; constant by default.
+      seeds: the seeds of initial values.
+      schedule: the schedule of the learning rate; constant by default.
     """
     rows = []
     for value in values:

@@ -86,7 +86,7 @@ class Source:
       pack: (seed, m) → the first m examples or more of the pool under that seed, where they are not rows of a fixed
         table: sequences, cut from documents in the seed's order. `inputs` then holds those of some fixed order.
       boundary: the token that ends each document; None where sequences are not packed from documents.
-      bytes_per_token: of the evaluation set's text; None for what is no text.
+      bytes_per_token: the bytes per token of the evaluation set's text; None for what is no text.
       facts: what else a record should keep: numbers of documents, of examples passed over, hashes.
       known_hashes: of the pool and of the evaluation set, where reading all of them for a hash would be too much.
     """
@@ -185,7 +185,7 @@ def split_examples(
     """Returns a source whose evaluation set is drawn once and for all from examples without a split of their own.
 
     Args:
-      name: of the source.
+      name: the name of the source.
       inputs: [n, …].
       labels: [n] classes or numbers.
       evaluation_size: examples to hold out.

@@ -25,11 +25,11 @@ class Slices:
     """Which slices there are of a kind of TPU: chips that are joined by their own links.
 
     Attributes:
-      dimensions: of the grid that the chips are arranged in.
+      dimensions: the dimensions of the grid that the chips are arranged in.
       named_by_cores: whether the number in a slice's name counts cores, two a chip; else it counts chips.
       sizes: numbers of chips that there are, besides multiples of `CUBE`.
       most_in_cubes: chips of the largest slice that is made of cubes; 0 where none is.
-      chips_per_host: of slices of several hosts.
+      chips_per_host: the chips per host of slices of several hosts.
       most_on_one_host: chips of the largest slice on one host.
     """
 
@@ -77,20 +77,16 @@ class Chip:
         otherwise: one pass of bfloat16 on a TPU, TensorFloat-32 on NVIDIA's since the A100. A dtype that the chip has
         no units for is absent.
       memory_bytes: as sold.
-      memory_bandwidth: bytes/s.
-      interconnect: bytes/s to other chips, one way, all links together.
       devices_per_chip: JAX's devices.
       usable_bytes: what XLA may fill, from libtpu 0.0.42's messages on programs that do not fit; None where not known.
       price_per_hour: US dollars, as of `PRICES_DATED`; None where not known.
-      slices: of TPUs; None for other chips.
+      slices: the slices of TPUs; None for other chips.
     """
 
     name: str
     device_kinds: tuple[str, ...]
     peak_flops: dict[str, float]
     memory_bytes: int
-    memory_bandwidth: float
-    interconnect: float
     devices_per_chip: int = 1
     usable_bytes: int | None = None
     price_per_hour: float | None = None
@@ -125,34 +121,30 @@ _V3 = Slices(2, True, (4, 16, 32, 64, 128, 256, 512, 1024))
 _FLAT = Slices(2, False, (1, 4, 8, 16, 32, 64, 128, 256), most_on_one_host=8)
 _SMALL = (4, 8, 16, 32)  # that are less than a cube
 
-# Peaks, memory and bandwidth of TPUs: cloud.google.com/tpu/docs, a page for each version; v2's and v3's links: Jouppi
-# et al. 2020, table 3; device kinds: libtpu's own topologies. Of NVIDIA's: their data sheets, halved where they quote
-# sparsity; the RTX 4090's with float32 accumulation, from the Ada white paper.
+# Peaks and memory of TPUs: cloud.google.com/tpu/docs, a page for each version; device kinds: libtpu's own topologies.
+# Of NVIDIA's: their data sheets, halved where they quote sparsity; the RTX 4090's with float32 accumulation, from the
+# Ada white paper.
 CHIPS: tuple[Chip, ...] = (
-    Chip("v2", ("TPU v2",), _tpu(46e12), _gib(16), 700e9, 248e9, 2, 2 * _gib(7.48), 1.125, _V2),
-    Chip("v3", ("TPU v3",), _tpu(123e12), _gib(32), 900e9, 328e9, 2, 2 * _gib(15.48), 2.00, _V3),
-    Chip("v4", ("TPU v4",), _tpu(275e12), _gib(32), 1200e9, 270e9, 1, _gib(30.75), 3.22, Slices(3, True, _SMALL, 4096)),
-    Chip("v5e", ("TPU v5 lite", "TPU v5e"), _tpu(197e12), _gib(16), 819e9, 200e9, 1, _gib(15.75), 1.20, _FLAT),
+    Chip("v2", ("TPU v2",), _tpu(46e12), _gib(16), 2, 2 * _gib(7.48), 1.125, _V2),
+    Chip("v3", ("TPU v3",), _tpu(123e12), _gib(32), 2, 2 * _gib(15.48), 2.00, _V3),
+    Chip("v4", ("TPU v4",), _tpu(275e12), _gib(32), 1, _gib(30.75), 3.22, Slices(3, True, _SMALL, 4096)),
+    Chip("v5e", ("TPU v5 lite", "TPU v5e"), _tpu(197e12), _gib(16), 1, _gib(15.75), 1.20, _FLAT),
     Chip(
         "v5p",
         ("TPU v5", "TPU v5p"),
         _tpu(459e12),
         _gib(95.74),
-        2765e9,
-        600e9,
         1,
         _gib(95.74),
         4.20,
         Slices(3, True, _SMALL, 6144),
     ),
-    Chip("v6e", ("TPU v6 lite", "TPU v6e"), _tpu(918e12), _gib(32), 1640e9, 400e9, 1, _gib(31.25), 2.70, _FLAT),
+    Chip("v6e", ("TPU v6 lite", "TPU v6e"), _tpu(918e12), _gib(32), 1, _gib(31.25), 2.70, _FLAT),
     Chip(
         "tpu7x",
         ("TPU7x",),
         _tpu(2307e12),
         _gib(192),
-        7380e9,
-        600e9,
         2,
         2 * _gib(94.75),
         None,
@@ -163,8 +155,6 @@ CHIPS: tuple[Chip, ...] = (
         ("Tesla V100-SXM2-16GB", "Tesla V100-PCIE-16GB"),
         {"float16": 125e12, "float32": 15.7e12},
         _gib(16),
-        900e9,
-        150e9,
         price_per_hour=2.48,
     ),
     Chip(
@@ -172,16 +162,12 @@ CHIPS: tuple[Chip, ...] = (
         ("Tesla V100-SXM2-32GB", "Tesla V100-SXM3-32GB", "Tesla V100-PCIE-32GB"),
         {"float16": 125e12, "float32": 15.7e12},
         _gib(32),
-        900e9,
-        150e9,
     ),
     Chip(
         "a100-40gb",
         ("NVIDIA A100-SXM4-40GB", "NVIDIA A100-PCIE-40GB", "A100-SXM4-40GB", "A100-PCIE-40GB"),
         _tensor_cores(312e12, 156e12),
         _gib(40),
-        1555e9,
-        300e9,
         price_per_hour=3.67,
     ),
     Chip(
@@ -189,8 +175,6 @@ CHIPS: tuple[Chip, ...] = (
         ("NVIDIA A100-SXM4-80GB", "NVIDIA A100 80GB PCIe"),
         _tensor_cores(312e12, 156e12),
         _gib(80),
-        2039e9,
-        300e9,
         price_per_hour=5.07,
     ),
     Chip(
@@ -198,15 +182,13 @@ CHIPS: tuple[Chip, ...] = (
         ("NVIDIA H100 80GB HBM3",),
         _tensor_cores(989.4e12, 494.7e12),
         _gib(80),
-        3350e9,
-        450e9,
         price_per_hour=11.06,
     ),
-    Chip("h100-pcie", ("NVIDIA H100 PCIe",), _tensor_cores(756e12, 378e12), _gib(80), 2039e9, 64e9),
-    Chip("h200", ("NVIDIA H200",), _tensor_cores(989.4e12, 494.7e12), 141_000_000_000, 4800e9, 450e9),
-    Chip("b200", ("NVIDIA B200",), _tensor_cores(2250e12, 1125e12), 180_000_000_000, 8000e9, 900e9),
-    Chip("l4", ("NVIDIA L4",), _tensor_cores(121e12, 60.5e12), _gib(24), 300e9, 32e9, price_per_hour=0.71),
-    Chip("rtx4090", ("NVIDIA GeForce RTX 4090",), _tensor_cores(165.2e12, 82.6e12), _gib(24), 1008e9, 32e9),
+    Chip("h100-pcie", ("NVIDIA H100 PCIe",), _tensor_cores(756e12, 378e12), _gib(80)),
+    Chip("h200", ("NVIDIA H200",), _tensor_cores(989.4e12, 494.7e12), 141_000_000_000),
+    Chip("b200", ("NVIDIA B200",), _tensor_cores(2250e12, 1125e12), 180_000_000_000),
+    Chip("l4", ("NVIDIA L4",), _tensor_cores(121e12, 60.5e12), _gib(24), price_per_hour=0.71),
+    Chip("rtx4090", ("NVIDIA GeForce RTX 4090",), _tensor_cores(165.2e12, 82.6e12), _gib(24)),
 )
 
 # Names that leave the memory open mean the larger chip's smaller sister, which was there first.
@@ -251,9 +233,9 @@ def mfu(units_per_second: float, flops_per_unit: float, num_devices: int, device
 
     Args:
       units_per_second: examples or tokens, on all devices together.
-      flops_per_unit: of training, as counted from the layers; nothing recomputed.
+      flops_per_unit: the training FLOPs of a unit, as counted from the layers; nothing recomputed.
       num_devices: JAX's.
-      device_kind: of each.
+      device_kind: the device kind of each.
       dtype: that matrices are multiplied in.
 
     >>> round(mfu(238.3e3, 3.277734806784e12, 6144, "TPU v4", "bfloat16"), 4)

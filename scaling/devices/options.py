@@ -29,7 +29,7 @@ def compile_lightly(
 
     Args:
       function: pure.
-      options: of XLA, used on CPUs alone; None is optimisation level 0.
+      options: the options of XLA, used on CPUs alone; None is optimisation level 0.
       how: options of `jax.jit`.
     """
     wanted = {"xla_backend_optimization_level": 0} if options is None else options

@@ -23,8 +23,8 @@ def join(coordinator: str | None, num_processes: int | None, process_id: int | N
 
     Args:
       coordinator: HOST:PORT of the first process; None lets JAX find it (Cloud TPU, Slurm, Open MPI, Kubernetes).
-      num_processes: of the job; None with `coordinator` None.
-      process_id: of this one, from 0; the same.
+      num_processes: the number of processes of the job; None with `coordinator` None.
+      process_id: the number of this one, from 0; the same.
 
     Raises:
       InputError: only some of the three are given, or the others cannot be reached.

@@ -76,7 +76,7 @@ class Division(NamedTuple):
 
     Attributes:
       divided, replicated: numbers in arrays that several devices share, and in those that are whole on each.
-      bytes_per_device: of all arrays.
+      bytes_per_device: the bytes per device of all arrays.
       left_out: what the table would divide and the mesh cannot, one line each; equal blocks are told once.
     """
 
@@ -165,11 +165,6 @@ def _head_units(layer: Attention | None, part: str, weight: Weight) -> Dims | No
     return weight.shape[0], layer.num_kv_heads if part in ("key", "value") else layer.num_heads
 
 
-def param_specs(shape: Shape) -> dict[str, Any]:
-    """Returns the table's partition spec for each parameter, as a tree like the parameters."""
-    return _as_tree((each.path, TABLE[each.role]) for each in placements(shape))
-
-
 def param_shardings(mesh: AnyMesh, shape: Shape) -> dict[str, Any]:
     """Returns each parameter's sharding on a mesh, as a tree like the parameters."""
     return _as_tree((each.path, NamedSharding(mesh, each.fit(mesh))) for each in placements(shape))
@@ -228,7 +223,7 @@ def state_shardings(mesh: AnyMesh, abstract_state: Any, shape: Shape, *, populat
     Args:
       mesh: with the axes `AXES`; an abstract one will do.
       abstract_state: any pytree of arrays, or of their shapes.
-      shape: of the network whose parameters the state mirrors.
+      shape: the shape of the network whose parameters the state mirrors.
       population: whether arrays have a leading axis, P members; scalars are what the members share.
 
     Raises:
@@ -358,7 +353,7 @@ def host_share(sharding: Any, batch_size: int, process: int | None = None) -> Ho
     """Returns which equal, contiguous share of the batch's rows a process's devices need.
 
     Args:
-      sharding: of an array whose first axis is the batch.
+      sharding: the sharding of an array whose first axis is the batch.
       batch_size: B.
       process: None for this one.
 

@@ -40,7 +40,7 @@ class Topology(NamedTuple):
       name: as written.
       chip: None for CPU cores.
       num_devices: JAX's.
-      layout: of a TPU's chips, `4x4`; None for the others.
+      layout: the layout of a TPU's chips, `4x4`; None for the others.
     """
 
     name: str

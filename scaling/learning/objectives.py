@@ -27,7 +27,7 @@ class Batch(NamedTuple):
     """What one step learns from.
 
     Attributes:
-      inputs: of the network: numbers [B, …], tokens [B, T], or a dict of tokens and what is said of them.
+      inputs: the inputs of the network: numbers [B, …], tokens [B, T], or a dict of tokens and what is said of them.
       targets: [B] classes, [B] numbers in floating point, or [B, T] tokens.
       weights: like targets: 1 where the loss counts, else 0; None for everywhere.
     """
@@ -109,7 +109,7 @@ def training_loss(
     """Returns the mean loss of the predictions, with what auxiliary heads and experts add.
 
     Args:
-      outputs: of the network.
+      outputs: the outputs of the network.
       batch: with the targets.
       z_loss: weight of the mean of log² Z, where Z is what a prediction's softmax divides by.
       cross_entropy: as in `Execution`.

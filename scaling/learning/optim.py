@@ -123,7 +123,7 @@ def apply_update(
     Args:
       params: pytree of arrays.
       direction: pytree like it.
-      lr: of this step, scalar.
+      lr: the learning rate of this step, scalar.
       weight_decay: scalar.
       lr_factors: pytree of floats like `params`, f; None for ones.
       decay_factors: the same, g.

@@ -54,7 +54,7 @@ def pretrain_layers(
     Args:
       shape: a plain MLP on numbers.
       spec: steps of each layer, learning rate, corruption.
-      params: of the network.
+      params: the parameters of the network.
       batch_at: step → inputs, [B, F].
       key: draws the corruption.
     """

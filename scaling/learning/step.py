@@ -55,7 +55,7 @@ class TrainState(NamedTuple):
 
     Attributes:
       step: steps done, int32; the members of a population share it.
-      variables: of the model.
+      variables: the variables of the model.
       optimizer: state of the optimiser.
       average: moving average of the parameters; empty without one.
       monitor: what is watched.
@@ -75,9 +75,9 @@ class Hyper(NamedTuple):
 
     Attributes:
       peak_lr, weight_decay: float32.
-      horizon: of the run.
+      horizon: the horizon of the run.
       size: m, uint32.
-      seed: of initial values, batch order and dropout, uint32.
+      seed: the seed of initial values, batch order and dropout, uint32.
     """
 
     peak_lr: jax.Array
@@ -121,7 +121,7 @@ def make_learner(
     """Returns the learner of a shape; peak learning rate, weight decay and length of the run are left to `Hyper`.
 
     Args:
-      shape: of the network.
+      shape: the shape of the network.
       training: how it is trained.
       execution: how it is run.
       mesh: the devices that parameters are divided among, if they are.

@@ -84,7 +84,7 @@ def check_arrays(layers: Layer, dims: Dims, params: Variables) -> None:
 
     Args:
       layers: the network.
-      dims: of one example.
+      dims: the dims of one example.
       params: the parameters of its module, as arrays or as shapes.
 
     Raises:

@@ -56,7 +56,7 @@ def multipliers(
 
     Args:
       scheme: `standard`, `mup` or `completep`.
-      role: of the array, see `layers.Weight`.
+      role: the role of the array, see `layers.Weight`.
       update: how the optimiser's update answers the gradient.
       m_in: how many values enter each output of the array, over the same at base width.
       m_out: how many outputs the array has, over the same. An entry of a table or of a vector is an output of one

@@ -72,7 +72,7 @@ class NpzSource(Spec):
     """An .npz file without pickled objects, or a folder of .npy files, which are memory-mapped.
 
     Attributes:
-      path: of the file or the folder.
+      path: the path of the file or the folder.
       inputs, labels: names of the arrays. Inputs are [n, F] numbers, [n, H, W] or [n, H, W, C] images of bytes or of
         numbers of order one, or [n, T] tokens.
       evaluation_inputs, evaluation_labels: names of an evaluation set's arrays; None holds examples of the pool out.
@@ -104,7 +104,7 @@ class CifarSource(Spec):
     """The binary version of CIFAR-10 or CIFAR-100: its folder, or the .tar.gz that it comes in.
 
     Attributes:
-      path: of the folder or the archive.
+      path: the path of the folder or the archive.
       labels: `fine` are the 10 or 100 classes, `coarse` the 20 superclasses of CIFAR-100.
     """
 
@@ -117,9 +117,9 @@ class TableSource(Spec):
     """A table, one example a row: delimited text, gzipped or not, or Parquet.
 
     Attributes:
-      path: of the file; `.parquet` is Parquet, anything else is text.
+      path: the path of the file; `.parquet` is Parquet, anything else is text.
       label_column: by position (0 is the first, -1 the last) or, where there is a header, by name.
-      delimiter: of text. Values between tabs are taken as they are, others may stand in double quotes.
+      delimiter: the delimiter of text. Values between tabs are taken as they are, others may stand in double quotes.
       header: whether the first line of text names the columns. Parquet always names them.
       evaluation_path: a table of the same columns to evaluate on; None holds rows of the first one out.
       task: whether the label is a class or a number.
@@ -155,7 +155,7 @@ class ImageFolderSource(Spec):
     Files that are no images are passed over, and counted in the record.
 
     Attributes:
-      folder: of the class folders, or an archive (.tar, .tar.gz, .zip) of them.
+      folder: the folder that holds the class folders, or an archive (.tar, .tar.gz, .zip) of them.
       evaluation_folder: alike, with the same classes; None holds images of the pool out.
       side: images are resized so that their shorter side has so many pixels, and cropped to its square in the middle.
       channels: 1 for grey, 3 for colour.
@@ -185,7 +185,7 @@ class FileDocuments(Spec):
       pattern: which files of a folder; `**` reaches into its folders.
       unit: what a document of a text file is: the `file`, each `line`, or each `paragraph` between blank lines. A line
         of a .jsonl file is always a document.
-      field: of the JSON objects, which holds the text.
+      field: the field of the JSON objects, which holds the text.
     """
 
     kind: Literal["files"] = "files"
@@ -200,7 +200,7 @@ class TfdsDocuments(Spec):
 
     Attributes:
       name: as `tfds.builder` takes it, for instance `lm1b` or `c4/en:3.1.0`.
-      split: of the dataset, slices included: `train[:1%]`.
+      split: the split of the dataset, slices included: `train[:1%]`.
       field: feature that holds the text.
       data_dir: where the dataset is prepared; None for `TFDS_DATA_DIR`, or `~/tensorflow_datasets`.
       download: whether to download and prepare it where it is missing.
@@ -309,8 +309,8 @@ class TeacherSource(Spec):
       num_features: F.
       spectrum_exponent, target_exponent: above 0, and above 1.
       noise: standard deviation of what is added to labels of variance 1; its square is the error's floor.
-      num_examples: of the pool.
-      seed: of teacher and examples.
+      num_examples: the number of examples of the pool.
+      seed: the seed of teacher and examples.
     """
 
     kind: Literal["teacher"] = "teacher"
@@ -332,8 +332,8 @@ class MarkovSource(Spec):
       zipf_exponent: 0 for uniform.
       order: tokens of context that decide the next.
       sequence_length: T. Sequences are independent; each begins with `order` uniform tokens.
-      num_sequences: of the pool.
-      seed: of language and sequences.
+      num_sequences: the number of sequences of the pool.
+      seed: the seed of language and sequences.
     """
 
     kind: Literal["markov"] = "markov"
@@ -393,7 +393,7 @@ class DataSpec(Spec):
         likely. The evaluation set keeps its own.
       duplication: share of the examples that repeat an earlier one, evenly spread; m counts them, `data_unique` of the
         record does not.
-      augmentation: of training images.
+      augmentation: the augmentation of training images.
       normalize: whether each channel of images is scaled by the mean and deviation of the subset's.
     """
 

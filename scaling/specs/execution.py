@@ -6,6 +6,9 @@ from pydantic import Field, PositiveInt
 
 from scaling.specs.base import Spec
 
+# How checkpoints are kept where nobody says otherwise: seconds between two, and how many of the newest stay.
+CHECKPOINT_SECONDS, NUM_CHECKPOINTS = 600.0, 2
+
 
 class MeshSpec(Spec):
     """Devices along each axis of the mesh.

@@ -166,7 +166,7 @@ class LSTMSpec(NetworkSpec):
 
     Attributes:
       depth: layers.
-      embedding_width: of the tokens; None for the width of the network.
+      embedding_width: the width of the embedded tokens; None for the width of the network.
     """
 
     kind: Literal["lstm"] = "lstm"
@@ -201,7 +201,7 @@ class TransformerSpec(NetworkSpec):
       is_gated: whether the block is gated, as in SwiGLU (with `activation` silu).
       positions: `learned`, `sinusoidal`, `rotary` or `relative` (XLNet); or none.
       norm_position: `pre` or `post` the sublayer.
-      bias: of the linear layers.
+      bias: the bias of the linear layers.
       tied: whether the readout is the embedding table.
       num_experts, top_k: routed experts in each block; 0 for a dense block.
       num_segments: learnt segment vectors (BERT: 2); with `relative`, any number above 0 lets two tokens' sharing a

@@ -18,7 +18,7 @@ class Horizon(NamedTuple):
     """How long a run is, as numbers or as array values, with which runs of every length share a program.
 
     Attributes:
-      num_steps: of the run.
+      num_steps: the number of steps of the run.
       stable_steps: before its decay begins; only warm-up–stable–decay reads it.
     """
 
@@ -43,7 +43,7 @@ def fall(decay: Decay, done: Any, final_fraction: float) -> Any:
     Args:
       decay: the shape.
       done: array of the share of the decay that is done; below 0 before it begins, and above 1 after its end.
-      final_fraction: of the peak; above 0 for `exponential`.
+      final_fraction: the fraction of the peak where it ends; above 0 for `exponential`.
     """
     xp = done.__array_namespace__()
     within = xp.clip(done, 0.0, 1.0)
@@ -78,7 +78,7 @@ class Schedule(Spec, abc.ABC):
 
         Args:
           time: array of times in steps from the beginning of the run; training reads step k at k + `MIDDLE_OF_STEP`.
-          horizon: of the run.
+          horizon: the horizon of the run.
         """
 
 
@@ -145,10 +145,10 @@ class WSDSchedule(Schedule):
     trained as branches of one trunk (Hägele et al. 2024), each with the result that it would have alone.
 
     Attributes:
-      warmup_steps: of the linear warm-up; counted in steps, so that it is the same for every length.
+      warmup_steps: the steps of the linear warm-up; counted in steps, so that it is the same for every length.
       decay_fraction: share of the run that the decay takes.
       decay: `linear`, or `one_minus_sqrt`: 1 - √(share of the decay that is done).
-      final_fraction: of the peak, where the decay ends.
+      final_fraction: the fraction of the peak where the decay ends.
     """
 
     kind: Literal["wsd"] = "wsd"

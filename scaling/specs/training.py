@@ -89,7 +89,7 @@ class MuonSpec(Spec):
     Attributes:
       peak_lr: of both halves. An update of a hidden matrix has singular values near √max(1, fan_out / fan_in), one of
         Adam's has entries near 1.
-      momentum: of the gradients of hidden matrices.
+      momentum: the momentum of the gradients of hidden matrices.
       newton_schulz_steps: iterations of the orthogonalisation.
       nesterov: whether the momentum looks ahead.
       b1, b2, eps: of Adam.
@@ -116,8 +116,8 @@ class LayerwiseSpec(Spec):
     """Greedy layer-wise pre-training of an MLP: each hidden layer first reconstructs its input (Bengio et al. 2006).
 
     Attributes:
-      num_steps: of each layer, on batches like those of training.
-      peak_lr: of plain gradient descent, constant.
+      num_steps: the number of steps of each layer, on batches like those of training.
+      peak_lr: the peak learning rate of plain gradient descent, constant.
       corruption: share of a layer's inputs set to 0, from which it reconstructs them all (Vincent et al. 2008).
     """
 
@@ -139,11 +139,11 @@ class TrainingSpec(Spec):
       pretraining: before the first step, for MLPs; its FLOPs count, its examples are not counted as seen.
       evaluate_every: steps between evaluations, in place of `num_evaluations` log-spaced ones.
       target_loss: stop at the first evaluation whose loss is at most this; the record holds the steps it took.
-      precision: of the forward and backward pass; parameters are kept in float32 whatever it is.
+      precision: the precision of the forward and backward pass; parameters are kept in float32 whatever it is.
       moments: precision in which the optimiser keeps its running means.
       clip_norm: the global norm that gradients are scaled down to; None for no limit.
       z_loss: weight of the mean square of log Z, which keeps logits from drifting (Chowdhery et al. 2022).
-      ema_decay: of an exponential moving average of the parameters, evaluated beside them; 0 for none.
+      ema_decay: the decay of an exponential moving average of the parameters, evaluated beside them; 0 for none.
       noise_scale_parts: parts of a batch whose gradients are compared for the gradient noise scale, a metric in
         examples (McCandlish et al. 2018); None leaves it out.
     """

@@ -24,12 +24,12 @@ class Attempt(Spec):
     Attributes:
       attempt: its name.
       event: which of the two.
-      outcome: of an end.
-      time: of the machine's clock.
+      outcome: the outcome of an end.
+      time: the time of the machine's clock.
       host, pid: whose process.
       launch: that the process belongs to; None by hand.
       worker: the name of the process in the store.
-      error: of an end: why, with the traceback.
+      error: the error of an end: why, with the traceback.
     """
 
     attempt: str

@@ -30,7 +30,7 @@ def make_tracker(
     """Returns a tracker that writes a store's curves and, as mirrors of them, what is named.
 
     Args:
-      names: of `jsonl`, `tensorboard` and `wandb`; none for the curves alone.
+      names: the names of `jsonl`, `tensorboard` and `wandb`; none for the curves alone.
       store: where the cells' records go.
       project: at W&B; by default the study's name.
       entity: at W&B; by default the account's own.

@@ -31,7 +31,7 @@ def make_rows(
 
     Args:
       cell: as JSON.
-      points: of its `curve.jsonl`.
+      points: the points of its `curve.jsonl`.
       end: `data_seen` and `train_flops` at the last step, where they are known beforehand.
       is_over: nothing will come any more.
     """

@@ -134,7 +134,7 @@ class RunDescription:
 
     Attributes:
       call: arguments of `wandb.init`.
-      config: of the run: the cell, and what it is for.
+      config: the config of the run: the cell, and what it is for.
       summary: the record's fields without the evaluations, which are the rows, and the last one's values; empty while
         the cell is not complete.
       mark: hash of all this.

@@ -18,7 +18,7 @@ def make_workspace(store: Store, project: str, entity: str) -> Any:
     """Returns a study's workspace, not yet saved: a `wandb_workspaces.workspaces.Workspace`.
 
     Args:
-      store: of the study.
+      store: the store of the study.
       project: where its runs are.
       entity: whose project it is.
 

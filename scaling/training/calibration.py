@@ -56,7 +56,7 @@ def choose_execution(cell: Cell, *, num_members: int, seconds: float) -> Choice:
     Args:
       cell: one of them.
       num_members: cells that could run side by side.
-      seconds: of work that they are, roughly, on one core.
+      seconds: the seconds of work that they are, roughly, on one core.
     """
     if not is_network(cell):
         return Choice(Execution(), "an estimator's own solver")

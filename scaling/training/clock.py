@@ -15,7 +15,7 @@ class Clock:
     """Seconds and steps of a job; saves and restores itself.
 
     Attributes:
-      train_seconds: of optimiser steps, all legs together, without what was compiled meanwhile.
+      train_seconds: the seconds of optimiser steps, all legs together, without what was compiled meanwhile.
       timed_steps: that these took.
 
     Args:

@@ -12,6 +12,7 @@ from scaling.devices.sharding import (
     batch_sharding,
     check_batch,
     check_heads,
+    describe_sharding,
     make_mesh,
     replicated,
     state_shardings,
@@ -34,7 +35,8 @@ def compile_training(
     """Returns what the compiler says of one training step on a topology, with every array on its place of the mesh.
 
     As `ahead_of_time.report`, with `compiler` (`tpu`, or `cpu` for an estimate), `num_devices` of the mesh,
-    `device_kind`, `device_bytes`, what one device may fill (None for CPUs), `state_bytes` on each device, and `fits`.
+    `device_kind`, `device_bytes`, what one device may fill (None for CPUs), `state_bytes` on each device, `left_whole`,
+    a line for each array that the mesh does not divide as its table says, and `fits`.
 
     Raises:
       InputError: the batch, the network or the mesh cannot be divided so, or the program does not fit.
@@ -78,6 +80,7 @@ def _compile_training(topology: Topology, payload: dict[str, Any]) -> dict[str, 
         "num_devices": mesh.size,
         "device_kind": mesh.devices.flat[0].device_kind,
         "state_bytes": state_bytes(shape, training, execution)._asdict(),
+        "left_whole": list(describe_sharding(mesh, shape).left_out),
     }
 
 

@@ -38,11 +38,11 @@ def evaluate_members(
     """Returns the verdict on each member of a population, or on the one network that there is.
 
     Args:
-      program: of the networks.
+      program: the program of the networks.
       variables: theirs; with a leading axis P in a population.
       source: with the evaluation set.
       standard: how each sees numbers, on the device.
-      mesh: of the program.
+      mesh: the mesh of the program.
     """
     sums: Any = 0.0
     for batch in evaluation_batches(source, mesh.batch_shards, program.layout.put):

@@ -49,12 +49,12 @@ def train_together(
 
     Args:
       tree: the cells.
-      shape: of their networks.
-      subsets: of each member.
+      shape: the shape of their networks.
+      subsets: the subsets of each member.
       execution: how to run.
       tracker: is told what happens on the way.
       on_measured: receives each cell with what became of it.
-      keeper: of the job's checkpoints; None keeps none.
+      keeper: the keeper of the job's checkpoints; None keeps none.
       num_workers: processes that read streamed data; 0 for threads of this one.
 
     Raises:
@@ -277,7 +277,7 @@ def find_leg(legs: Sequence[Leg], kept: Place, fork: int) -> Place | None:
     Args:
       legs: that are left.
       kept: the place.
-      fork: of its leg.
+      fork: the step at which its leg leaves the trunk.
     """
     lengths = [leg.num_steps for leg in legs]
     if kept.leg in lengths:

@@ -19,8 +19,8 @@ class Measured(NamedTuple):
       trunk: the branch tree's name, where the cell was a leaf of one.
       spent_steps: optimiser steps that this cell added to the job.
       wall_seconds, train_seconds: its share of the job's.
-      waiting_seconds: of the device, for streamed data; None where data was resident.
-      mfu: of the job; None where the device's peak is not known.
+      waiting_seconds: the seconds that the device waited, for streamed data; None where data was resident.
+      mfu: the MFU of the job; None where the device's peak is not known.
       steps_to_target: None while the target is not reached.
       loss_spikes: steps whose loss lay far above the ones before.
       num_resumes: how often the job went on from a checkpoint.
@@ -68,7 +68,7 @@ class Leaf:
         """Returns the mean of the training losses since the last evaluation as `train_loss`, where it is finite.
 
         Args:
-          step: of this evaluation.
+          step: the step of this evaluation.
           total: sum of the training losses of all steps up to it.
         """
         before, total_before = self.marked
@@ -99,7 +99,7 @@ class Leaves:
 
     Args:
       tree: the cells.
-      legs: of their runs.
+      legs: the legs of their runs.
     """
 
     def __init__(self, tree: Tree, legs: Sequence[Leg]) -> None:
@@ -156,7 +156,7 @@ class Leaves:
         """Goes back to what a checkpoint has kept.
 
         Args:
-          facts: of the checkpoint.
+          facts: the facts of the checkpoint.
           paid_steps: of every member's path, where the record of the leaf that was on its way stands since.
         """
         for leaf in self.all():

@@ -28,7 +28,7 @@ class Leg(NamedTuple):
     """A part of a branch tree: along the trunk to a fork, then down one leaf. A run without branches is one leg.
 
     Attributes:
-      num_steps: of the leaf's whole run.
+      num_steps: the number of steps of the leaf's whole run.
       fork: step at which the leaf leaves the trunk.
       stops: steps after which something is evaluated, in order; the last is the leaf's end.
     """
@@ -159,12 +159,12 @@ def run_job(
     batches with the same compiled code.
 
     Args:
-      program: of the job's cells.
-      legs: of their runs.
-      hypers: of each leg.
-      data: of the cells.
+      program: the program of the job's cells.
+      legs: the legs of their runs.
+      hypers: the values of each leg.
+      data: the data of the cells.
       start: where to begin.
-      pace: of this program.
+      pace: the pace of this program.
       watcher: is told what happens.
     """
     step, state, trunk = start.step, start.state, start.trunk

@@ -28,8 +28,8 @@ class StateBytes(NamedTuple):
 
     Attributes:
       params: kept in float32.
-      moments: of the optimiser.
-      average: of the parameters, where one is kept.
+      moments: the moments of the optimiser.
+      average: the average of the parameters, where one is kept.
       gradients: float32, divided as the parameters are.
       compute_copy: the parameters in the precision of the forward pass, where that is not float32; divided.
     """
@@ -61,10 +61,10 @@ def check_memory(shape: Shape, training: TrainingSpec, execution: Execution, lim
     """Checks that the training state of a job fits into a device's memory.
 
     Args:
-      shape: of the network.
+      shape: the shape of the network.
       training: how it is trained.
       execution: how it is run.
-      limit_bytes: of one device; None where it is not known, and then nothing is refused.
+      limit_bytes: the bytes of one device; None where it is not known, and then nothing is refused.
 
     Raises:
       InputError: it does not; says by how much, and which size or mesh would.

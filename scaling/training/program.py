@@ -114,7 +114,7 @@ class Program:
 
     Attributes:
       layout: where their arrays live.
-      state_shardings: of a TrainState; None without a mesh.
+      state_shardings: the state shardings of a TrainState; None without a mesh.
       init: seeds → TrainState.
       pretrain: (state, hyper, data) → state before the first step; None without pre-training.
       run: (state, hyper, data, number of steps, int32, up to MAX_CHUNK) → (state, losses); donates the state. The
@@ -153,11 +153,11 @@ def get_program(
     The compiled calls take the number of steps as a value: a run may stop anywhere without a new compilation.
 
     Args:
-      shape: of the network.
+      shape: the shape of the network.
       training: of which peak learning rate, weight decay and length do not matter.
-      augmentation: of images.
+      augmentation: the augmentation of images.
       execution: how to run.
-      stacked: of a population; None for one cell.
+      stacked: the arrays that a population has stacked; None for one cell.
 
     Raises:
       InputError: the batch or the network cannot be divided as the execution asks.

@@ -29,8 +29,8 @@ class Recorder:
 
     Args:
       tree: the cells.
-      subsets: of each member.
-      shape: of their networks.
+      subsets: the subsets of each member.
+      shape: the shape of their networks.
       study_sizes: subset sizes of the whole study.
       execution: how the job is run.
     """

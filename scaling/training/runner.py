@@ -125,7 +125,7 @@ def load_state(cells: Sequence[NetworkCell], checkpoints: epath.Path, execution:
     """Returns the training state that the newest sound checkpoint of a job holds, with the network's variables.
 
     Args:
-      cells: of the job.
+      cells: the cells of the job.
       checkpoints: the folder that `train_cells` was given.
       execution: how it was run; another mesh puts the arrays on other devices.
 

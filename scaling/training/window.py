@@ -18,7 +18,7 @@ class LossWindow:
 
     Args:
       num_members: P.
-      num_steps: of the longest run.
+      num_steps: the number of steps of the longest run.
     """
 
     def __init__(self, num_members: int, num_steps: int) -> None:

@@ -28,7 +28,7 @@ class Api:
     """Queued resources of one zone.
 
     Args:
-      project: of Google Cloud.
+      project: the project of Google Cloud.
       zone: where the machines are; `-` lists those of all zones.
       endpoint: HOST:PORT of a stand-in, spoken to without TLS and credentials; empty for Google's.
       pause: waits; replaced in tests.

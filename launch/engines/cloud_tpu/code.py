@@ -22,7 +22,7 @@ class Archive:
     """A checkout's files, compressed; the same files are the same bytes.
 
     Attributes:
-      data: of a .tar.gz file.
+      data: the data of a .tar.gz file.
       num_files: in it.
     """
 

@@ -32,7 +32,7 @@ class Allocation(Spec):
       name: its full name.
       launch: that it was asked for in.
       accelerator: its type.
-      chips: of all its slices.
+      chips: the chips of all its slices.
       hosts: the same.
       price_per_chip_hour: in dollars; None where nobody knows.
       hours: that it may run.
@@ -41,7 +41,7 @@ class Allocation(Spec):
       closing: when its machines were first given back, which takes minutes; None before.
       ended: when it was not paid for any longer; None while it may be.
       state: in which it ends; empty before that is known.
-      why: of that.
+      why: the cause of that.
     """
 
     name: str
@@ -78,7 +78,7 @@ class Allowance:
     """What a store's slices may cost, all of them together; None for no bound.
 
     Attributes:
-      chip_hours: of all launches.
+      chip_hours: the chip hours of all launches.
       dollars: the same.
       hours: that one slice may run.
     """

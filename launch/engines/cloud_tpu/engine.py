@@ -44,7 +44,7 @@ class Settings(Spec):
       project, zone: where the machines are, and who pays.
       accelerator: type of a slice, as `v5litepod-16`; or a generation, with `topology`.
       topology: arrangement of a slice's chips, as `4x4`.
-      slices: of an allocation; they are joined by the data centre's network.
+      slices: the slices of an allocation; they are joined by the data centre's network.
       provisioning: `spot` machines are cheaper, and taken away at any moment.
       reservation: name of one's own, for `reserved`; empty for any.
       runtime: software version of the machines; empty for their generation's.

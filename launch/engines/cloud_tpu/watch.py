@@ -48,7 +48,7 @@ class Watch:
 
     Args:
       api: to ask.
-      ledger: of the store.
+      ledger: the ledger of the store.
       budget: that they share.
       store_label: by which requests of this store are known.
       silent_seconds: that a machine may say nothing.

@@ -21,8 +21,8 @@ class Cluster:
     """What this project asks of a cluster.
 
     Args:
-      namespace: of the JobSets.
-      context: of the kubeconfig; empty for the current one.
+      namespace: the namespace of the JobSets.
+      context: the context of the kubeconfig; empty for the current one.
       pause: waits; replaced in tests.
 
     Raises:

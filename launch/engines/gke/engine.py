@@ -41,20 +41,20 @@ class Settings(Spec):
 
     Attributes:
       image: of a container with this project installed.
-      context: of the kubeconfig; empty for the current one.
+      context: the context of the kubeconfig; empty for the current one.
       namespace: where JobSets are created.
       accelerator: type of a slice, as `v5litepod-16`; or a generation, with `topology`.
       topology: arrangement of a slice's chips, as `4x4`.
-      slices: of an allocation; they are joined by the data centre's network.
+      slices: the slices of an allocation; they are joined by the data centre's network.
       spot: whether on machines that are cheaper, and taken away at any moment.
       reservation: name of one's own; empty for none.
-      queue: of Kueue, a LocalQueue; empty where there is no Kueue.
-      priority: of Kueue, a WorkloadPriorityClass.
-      service_account: of Kubernetes, which may read and write the store's bucket.
+      queue: the queue of Kueue, a LocalQueue; empty where there is no Kueue.
+      priority: the priority of Kueue, a WorkloadPriorityClass.
+      service_account: the service account of Kubernetes, which may read and write the store's bucket.
       python: the image's interpreter.
       env: names of variables that agents get from the environment of whoever submits.
       secrets: names of Kubernetes' Secrets, whose entries agents get as variables.
-      max_restarts: of an allocation whose machines are lost, before it is given up.
+      max_restarts: the most restarts of an allocation whose machines are lost, before it is given up.
       max_hours: from one restart to the next.
     """
 
@@ -85,7 +85,7 @@ class CreatedJobSet:
       state: as of an allocation.
       launch, study, user: who asked, and for what.
       created: when.
-      why: of the state.
+      why: the cause of the state.
     """
 
     name: str

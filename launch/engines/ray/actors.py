@@ -75,8 +75,8 @@ class Keeper:
     """A detached actor that keeps the allocations of one order, and ends with the last of them.
 
     Args:
-      name: of this actor.
-      settings: of the engine.
+      name: the name of this actor.
+      settings: the settings of the engine.
       order: for every host.
     """
 
@@ -210,7 +210,7 @@ class Place(NamedTuple):
     """Where a host is.
 
     Attributes:
-      rank: of its process in a TPU slice; 0 elsewhere.
+      rank: the rank of its process in a TPU slice; 0 elsewhere.
       address: that other hosts reach.
       name: address, and the beginning of Ray's name of the node.
     """
@@ -235,7 +235,7 @@ class AgentActor:
     """An actor that runs the agent on a machine; the agent ends when the actor does.
 
     Args:
-      settings: of the engine.
+      settings: the settings of the engine.
     """
 
     def __init__(self, settings: Settings) -> None:

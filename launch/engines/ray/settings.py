@@ -14,11 +14,11 @@ class Settings(Spec):
       address: of the cluster: HOST:PORT, `ray://HOST:PORT` from a machine that is not part of it, or `auto` for the one
         that this machine belongs to. None starts one of this machine alone, which ends with this command.
       hosts: machines of an allocation, each another; more than one train every cell together.
-      num_cpus: of each; an agent starts a worker for every one where no accelerators are asked for.
-      num_gpus: of each.
-      memory: of each, in bytes; 0 for any.
+      num_cpus: the number of CPUs of each; an agent starts a worker for every one where no accelerators are asked for.
+      num_gpus: the number of GPUs of each.
+      memory: the memory of each, in bytes; 0 for any.
       resources: others of each by Ray's names, for example `{"TPU": 4}`.
-      topology: of a TPU slice, for example `4x4`, whose machines are an allocation.
+      topology: the topology of a TPU slice, for example `4x4`, whose machines are an allocation.
       accelerator: generation of that slice: `v4`, `v5litepod`, `v5p`, `v6e`, …
       runtime_env: Ray's own, where machines lack this package or the store's credentials: `working_dir`, `pip`, …
       grace_seconds: that an agent has to save when it is told to stop.

@@ -19,7 +19,7 @@ def crop(xp: ModuleType, images: Array, positions: Array, seed: Array, padding: 
       xp: numpy or jax.numpy.
       images: [B, H, W, C] of any dtype.
       positions: [B] uint32, where in the whole run each image is seen; decides the draw with the seed.
-      seed: of the run, uint32.
+      seed: the seed of the run, uint32.
       padding: pixels.
     """
     height, width = images.shape[1:3]

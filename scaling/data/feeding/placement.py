@@ -108,11 +108,11 @@ def place_subset(
     The last source's pool stays on the device for the next cell.
 
     Args:
-      subset: of the cell.
-      standard: of the subset's numbers.
+      subset: the subset of the cell.
+      standard: the scale of the subset's numbers.
       batch_size: B.
-      seed: of the order of batches.
-      augmentation: of images.
+      seed: the seed of the order of batches.
+      augmentation: the augmentation of images.
       num_workers: processes that read a stream; 0 for threads of this one.
       put: carries an array to the device, or to every device.
       host_share: which of how many equal parts of a streamed batch this host reads.

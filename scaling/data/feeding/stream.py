@@ -53,7 +53,7 @@ class ReadChunk(grain.transforms.Map):
     Attributes:
       rows, labels, order: of the subset; without its source, since worker processes receive a copy.
       batch_size: B, of all hosts together.
-      seed: of the order.
+      seed: the seed of the order.
       host, num_hosts: this host takes examples host · B / H … of every batch.
     """
 
@@ -101,8 +101,8 @@ def stream_chunks(
       subset: to read from.
       chunks: (first step, step after the last) of each, for instance of `plan_chunks`.
       batch_size: B, of all hosts together.
-      seed: of the order of batches.
-      augmentation: of images.
+      seed: the seed of the order of batches.
+      augmentation: the augmentation of images.
       host: which part of each batch to read.
       num_hosts: H.
       num_workers: processes; 0 reads in threads of this one.

@@ -44,9 +44,9 @@ class Subset:
     """What one cell may see of a source.
 
     Attributes:
-      source: of the examples.
+      source: the source of the examples.
       rows: the table that `order` points into.
-      labels: of the whole table, with this seed's noise; None where tokens are predicted.
+      labels: the labels of the whole table, with this seed's noise; None where tokens are predicted.
       order: [m] rows, in the order of the permutation; repeats only where duplicates were asked for.
       num_unique: distinct examples among the m.
       noisy: [n] which labels are not the source's; None without noise.
@@ -104,8 +104,8 @@ def draw_subset(data: DataSpec, source: Source, seed: int) -> Subset:
 
     Args:
       data: checked by `check_data`.
-      source: of the examples.
-      seed: of the cell.
+      source: the source of the examples.
+      seed: the seed of the cell.
     """
     rows: Rows
     order: Order
@@ -132,7 +132,7 @@ def draw_order(source: Source, order: str, seed: int, size: int) -> Order:
       source: with n examples.
       order: `independent` (the plain permutation), `stratified` (every prefix holds each class within one example of
         its share), `balanced` (any two classes within one of each other) or `grouped` (group after group).
-      seed: of the permutation.
+      seed: the seed of the permutation.
       size: m, at most n; for `balanced` at most K times the rarest class.
     """
     permutation = KeyedOrder(source.size, source.size, seed)

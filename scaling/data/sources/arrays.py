@@ -206,7 +206,7 @@ def _make_source(
     """Returns the source of arrays; those that are mapped stay so.
 
     Args:
-      name: of the source.
+      name: the name of the source.
       arrays: by the names of `ARRAY_NAMES`.
       task: `classify` or `regress`.
       vocab_size: V of tokens.

@@ -62,7 +62,7 @@ class ImageFiles:
 
     Attributes:
       folder: that the paths begin at.
-      paths: of the files, relative to it.
+      paths: the paths of the files, relative to it.
       side, channels: of the squares that they are made to.
     """
 

@@ -39,7 +39,7 @@ def draw_windows(before: int, after: int, num_windows: int, num_eval_windows: in
       after: characters of context after it.
       num_windows: positions drawn for training, without replacement.
       num_eval_windows: positions drawn for evaluation.
-      seed: of the draw.
+      seed: the seed of the draw.
 
     Returns:
       inputs [num_windows, before + 1 + after] uint8 below VOCAB_SIZE, labels [num_windows] int32, and the same two for

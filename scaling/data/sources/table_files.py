@@ -22,9 +22,9 @@ class Table:
     """A table by columns.
 
     Attributes:
-      path: of its file.
-      field: of the specification, which names it.
-      names: of the columns; None where there are none, or not one for each.
+      path: the path of its file.
+      field: the field of the specification, which names it.
+      names: the names of the columns; None where there are none, or not one for each.
       columns: texts without surrounding spaces, [n]; of Parquet, pyarrow's arrays.
     """
 

@@ -135,9 +135,9 @@ def _read_labels(
     """Returns labels [n], int32 or float32, and the names of the classes, in order.
 
     Args:
-      spec: of the source.
+      spec: the specification of the source.
       table: whose rows are labelled.
-      index: of the label column.
+      index: the index of the label column.
       known: classes of the pool, which these rows must keep to; None where they make the classes.
     """
     texts = table.texts(index)

@@ -146,11 +146,11 @@ class Decoder:
     """How a feature becomes a row of numbers.
 
     Attributes:
-      name: of the feature.
-      shape: of one example; (H, W, C) for images.
-      dtype: of the row; uint8 for images of bytes, else float32.
+      name: the name of the feature.
+      shape: the shape of one example; (H, W, C) for images.
+      dtype: the dtype of the row; uint8 for images of bytes, else float32.
       is_encoded: whether it is stored as PNG or JPEG.
-      side: of the square that images of any size are made to fit.
+      side: the side of the square that images of any size are made to fit.
     """
 
     name: str
@@ -276,8 +276,8 @@ class TfdsRows:
     """Examples of a split, read and decoded when they are asked for, [n, F]; from any thread or process.
 
     Attributes:
-      records: of the split.
-      decoder: of the inputs.
+      records: the records of the split.
+      decoder: the decoder of the inputs.
       chosen: [n] which of the split's examples.
     """
 

@@ -77,7 +77,7 @@ class PackedSequences:
 
     Attributes:
       shape: (n, L).
-      dtype: of the tokens.
+      dtype: the dtype of the tokens.
     """
 
     def __init__(
@@ -96,7 +96,7 @@ class PackedSequences:
           ends: [documents] int64, where each ends in `tokens`; the last is N.
           length: L.
           num_sequences: n; None for all.
-          seed: of the order of the documents; None for that of the corpus.
+          seed: the seed of the order of the documents; None for that of the corpus.
           stride: tokens from one sequence's beginning to the next one's; None for L. L - 1 where the last token of a
             sequence is a target alone, and the first input of the next.
 

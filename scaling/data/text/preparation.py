@@ -117,9 +117,9 @@ class Preparation:
 
         Args:
           folder: to make; nothing or an empty folder now.
-          identity: of the tokens.
-          tokenizer: of the identity.
-          expected_bytes: of all documents, where known, to say how much space is needed.
+          identity: the identity of the tokens.
+          tokenizer: the tokenizer of the identity.
+          expected_bytes: the bytes of all documents, where known, to say how much space is needed.
         """
         self._folder, self._partial = folder, _partial(folder)
         self._identity, self._tokenizer, self._expected_bytes = identity, tokenizer, expected_bytes
@@ -178,7 +178,7 @@ class Preparation:
 
         Args:
           text: UTF-8.
-          side: of the split.
+          side: the side of the split.
           digest: sha256 of the text.
         """
         key = digest[:SEEN_BYTES]

@@ -45,7 +45,7 @@ class Flops:
       forward: by term.
       train: by term: three times forward (one for each factor's gradient), less the first layer's unneeded input
         gradient.
-      hardware: of a training step, with what is recomputed.
+      hardware: the hardware of a training step, with what is recomputed.
       six_n: the rule of thumb, 6 · N, with the parameters that one token uses.
       unit: `per example` or `per token`.
     """
@@ -93,15 +93,3 @@ def _share(term: str, visit: Visit, convention: Convention) -> float:
         return share if term == "attention" or convention.softmax else 0.0
     switches = {"embedding": convention.embedding, "logits": convention.logits, "norm": convention.norms}
     return float(switches.get(term, True))
-
-
-def palm_flops_per_token(num_params: float, depth: int, num_heads: int, head_size: int, num_tokens: int) -> float:
-    """Returns training FLOPs of a token as PaLM counts them: 6 N + 12 L H K T (Chowdhery et al. 2022, appendix B).
-
-    N is all parameters, L blocks, H heads, K head size, T tokens. Nothing is taken off for a causal mask, and nothing
-    recomputed is counted.
-
-    >>> palm_flops_per_token(540.35e9, 118, 48, 256, 2048) / 1e12
-    3.277734806784
-    """
-    return 6.0 * num_params + 12.0 * depth * num_heads * head_size * num_tokens

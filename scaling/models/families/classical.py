@@ -98,7 +98,7 @@ def train_flops(spec: AnyEstimatorSpec, estimator: Any, num_examples: int, num_f
     """Returns an estimate of the FLOPs of a fit, a multiply-add being 2; None where the solver does not tell.
 
     Args:
-      spec: of the estimator.
+      spec: the specification of the estimator.
       estimator: fitted.
       num_examples: m.
       num_features: F or T.

@@ -298,7 +298,7 @@ class LeastSquares:
 
     Attributes:
       coef_: [F].
-      intercept_: of the prediction.
+      intercept_: the intercept of the prediction.
     """
 
     coef_: np.ndarray

@@ -19,7 +19,7 @@ class Weight(NamedTuple):
     """One trainable array.
 
     Attributes:
-      shape: of the array.
+      shape: the shape of the array.
       group: a name to count it under (`hidden`, `conv`, `norm`, `embedding`, `head` …).
       role: `input` (from fixed size to width: embeddings, first layers), `hidden` (width to width), `output` (width to
         fixed size) or `vector` (biases, gains).

@@ -222,7 +222,7 @@ class Experts(Layer):
       num_experts, top_k: E, and how many of them a token uses.
       width: F of each expert.
       activation, is_gated, bias: as in a dense feed-forward block.
-      balance_weight: of the load-balancing penalty (Fedus et al. 2021, eq. 4).
+      balance_weight: the weight of the load-balancing penalty (Fedus et al. 2021, eq. 4).
       router_init, router_scale: how the router starts, and the factor on its input.
     """
 

@@ -15,7 +15,7 @@ class Context:
 
     Attributes:
       train: whether dropout and batch statistics are on.
-      key: of dropout; None when nothing is random.
+      key: the key of dropout; None when nothing is random.
       taps: receives the output of every named layer; None for none.
       auxiliary, penalties: what layers add to the loss.
       table: the token embedding, for a tied readout.

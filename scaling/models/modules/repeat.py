@@ -79,7 +79,7 @@ def scan_blocks(blocks: Sequence[Any], x: Any, context: Context, keys: Callable[
     Args:
       blocks: modules of one layer.
       x: the input of the first.
-      context: of the first; its path says from where on paths are alike.
+      context: the context of the first; its path says from where on paths are alike.
       keys: number of a block, which may be traced → its key.
     """
     graph = split_module(blocks[0])[0]

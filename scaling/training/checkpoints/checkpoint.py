@@ -52,7 +52,7 @@ class Restored(NamedTuple):
     """What `Checkpoints.restore` found.
 
     Attributes:
-      step: of the newest checkpoint that holds what was written.
+      step: the step of the newest checkpoint that holds what was written.
       arrays: the tree that was saved, in the structure and on the devices that were asked for.
       facts: as they were saved.
       passed_over: one line for every newer checkpoint, which was damaged, and how; tell the user.
@@ -78,7 +78,7 @@ class Checkpoints:
         """Opens a folder, which need not exist.
 
         Args:
-          folder: of this job alone.
+          folder: the folder of this job alone.
           identity: what must not differ for a checkpoint to be used, for instance the cell's fingerprint and the
             version of the code; one text for each key.
           keep: how many checkpoints to keep; with 1 there is none to fall back on when it is damaged.

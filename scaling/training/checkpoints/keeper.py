@@ -10,6 +10,7 @@ from etils import epath
 
 from scaling.devices.processes import Preempted, agree
 from scaling.learning.step import TRAINING_VERSION
+from scaling.specs.execution import CHECKPOINT_SECONDS, NUM_CHECKPOINTS
 from scaling.training.checkpoints.checkpoint import Checkpoints
 from scaling.training.loop import Leg, Place
 
@@ -25,9 +26,9 @@ class Keeping:
       after_completion: whether the last one stays when all records are published; it is then saved at the end.
     """
 
-    every_seconds: float | None = 600.0
+    every_seconds: float | None = CHECKPOINT_SECONDS
     every_steps: int | None = None
-    num_kept: int = 2
+    num_kept: int = NUM_CHECKPOINTS
     after_completion: bool = False
 
 
@@ -49,7 +50,7 @@ class Keeper:
     """The checkpoints of one job.
 
     Args:
-      folder: of the job.
+      folder: the folder of the job.
       job: its name; checkpoints of another are refused.
       keeping: how often and how many.
       heard: whether a preemption notice has come.

@@ -44,7 +44,6 @@ def test_every_chip_multiplies_halves_faster_than_floats_and_is_no_typing_error(
         assert 1 <= half / chip.peak_flops["float32"] < 10
         assert 4e13 < half < 3e15
         assert 15 * GIB < chip.memory_bytes < 200 * GIB
-        assert 20 < half / chip.memory_bandwidth < 600  # FLOPs a byte
         assert chip.device_bytes * chip.devices_per_chip <= chip.memory_bytes
 
 

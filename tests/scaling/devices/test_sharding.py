@@ -14,6 +14,7 @@ from jax.sharding import PartitionSpec as P
 
 from scaling.devices.sharding import (
     AXES,
+    TABLE,
     HostShare,
     abstract_mesh,
     abstract_params,
@@ -26,7 +27,6 @@ from scaling.devices.sharding import (
     host_share,
     make_mesh,
     param_shardings,
-    param_specs,
     placements,
     state_shardings,
 )
@@ -34,6 +34,7 @@ from scaling.learning.optim import make_direction
 from scaling.models.network import abstract_variables
 from scaling.models.parametrization import update_trees
 from scaling.models.registry import make_shape
+from scaling.models.shape import Shape
 from scaling.specs.base import InputError
 from scaling.specs.execution import MeshSpec
 from scaling.specs.models import LSTMSpec, MLPSpec, ResNetSpec, TransformerSpec, ViTSpec
@@ -84,18 +85,23 @@ def test_every_matrix_is_divided_along_fsdp_unless_the_table_of_what_is_left_out
     assert found.divided > 10 * found.replicated
 
 
+def param_specs(shape: Shape) -> dict[str, Any]:
+    """The table's partition spec of each parameter, by its path."""
+    return {"/".join(each.path): TABLE[each.role] for each in placements(shape)}
+
+
 def test_first_matrices_are_divided_by_columns_and_second_ones_by_rows() -> None:
     specs, block = param_specs(DECODER), "blocks/block_1/attention/branch/main"
-    assert at(specs, f"{block}/query/kernel") == P("fsdp", "tensor")
-    assert at(specs, f"{block}/out/kernel") == P("tensor", "fsdp")
-    assert at(specs, "blocks/block_0/mlp/branch/main/up/kernel") == P("fsdp", "tensor")
-    assert at(specs, "blocks/block_0/mlp/branch/main/down/kernel") == P("tensor", "fsdp")
-    assert at(specs, "blocks/block_0/mlp/branch/main/up/bias") == P()
-    assert at(specs, "embedding/tokens/embedding") == P("tensor", "fsdp")
-    assert at(specs, "head/readout/kernel") == P("fsdp", "tensor")
-    experts = at(param_specs(SHAPES["experts"]), "blocks/block_0/mlp/branch/main")
-    assert (experts["up"], experts["down"]) == (P(None, "fsdp", "tensor"), P(None, "tensor", "fsdp"))
-    assert at(param_specs(SHAPES["resnet"]), "stem/conv/conv/kernel") == P(None, None, "fsdp", "tensor")
+    assert specs[f"{block}/query/kernel"] == P("fsdp", "tensor")
+    assert specs[f"{block}/out/kernel"] == P("tensor", "fsdp")
+    assert specs["blocks/block_0/mlp/branch/main/up/kernel"] == P("fsdp", "tensor")
+    assert specs["blocks/block_0/mlp/branch/main/down/kernel"] == P("tensor", "fsdp")
+    assert specs["blocks/block_0/mlp/branch/main/up/bias"] == P()
+    assert specs["embedding/tokens/embedding"] == P("tensor", "fsdp")
+    assert specs["head/readout/kernel"] == P("fsdp", "tensor")
+    experts, main = param_specs(SHAPES["experts"]), "blocks/block_0/mlp/branch/main"
+    assert (experts[f"{main}/up"], experts[f"{main}/down"]) == (P(None, "fsdp", "tensor"), P(None, "tensor", "fsdp"))
+    assert param_specs(SHAPES["resnet"])["stem/conv/conv/kernel"] == P(None, None, "fsdp", "tensor")
 
 
 def test_a_head_is_never_cut() -> None:

@@ -4,7 +4,7 @@ import jax
 import pytest
 
 from scaling.devices.hardware import model_flops_utilization
-from scaling.models.counting.flops import Convention, count_flops, palm_flops_per_token
+from scaling.models.counting.flops import Convention, count_flops
 from scaling.models.counting.params import count_active, count_by_convention, count_params
 from scaling.models.network import abstract_variables
 from scaling.models.registry import make_shape
@@ -77,6 +77,11 @@ def test_deepseeks_flops_of_a_token_count_attention_and_not_the_vocabulary(depth
     groups = count_params(shape)
     assert round(6 * (groups["attention"] + groups["mlp"]) / m, 2) == first
     assert round(6 * count_by_convention(shape, "matmul") / m, 2) == second
+
+
+def palm_flops_per_token(num_params: float, depth: int, num_heads: int, head_size: int, num_tokens: int) -> float:
+    """PaLM's count of a token's training FLOPs: 6 N + 12 L H K T (Chowdhery et al. 2022, appendix B)."""
+    return 6.0 * num_params + 12.0 * depth * num_heads * head_size * num_tokens
 
 
 def test_palms_utilization_is_the_published_one():

@@ -1,15 +1,9 @@
 """Classical learners: better than chance, repeatable, and counted from first principles."""
 
-import copy
-import functools
-
 import numpy as np
 import pytest
-import scipy.sparse
-from sklearn.datasets import load_diabetes, load_digits
 
 from scaling.models.families import classical
-from scaling.models.families.learners import LeastSquares
 from scaling.specs.base import InputError
 from scaling.specs.models import (
     GradientBoostingSpec,
@@ -22,10 +16,16 @@ from scaling.specs.models import (
     RidgeSpec,
 )
 from scaling.specs.task import TaskShape, token_task
-
-NUMBERS = TaskShape(num_features=64, vocab_size=None, num_classes=10)
-TOKENS = TaskShape(num_features=64, vocab_size=6, num_classes=10)  # four grey levels are in use
-BINARY = TaskShape(num_features=64, vocab_size=None, num_classes=2)
+from tests.scaling.models.families.fitted import (
+    BINARY,
+    NUMBERS,
+    REGRESSION,
+    TOKENS,
+    draw,
+    draw_numbers,
+    fit,
+    fit_numbers,
+)
 
 LOGISTIC = LogisticRegressionSpec(inverse_regularization=0.3)
 SPECS = [
@@ -36,19 +36,6 @@ SPECS = [
     GradientBoostingSpec(num_iterations=8, max_leaves=6),
     NaiveBayesSpec(),
 ]
-
-
-def draw(task: TaskShape, size: int = 600) -> tuple[np.ndarray, np.ndarray]:
-    images, labels = load_digits(return_X_y=True)
-    inputs = (images // 5).astype(np.uint8) if task.vocab_size else (images / 16).astype(np.float32)
-    return inputs[:size], (labels if task.num_classes == 10 else labels % 2)[:size]
-
-
-@functools.cache
-def fit(spec, task: TaskShape, size: int = 400, seed: int = 0):
-    inputs, labels = draw(task, size)
-    estimator = classical.build(spec, task, seed)
-    return estimator.fit(classical.encode_inputs(spec, inputs, task), labels)
 
 
 def name(value) -> str:
@@ -93,43 +80,6 @@ def test_sizes_known_before_the_fit_by_hand():
     assert total(NaiveBayesSpec(), TOKENS) == 10 * 64 * 5 + 9
     for grows in SPECS[2:5]:
         assert classical.count_params(grows, NUMBERS) == {}
-
-
-@pytest.mark.parametrize("task", [NUMBERS, TOKENS], ids=["numbers", "tokens"])
-def test_a_kernel_machine_counts_its_support_vectors(task):
-    spec = RBFSVMSpec()
-    estimator = fit(spec, task, size=200)
-    num_support = len(estimator.support_)
-    assert 50 < num_support <= 200
-    counted = classical.effective_params(spec, estimator)
-    assert counted == {"support_vectors": 64 * num_support, "dual_coefficients": 9 * num_support, "intercepts": 45}
-
-
-def test_a_forest_counts_its_nodes_as_sklearns_own_text_shows_them():
-    from sklearn.tree import export_text
-
-    spec = RandomForestSpec(num_trees=3)
-    estimator = fit(spec, NUMBERS, size=100)
-    lines = [line for tree in estimator.estimators_ for line in export_text(tree, max_depth=99).splitlines()]
-    leaves = sum("class:" in line for line in lines)
-    splits = sum("<=" in line for line in lines)
-    assert classical.effective_params(spec, estimator) == {"splits": 2 * splits, "leaves": 9 * leaves}
-    assert leaves == splits + 3  # binary trees
-
-
-def test_boosting_counts_full_trees_of_every_class():
-    # With 400 examples and 2 leaves, every tree is one split; two classes share one tree an iteration.
-    spec = GradientBoostingSpec(num_iterations=5, max_leaves=2)
-    counted = classical.effective_params(spec, fit(spec, NUMBERS))
-    assert counted == {"splits": 2 * 5 * 10, "leaves": 2 * 5 * 10, "baseline": 10}
-    assert classical.effective_params(spec, fit(spec, BINARY)) == {"splits": 10, "leaves": 10, "baseline": 1}
-
-
-def test_boosting_without_its_private_trees_counts_nothing():
-    spec = GradientBoostingSpec(num_iterations=1)
-    estimator = copy.copy(fit(spec, BINARY, size=100))
-    del estimator._predictors
-    assert classical.effective_params(spec, estimator) == {}
 
 
 def test_naive_bayes_counts_tokens_that_were_never_seen():
@@ -222,7 +172,6 @@ def test_networks_are_no_classical_family():
 
 # --- numbers as labels ----------------------------------------------------------------------------------------------
 
-REGRESSION = TaskShape(num_features=10, vocab_size=None, num_classes=1, objective="regress")
 TOKEN_REGRESSION = TaskShape(num_features=10, vocab_size=7, num_classes=1, objective="regress")
 REGRESSORS = [
     RidgeSpec(),
@@ -230,22 +179,6 @@ REGRESSORS = [
     LinearSVMSpec(inverse_regularization=1.0),
     *SPECS[2:5],
 ]
-
-
-def draw_numbers(task: TaskShape = REGRESSION) -> tuple[np.ndarray, np.ndarray]:
-    """Returns 442 patients, as numbers of unit variance or as grades 0 … 6, and the labels in their deviations."""
-    inputs, labels = load_diabetes(return_X_y=True)
-    inputs = (inputs * np.sqrt(len(inputs))).astype(np.float32)
-    if task.vocab_size:
-        inputs = np.clip(np.round(2 * inputs) + 3, 0, 6).astype(np.uint8)
-    return inputs, ((labels - 100) / labels.std()).astype(np.float32)
-
-
-@functools.cache
-def fit_numbers(spec, task: TaskShape = REGRESSION, size: int = 300, seed: int = 0):
-    inputs, labels = draw_numbers(task)
-    estimator = classical.build(spec, task, seed)
-    return estimator.fit(classical.encode_inputs(spec, inputs[:size], task), labels[:size])
 
 
 @pytest.mark.parametrize("task", [REGRESSION, TOKEN_REGRESSION], ids=["numbers", "tokens"])
@@ -263,39 +196,6 @@ def test_a_regressor_with_the_same_seed_twice_is_bitwise_equal(spec):
     inputs = classical.encode_inputs(spec, draw_numbers()[0], REGRESSION)
     one, same = (fit_numbers.__wrapped__(spec, seed=3).predict(inputs) for _ in range(2))
     np.testing.assert_array_equal(one, same)
-
-
-@pytest.mark.parametrize("size", [6, 300])
-@pytest.mark.parametrize("regularization", [0.0, 1e-3, 5.0])
-def test_ridge_minimises_the_sum_of_squares_and_its_penalty(regularization, size):
-    spec = RidgeSpec(regularization=regularization)
-    inputs, labels = (array[:size].astype(np.float64) for array in draw_numbers())
-    estimator = fit_numbers(spec, size=size)
-    centred = inputs - inputs.mean(axis=0)
-    kernel = centred.T @ centred + regularization * np.eye(10)
-    coefficients = np.linalg.pinv(kernel, rcond=1e-12) @ centred.T @ (labels - labels.mean())
-    np.testing.assert_allclose(estimator.coef_, coefficients, rtol=1e-6, atol=1e-9)
-    np.testing.assert_allclose(estimator.intercept_, (labels - inputs @ coefficients).mean(), rtol=1e-6)
-
-
-@pytest.mark.parametrize("is_sparse", [False, True])
-def test_without_regularization_the_smallest_of_all_solutions_is_taken(is_sparse):
-    generator = np.random.default_rng(0)
-    inputs, labels = generator.normal(size=(8, 30)) * np.logspace(0, -5, 30), generator.normal(size=8)
-    estimator = LeastSquares().fit(scipy.sparse.csr_matrix(inputs) if is_sparse else inputs, labels)
-    tolerance = {"rtol": 1e-2, "atol": 1e-2} if is_sparse else {"rtol": 1e-6, "atol": 1e-9}
-    np.testing.assert_allclose(estimator.predict(inputs), labels, **tolerance)
-    smallest = np.linalg.pinv(inputs - inputs.mean(axis=0)) @ (labels - labels.mean())
-    assert np.linalg.norm(estimator.coef_) <= np.linalg.norm(smallest) * (1 + 1e-9)
-    if not is_sparse:
-        np.testing.assert_allclose(estimator.coef_, smallest, rtol=1e-6, atol=1e-9)
-
-
-def test_least_squares_keeps_the_small_directions_of_steep_spectra():
-    # A millionth of the first: scikit-learn's own LinearRegression drops it at its default threshold of 1e-6.
-    generator = np.random.default_rng(0)
-    inputs = generator.normal(size=(50, 2)) * [1.0, 1e-7]
-    np.testing.assert_allclose(LeastSquares().fit(inputs, inputs @ [1.0, 1e7]).coef_, [1.0, 1e7], rtol=1e-6)
 
 
 @pytest.mark.parametrize("task", [REGRESSION, TOKEN_REGRESSION], ids=["numbers", "tokens"])
