@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from scaling.models.layers.core import walk
-from scaling.models.network import abstract_variables, build
+from scaling.models.layers.core import Dense, sequential, walk
+from scaling.models.network import abstract_variables, build, check_arrays
 from scaling.models.registry import all_presets, make_shape
 from scaling.models.shape import Shape, make_layers
 from scaling.specs.execution import Execution
@@ -188,3 +188,15 @@ def test_bfloat16_stays_bfloat16_up_to_the_logits(name, scan_blocks):
     for operation in operations(program.jaxpr):
         if "dot_general" in operation.primitive.name or "conv_general" in operation.primitive.name:
             assert {factor.aval.dtype for factor in operation.invars[:2]} == {jnp.dtype("bfloat16")}
+
+
+def test_a_module_with_other_arrays_than_its_layer_counts_is_refused_by_name():
+    layers, dims = sequential(dense=Dense(4), head=Dense(2, role="output")), (3,)
+    params = {"dense": {"kernel": np.zeros((3, 4)), "bias": np.zeros(4)}, "head": {"kernel": np.zeros((4, 2))}}
+    with pytest.raises(RuntimeError, match=r"array head/bias: its layer counts \(2,\) and its module has None"):
+        check_arrays(layers, dims, params)
+    params["head"]["bias"] = np.zeros(3)
+    with pytest.raises(RuntimeError, match=r"array head/bias: its layer counts \(2,\) and its module has \(3,\)"):
+        check_arrays(layers, dims, params)
+    params["head"]["bias"] = np.zeros(2)
+    check_arrays(layers, dims, params)
