@@ -1,11 +1,14 @@
 """Claims about the command itself: it costs nothing until it is used, and what it says goes where it should."""
 
+import functools
 import subprocess
+from collections.abc import Callable
 
 import pytest
 
 from analysis.errors import AnalysisError
 from analysis.tables.table import read_table
+from tests.launch.import_calls import Call, call_import
 
 HEAVY = ("numpy", "pandas", "pyarrow", "wandb", "mlflow", "tensorboardX", "tqdm", "yaml", "sqlite3")
 
@@ -14,6 +17,12 @@ def test_the_command_is_listed_without_loading_anything_heavy(python):
     code = "import launch.commands.import_runs, sys; print(' '.join(sys.modules))"
     done = subprocess.run([python, "-c", code], capture_output=True, text=True, check=True)
     assert not {name.partition(".")[0] for name in done.stdout.split()} & set(HEAVY)
+
+
+@pytest.fixture
+def import_runs(capsys: pytest.CaptureFixture[str]) -> Callable[..., Call]:
+    """What `scaling import WORDS…` does."""
+    return functools.partial(call_import, capsys)
 
 
 @pytest.fixture

@@ -1,56 +1,21 @@
-"""Calls `scaling import` inside the test's process, and makes folders of raw runs."""
+"""`scaling import` inside the test's process, and folders of raw runs."""
 
-import argparse
-import dataclasses
-import json
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from launch.commands.import_runs import add_arguments, command
 from launch.imports.histories import build_history
 from launch.imports.raw import Origin, RawFolder, make_run
-from scaling.specs.base import InputError
-
-
-@dataclasses.dataclass
-class Outcome:
-    """What a call left: exit status, what it printed, and what it said."""
-
-    status: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        """The one document that it printed."""
-        return json.loads(self.out)
-
-
-def parse_call(words: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="scaling import")
-    add_arguments(parser)
-    return parser.parse_args(words)
+from tests.launch.import_calls import Call, call_import
 
 
 @pytest.fixture
-def import_runs(capsys: pytest.CaptureFixture[str]) -> Callable[..., Outcome]:
-    """Returns what `scaling import WORDS…` does; a wrong call is told in one line, as the command line does."""
-
-    def call(*words: Any) -> Outcome:
-        options = parse_call([*map(str, words)])
-        try:
-            status = command(options)
-        except InputError as error:
-            assert "\n" not in str(error)
-            captured = capsys.readouterr()
-            return Outcome(2, captured.out, f"{captured.err}scaling: {error}\n")
-        captured = capsys.readouterr()
-        return Outcome(status, captured.out, captured.err)
-
-    return call
+def import_runs(capsys: pytest.CaptureFixture[str]) -> Callable[..., Call]:
+    """What `scaling import WORDS…` does."""
+    return functools.partial(call_import, capsys)
 
 
 @pytest.fixture
