@@ -1,6 +1,5 @@
 """Rows: the contract's columns in its order."""
 
-from scaling.store.columns import order_columns
 from scaling.store.rows import record_rows
 from tests.scaling.store.toy_study import CELLS, make_record
 
@@ -29,14 +28,3 @@ def test_a_leaf_has_spent_what_it_added_and_a_step_before_its_own_count():
     first, last = record_rows(make_record(CELLS[0], trunk="f" * 12, train_flops_spent=50.0))
     assert (first["train_flops_spent"], last["train_flops_spent"]) == (80.0, 50.0)
     assert (last["train_flops"], last["trunk"]) == (160.0, "f" * 12)
-
-
-def test_columns_are_ordered_whatever_rows_have_them():
-    rows = [{"params_b": 1, "top1": 1, "zeta": 1}, {"flops_b": 1, "params_a": 1, "flops_a": 1, "loss": 1, "error": 1}]
-    columns = order_columns(rows)
-    assert columns == order_columns(rows[::-1])
-    assert [name for name in columns if name.startswith("params_")] == ["params_a", "params_b"]
-    assert columns.index("num_params") + 1 == columns.index("params_a")
-    at = columns.index("flops_a")
-    assert columns[at : at + 6] == ["flops_a", "flops_b", "loss", "error", "top1", "zeta"]
-    assert len(columns) == len(set(columns))

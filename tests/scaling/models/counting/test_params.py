@@ -55,5 +55,5 @@ def test_a_token_uses_all_but_the_experts_that_it_is_not_sent_to():
 
 
 def test_an_unknown_convention_is_an_error_and_not_a_count():
-    with pytest.raises(KeyError):
+    with pytest.raises(AssertionError, match="everything"):
         count_by_convention(decoder(), "everything")
