@@ -3,7 +3,6 @@
 import argparse
 import sys
 import time
-from typing import Any
 
 from launch.commands.arguments import add_json
 from launch.coordination.launches import Launch, cancel_launch, is_cancelled, read_allocations, read_launches
@@ -11,7 +10,7 @@ from launch.coordination.presence import is_gone, read_beats
 from launch.engines import LIVE, EngineError, reconnect
 from launch.exits import DONE, WORK_FAILED
 from launch.text import print_json
-from scaling.specs.base import InputError
+from scaling.specs.base import InputError, Json
 from scaling.store.store import Store
 
 # How long workers may take to save before their machines are taken away; they hear of it with their next heartbeat.
@@ -48,7 +47,7 @@ def command(options: argparse.Namespace) -> int:
             ended += _let_go(store, launch)
         except (EngineError, InputError) as error:
             problems.append(f"{launch.name}: {error}")
-    document: dict[str, Any] = {
+    document: Json = {
         "cancelled": names,
         "allocations_ended": ended,
         "workers_left": busy,

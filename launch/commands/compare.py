@@ -2,7 +2,6 @@
 
 import argparse
 import dataclasses
-from typing import Any
 
 from analysis.errors import AnalysisError
 from launch.commands.arguments import add_json
@@ -17,6 +16,7 @@ from launch.commands.sources import (
 )
 from launch.exits import DONE
 from launch.text import print_json, render_table
+from scaling.specs.base import Json
 from scaling.specs.fits import LAW, RESAMPLES
 
 
@@ -46,7 +46,7 @@ def command(options: argparse.Namespace) -> int:
     target, rows = options.target or study["metric"], frame[frame["label"].isin(pair)]
     law, notices = get_law(options.law or LAW), []
     declared = {name: study["fit"][name] for name in ("objective", "delta")} | {"resamples": options.bootstrap}
-    document: dict[str, Any] = {"baseline": pair[0], "candidate": pair[1], "target": target}
+    document: Json = {"baseline": pair[0], "candidate": pair[1], "target": target}
     for name, column in {"data": SIZE, "compute": "train_flops"}.items():
         document[name] = None
         if column not in rows.columns or rows.groupby("label")[column].nunique().min() <= len(law.params):
@@ -56,7 +56,7 @@ def command(options: argparse.Namespace) -> int:
         notices += [
             f"{label}, {column}: {warning}" for label, fit in bootstrap.fits.items() for warning in fit.warnings
         ]
-        part: dict[str, Any] = {"crossings": [], "gain": None}
+        part: Json = {"crossings": [], "gain": None}
         if name == "data":
             part["order"] = order_by_size(rows, target).pairs.to_dict("records")
             part["crossings"] = [dataclasses.asdict(crossing) for crossing in find_crossings(bootstrap)]
@@ -83,7 +83,7 @@ def command(options: argparse.Namespace) -> int:
     return DONE
 
 
-def _print_comparison(document: dict[str, Any]) -> None:
+def _print_comparison(document: Json) -> None:
     print(f"{document['candidate']} beside {document['baseline']}, {document['target']}")
     if document["data"]:
         rows = [

@@ -1,12 +1,12 @@
 """`scaling logs`: what workers wrote while they were at a cell, and why cells have failed."""
 
 import argparse
-from typing import Any
 
 from launch.commands.arguments import add_json
 from launch.coordination.logs import cell_lines, find_cell, log_files
 from launch.exits import DONE
 from launch.text import print_json, render_table
+from scaling.specs.base import Json
 from scaling.store.attempts import read_attempts
 from scaling.store.store import Store, cell_labels
 
@@ -46,7 +46,7 @@ def command(options: argparse.Namespace) -> int:
     return DONE
 
 
-def _failures(store: Store, known: list[str]) -> list[dict[str, Any]]:
+def _failures(store: Store, known: list[str]) -> list[Json]:
     rows = []
     for cell in known:
         if store.cell_status(cell) == "failed":

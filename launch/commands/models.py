@@ -2,12 +2,11 @@
 
 import argparse
 import re
-from typing import Any
 
 from launch.commands.arguments import add_json
 from launch.exits import DONE, WORK_FAILED
 from launch.text import print_json, render_table
-from scaling.specs.base import InputError
+from scaling.specs.base import InputError, Json
 
 SUFFIXES = {"": 1, "k": 10**3, "M": 10**6, "B": 10**9, "T": 10**12}
 
@@ -96,7 +95,7 @@ def parse_count(text: str) -> int:
     return count
 
 
-def render_description(found: dict[str, Any]) -> str:
+def render_description(found: Json) -> str:
     """Returns a description as text for a terminal."""
     name = f"{found['preset']} ({found['family']})" if found["preset"] else found["family"]
     if found["num_params"] is None:
@@ -130,6 +129,6 @@ def render_description(found: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _render_fields(fields: dict[str, Any]) -> str:
+def _render_fields(fields: Json) -> str:
     """Returns fields on one line, without those that are off."""
     return " · ".join(f"{name} {value}" for name, value in fields.items() if value not in (None, "", 0, False, "none"))

@@ -4,7 +4,6 @@ import argparse
 import math
 import sys
 from collections.abc import Sequence
-from typing import Any
 
 from launch.commands.arguments import add_json, add_study
 from launch.exits import DONE, WORK_FAILED
@@ -14,7 +13,7 @@ from launch.queue.estimates import estimate_seconds, paid_shares
 from launch.text import print_json, render_table
 from scaling.devices.hardware import GIB
 from scaling.devices.topology import Topology, parse_topology
-from scaling.specs.base import InputError
+from scaling.specs.base import InputError, Json
 from scaling.specs.cell import Cell
 from scaling.specs.execution import Execution
 from scaling.specs.models import NetworkSpec
@@ -79,7 +78,7 @@ def _plan_on_topology(options: argparse.Namespace, study: Study) -> int:
 # --- cells ----------------------------------------------------------------------------------------------------------
 
 
-def plan_cells(study: Study, store: Store | None) -> list[dict[str, Any]]:
+def plan_cells(study: Study, store: Store | None) -> list[Json]:
     """Returns a row for each cell of each series: label, family, counts, a rough time, and whether it is done.
 
     A leaf of a branch tree has the `train_flops` of its own run, and in `train_flops_spent` what it adds to the tree.
@@ -122,9 +121,9 @@ def check_cells(cells: dict[str, Cell]) -> None:
         describe_cell(cell)
 
 
-def summarise_plan(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def summarise_plan(rows: list[Json]) -> list[Json]:
     """Returns a row for each label, m and D, its seeds put together."""
-    groups: dict[tuple[str, int, int | None], list[dict[str, Any]]] = {}
+    groups: dict[tuple[str, int, int | None], list[Json]] = {}
     for row in rows:
         groups.setdefault((row["label"], row["data_unique"], row["data_seen"]), []).append(row)
     return [
@@ -160,7 +159,7 @@ def largest_cells(study: Study) -> list[tuple[str, Cell]]:
     return [(label, cell) for _, label, cell in found.values()]
 
 
-def describe_on(study: Study, topology_name: str, execution: Execution) -> list[dict[str, Any]]:
+def describe_on(study: Study, topology_name: str, execution: Execution) -> list[Json]:
     """Returns a row for each family's largest cell: what its training step takes on a topology, as compiled for it.
 
     Where the execution has a mesh of one device, parameters and batches are divided among as many as the batch allows.
@@ -175,14 +174,14 @@ def describe_on(study: Study, topology_name: str, execution: Execution) -> list[
     return [_describe(label, cell, topology, execution) for label, cell in cells]
 
 
-def _describe(label: str, cell: Cell, topology: Topology, execution: Execution) -> dict[str, Any]:
+def _describe(label: str, cell: Cell, topology: Topology, execution: Execution) -> Json:
     from scaling.data.loading import load_source
     from scaling.data.source import task_shape
     from scaling.training.described import compile_training
     from scaling.training.plan import describe_cell
 
     assert isinstance(cell.model, NetworkSpec) and cell.training is not None  # noqa: S101  (largest_cells)
-    changes: dict[str, Any] = {name: form for name, form in ACCELERATOR.items() if getattr(execution, name) == "auto"}
+    changes: Json = {name: form for name, form in ACCELERATOR.items() if getattr(execution, name) == "auto"}
     if execution.mesh.num_devices == 1:
         fsdp = math.gcd(topology.num_devices, cell.training.batch_size // execution.micro_batches)
         changes["mesh"] = execution.mesh.model_copy(update={"fsdp": fsdp})
@@ -199,7 +198,7 @@ def _describe(label: str, cell: Cell, topology: Topology, execution: Execution) 
     }
 
 
-def render_described(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+def render_described(rows: Sequence[Json]) -> list[Json]:
     """Returns the rows for people: sizes in GiB, communication in one column."""
     return [
         {

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from analysis.errors import suggest_name
 from launch.commands.arguments import add_derive
-from scaling.specs.base import InputError
+from scaling.specs.base import InputError, Json
 from scaling.specs.fits import METRIC, FitSpec
 from scaling.store.store import Store
 
@@ -45,7 +45,7 @@ def read_source(options: argparse.Namespace) -> "pd.DataFrame":
     return read_table(options.source, columns=columns, derive=tuple(options.derive), keep=tuple(options.keep))
 
 
-def declared_study(source: str) -> dict[str, Any]:
+def declared_study(source: str) -> Json:
     """Returns the metric and fit that a store's study declares, or for a file what a study declares by default."""
     if (Store(source).path / "study.json").exists():
         return Store.open(source).study

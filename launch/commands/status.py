@@ -16,7 +16,7 @@ from launch.progress import format_seconds
 from launch.queue.estimates import estimate_seconds
 from launch.text import print_json, render_table
 from scaling.devices.hardware import chip_of
-from scaling.specs.base import InputError, canonical_json, fingerprint_text, parse
+from scaling.specs.base import InputError, Json, canonical_json, fingerprint_text, parse
 from scaling.specs.cell import Cell
 from scaling.store.attempts import read_attempts
 from scaling.store.record import Record
@@ -83,7 +83,7 @@ def _find_anywhere(options: argparse.Namespace) -> int:
     return DONE
 
 
-def _describe_allocations(store: Store, name: str) -> list[dict[str, Any]]:
+def _describe_allocations(store: Store, name: str) -> list[Json]:
     rows = []
     for launch in read_launches(store):
         handles = read_allocations(store, launch.name)
@@ -96,7 +96,7 @@ def _describe_allocations(store: Store, name: str) -> list[dict[str, Any]]:
     return rows
 
 
-def describe_store(store: Store) -> dict[str, Any]:
+def describe_store(store: Store) -> Json:
     """Returns counts by series, what workers do, what was spent, and an estimate of the time left on one core."""
     labels_of = cell_labels(store.study)
     jobs = [_describe_job(store, beat, labels_of) for beat in read_beats(store)]
@@ -145,7 +145,7 @@ def _state_of(store: Store, name: str, record: Record | None, at_work: set[str])
             assert_never(status)
 
 
-def _describe_job(store: Store, beat: Beat, labels_of: Mapping[str, Iterable[str]]) -> dict[str, Any]:
+def _describe_job(store: Store, beat: Beat, labels_of: Mapping[str, Iterable[str]]) -> Json:
     """Returns what is known of a worker and the cells that it has."""
     age = _age(store, beat)
     is_lost = is_gone(beat.identity) or (age is not None and age > LATE * beat.patience_seconds)
@@ -208,7 +208,7 @@ def render_status(standing: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _job_row(job: Mapping[str, Any]) -> dict[str, Any]:
+def _job_row(job: Mapping[str, Any]) -> Json:
     """Returns a worker's line of the table for people."""
     cells, labels = job["cells"], ", ".join(job["labels"])
     what = "" if not cells else f"{cells[0]}{f' and {len(cells) - 1} more' if len(cells) > 1 else ''} ({labels})"

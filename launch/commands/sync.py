@@ -18,7 +18,7 @@ from launch.commands.arguments import add_json
 from launch.coordination.presence import is_gone, read_beats
 from launch.exits import DONE, WORK_FAILED
 from launch.text import print_json
-from scaling.specs.base import InputError, canonical_json, fingerprint_text
+from scaling.specs.base import InputError, Json, canonical_json, fingerprint_text
 from scaling.store.store import Store, cell_labels
 from scaling.tracking.curve_file import FILE
 from scaling.tracking.wandb_runs import MARK, Mirror, RunDescription, has_account, is_disabled, is_offline
@@ -263,7 +263,7 @@ def _send_report(mirror: Mirror, findings: "Findings") -> None:
         run.finish()
 
 
-def _make_table(rows: list[dict[str, Any]]) -> Any:
+def _make_table(rows: list[Json]) -> Any:
     import wandb
 
     columns: list[str | int] = list(dict.fromkeys(name for row in rows for name in row))

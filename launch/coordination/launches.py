@@ -11,7 +11,7 @@ from etils import epath
 from pydantic import Field
 
 from launch.coordination.provenance import Checkout, Code, user_name
-from scaling.specs.base import InputError, Spec, parse
+from scaling.specs.base import InputError, Json, Spec, parse
 from scaling.store.files import append_line, write_atomically
 from scaling.store.store import CorruptStoreError, Store
 
@@ -34,7 +34,7 @@ class Launch(Spec):
 
     name: str
     engine: str
-    settings: dict[str, Any] = Field(default_factory=dict)
+    settings: Json = Field(default_factory=dict)
     allocations: int = 1
     flags: tuple[str, ...] = ()
     began: str

@@ -10,7 +10,7 @@ import importlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, Protocol
 
-from scaling.specs.base import InputError, Spec, override
+from scaling.specs.base import InputError, Json, Spec, override
 from scaling.store.store import Store
 
 ENGINES = ("local", "slurm", "ray", "cloud_tpu", "gke")
@@ -118,7 +118,7 @@ def connect(name: str, assignments: Sequence[str], store: Store) -> tuple[Engine
     return module.connect(settings, store), settings
 
 
-def find_anywhere(name: str, assignments: Sequence[str]) -> list[dict[str, Any]]:
+def find_anywhere(name: str, assignments: Sequence[str]) -> list[Json]:
     """Returns what an engine has given to launches on any store and not got back, as rows of a table.
 
     Raises:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from launch.imports.fetching import Listed, LocalSource, RunError, SourceError
 from launch.imports.histories import Pivot
 from launch.imports.raw import Origin, RawRun, make_run
-from scaling.specs.base import InputError, canonical_json, fingerprint_text, suggest
+from scaling.specs.base import InputError, Json, canonical_json, fingerprint_text, suggest
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -48,7 +48,7 @@ def _origin(address: str, experiments: Sequence[str], study: str) -> Origin:
     return Origin(kind="mlflow", address=address, only=only, study=only or study)
 
 
-def _choose(known: dict[str, Any], wanted: Sequence[str], address: str) -> list[Any]:
+def _choose(known: Json, wanted: Sequence[str], address: str) -> list[Any]:
     """Returns the ids of the experiments that are wanted, all where none is named."""
     for name in wanted:
         if name not in known:
@@ -62,7 +62,7 @@ def _value(value: float, is_nan: bool) -> float:
     return value if abs(value) < LARGEST else float("inf") * value
 
 
-def _times(start: int | None, end: int | None) -> dict[str, Any]:
+def _times(start: int | None, end: int | None) -> Json:
     """Returns a run's times in seconds, from MLflow's milliseconds."""
     seconds = (end - start) / 1000 if start and end else None
     return {"start_time": start / 1000 if start else None, "runtime": seconds}
@@ -130,7 +130,7 @@ class FileRuns(LocalSource):
         return run, pivot.build()
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
+def _read_yaml(path: Path) -> Json:
     import yaml
 
     try:

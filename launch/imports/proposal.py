@@ -8,6 +8,7 @@ from analysis.tables.expressions import Expression, Factor
 from launch.imports.mapping import TableMapping, collect_names
 from launch.imports.raw import RawFolder, RawRun
 from launch.imports.rows import read_count, read_number
+from scaling.specs.base import Json
 
 NUM_EXAMPLES = 3
 # Patterns for the end of a name, most likely first, after / . - and spaces became _ and letters small.
@@ -29,7 +30,7 @@ SEQUENCE = (r"(.*_)?(seq_?len|sequence_length|block_size|context_(size|length)|m
 TEXT_COLUMNS = ("family", "label")
 
 
-def list_names(folder: RawFolder, runs: Sequence[RawRun]) -> list[dict[str, Any]]:
+def list_names(folder: RawFolder, runs: Sequence[RawRun]) -> list[Json]:
     """Returns one row per full name: how many runs have it, how many values in histories, and examples."""
     counts = collect_names(runs)
     values: dict[str, int] = {}
@@ -53,7 +54,7 @@ def list_names(folder: RawFolder, runs: Sequence[RawRun]) -> list[dict[str, Any]
     ]
 
 
-def propose(names: Sequence[dict[str, Any]]) -> tuple[TableMapping, dict[str, list[str]]]:
+def propose(names: Sequence[Json]) -> tuple[TableMapping, dict[str, list[str]]]:
     """Returns a likely mapping to look at, and other candidates by column; names alone are the evidence.
 
     Names that more runs have come first, and among them those that the first patterns match.
@@ -84,7 +85,7 @@ def _render(name: str, examples: Sequence[Any]) -> str:
     return Expression(factors=(Factor.model_validate({"kind": "name", "value": name, "function": function}),)).render()
 
 
-def _data_product(examples: Mapping[str, Sequence[Any]], names: Sequence[dict[str, Any]], by_row: bool) -> str | None:
+def _data_product(examples: Mapping[str, Sequence[Any]], names: Sequence[Json], by_row: bool) -> str | None:
     """Returns steps times batch size times sequence length where all three have names."""
     step = "history._step" if by_row else "summary._step"
     batch = _candidates("batch_size", names, ("config",))
@@ -94,13 +95,11 @@ def _data_product(examples: Mapping[str, Sequence[Any]], names: Sequence[dict[st
     return "*".join(_render(name, examples[name]) for name in (step, batch[0], sequence[0]))
 
 
-def _candidates(ours: str, names: Sequence[dict[str, Any]], sections: Collection[str]) -> list[str]:
+def _candidates(ours: str, names: Sequence[Json], sections: Collection[str]) -> list[str]:
     return _matching(PATTERNS[ours], names, sections, is_text=ours in TEXT_COLUMNS)
 
 
-def _matching(
-    patterns: Sequence[str], names: Sequence[dict[str, Any]], sections: Collection[str], *, is_text: bool
-) -> list[str]:
+def _matching(patterns: Sequence[str], names: Sequence[Json], sections: Collection[str], *, is_text: bool) -> list[str]:
     found = []
     for row in names:
         section, _, name = row["name"].partition(".")

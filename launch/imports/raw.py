@@ -6,13 +6,13 @@ import threading
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from etils import epath
 from pydantic import Field
 
 from launch.imports.histories import Values, count_values, encode, flatten, read_history
-from scaling.specs.base import InputError, Spec, fingerprint_text, parse
+from scaling.specs.base import InputError, Json, Spec, fingerprint_text, parse
 from scaling.store.files import write_atomically
 from scaling.store.store import CorruptStoreError
 
@@ -61,15 +61,15 @@ class RawRun(Spec):
     id: str
     version: str
     state: str | None
-    config: dict[str, Any] = Field(default_factory=dict)
-    summary: dict[str, Any] = Field(default_factory=dict)
-    run: dict[str, Any] = Field(default_factory=dict)
-    tags: dict[str, Any] = Field(default_factory=dict)
+    config: Json = Field(default_factory=dict)
+    summary: Json = Field(default_factory=dict)
+    run: Json = Field(default_factory=dict)
+    tags: Json = Field(default_factory=dict)
     history_rows: int | None = None
     history_columns: dict[str, int] = Field(default_factory=dict)
     notices: tuple[str, ...] = ()
 
-    def scalars(self) -> dict[str, Any]:
+    def scalars(self) -> Json:
         """Returns the values that a run has once, by full name such as `config.lr`."""
         named = {"config": self.config, "summary": self.summary, "run": self.run, "tags": self.tags}
         values = {f"{section}.{name}": value for section, of in named.items() for name, value in of.items()}
@@ -81,15 +81,15 @@ def make_run(
     version: str,
     state: str | None,
     *,
-    config: dict[str, Any] | None = None,
-    summary: dict[str, Any] | None = None,
-    run: dict[str, Any] | None = None,
-    tags: dict[str, Any] | None = None,
+    config: Json | None = None,
+    summary: Json | None = None,
+    run: Json | None = None,
+    tags: Json | None = None,
     notices: tuple[str, ...] = (),
 ) -> RawRun:
     """Returns a raw run with dotted names and values that JSON can hold; values that are None are left out."""
 
-    def plain(values: dict[str, Any] | None) -> dict[str, Any]:
+    def plain(values: Json | None) -> Json:
         return {key: encode(value) for key, value in flatten(values or {}) if value is not None}
 
     return RawRun(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from launch.imports.fetching import Listed, RunError, SourceError
 from launch.imports.histories import HistoryBuilder, encode
 from launch.imports.raw import Origin, RawRun, make_run
-from scaling.specs.base import InputError, canonical_json, fingerprint_text
+from scaling.specs.base import InputError, Json, canonical_json, fingerprint_text
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -147,7 +147,7 @@ def _sign_in(patience: float) -> Any:
         raise InputError(f"wandb: {host} refuses the API key ({_first_line(error)}); set WANDB_API_KEY") from None
 
 
-def _read_filter(text: str | None) -> dict[str, Any]:
+def _read_filter(text: str | None) -> Json:
     if not text:
         return {}
     try:
@@ -166,13 +166,13 @@ def _list(run: Any) -> Listed:
     return Listed(run.id, fingerprint_text(canonical_json(told)), run.state in LIVE, run)
 
 
-def _facts(run: Any) -> dict[str, Any]:
+def _facts(run: Any) -> Json:
     names = ("group", "job_type", "sweep_name", "tags", "notes", "created_at", "heartbeat_at", "commit")
     facts = {"name": run.name, **{name: getattr(run, name, None) for name in names}}
     return {name: value for name, value in facts.items() if value not in (None, "", [])}
 
 
-def _public(values: Any) -> dict[str, Any]:
+def _public(values: Any) -> Json:
     return {name: value for name, value in dict(values).items() if not name.startswith("_wandb")}
 
 
@@ -216,7 +216,7 @@ def read_exports(paths: "list[Path]") -> "pa.Table":
         # A file, not a path: a path would be looked at for partitions in its name.
         with path.open("rb") as file:
             table = pq.read_table(file)
-        plain: dict[str, Any] = {}
+        plain: Json = {}
         others = HistoryBuilder()
         rest = [name for name in table.column_names if not _is_number(table[name].type)]
         for name in table.column_names:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from launch.imports.fetching import Listed, LocalSource, RunError
 from launch.imports.histories import HistoryBuilder
 from launch.imports.raw import Origin, RawRun, make_run
-from scaling.specs.base import InputError
+from scaling.specs.base import InputError, Json
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -85,7 +85,7 @@ class _Collected:
     """What the records of a run add up to."""
 
     def __init__(self) -> None:
-        self.run: dict[str, Any] = {}
+        self.run: Json = {}
         self.config: dict[str, str] = {}
         self.summary: dict[str, str] = {}
         self.history = HistoryBuilder()
@@ -136,7 +136,7 @@ class _Collected:
         )  # fmt: skip
 
 
-def _decode(values: dict[str, str]) -> dict[str, Any]:
+def _decode(values: dict[str, str]) -> Json:
     return {name: json.loads(text) for name, text in values.items() if not name.startswith("_wandb")}
 
 

@@ -6,7 +6,7 @@ import os
 import queue
 import sys
 import threading
-from typing import IO, Any
+from typing import IO
 
 from launch.coordination.presence import Presence
 from launch.exits import DONE, PREEMPTED, WORK_FAILED, WRONG_CALL
@@ -17,7 +17,7 @@ from launch.workers.notices import StopNotices
 from launch.workers.replies import CellEnded, JobDone, Planned, Ready, Reply, Stopped, Unusable
 from launch.workers.trainer import Trainer
 from scaling.devices.processes import Preempted
-from scaling.specs.base import InputError, parse
+from scaling.specs.base import InputError, Json, parse
 from scaling.specs.cell import Cell
 from scaling.specs.execution import DEFAULT, Execution
 from scaling.store.store import Store
@@ -85,7 +85,7 @@ def serve(store: Store, options: Options, launch: str | None, requests: IO[str],
     return DONE
 
 
-def _plan(cell: Cell, request: dict[str, Any]) -> Planned:
+def _plan(cell: Cell, request: Json) -> Planned:
     """Returns the answer about a program; a measurement that fails leaves the defaults, and says so."""
     from scaling.training.calibration import choose_execution
 

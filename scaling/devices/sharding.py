@@ -17,6 +17,7 @@ from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionS
 from scaling.models.layers.core import Dense, Dims, Visit, Weight, walk
 from scaling.models.layers.image import Conv
 from scaling.models.layers.sequence import Attention, Embed, Experts, LearnedPositions, Segments
+from scaling.models.network import PyTree
 from scaling.models.shape import Shape, make_layers
 from scaling.specs.base import InputError
 from scaling.specs.execution import MeshSpec
@@ -165,18 +166,18 @@ def _head_units(layer: Attention | None, part: str, weight: Weight) -> Dims | No
     return weight.shape[0], layer.num_kv_heads if part in ("key", "value") else layer.num_heads
 
 
-def param_shardings(mesh: AnyMesh, shape: Shape) -> dict[str, Any]:
+def param_shardings(mesh: AnyMesh, shape: Shape) -> dict[str, PyTree]:
     """Returns each parameter's sharding on a mesh, as a tree like the parameters."""
     return _as_tree((each.path, NamedSharding(mesh, each.fit(mesh))) for each in placements(shape))
 
 
-def abstract_params(shape: Shape, dtype: Any = np.float32) -> dict[str, Any]:
+def abstract_params(shape: Shape, dtype: Any = np.float32) -> dict[str, PyTree]:
     """Returns the parameters as shapes and dtypes, by arithmetic alone."""
     return _as_tree((each.path, jax.ShapeDtypeStruct(each.dims, dtype)) for each in placements(shape))
 
 
-def _as_tree(values: Any) -> dict[str, Any]:
-    root: dict[str, Any] = {}
+def _as_tree(values: Any) -> dict[str, PyTree]:
+    root: dict[str, PyTree] = {}
     for path, value in values:
         node = root
         for name in path[:-1]:
@@ -185,7 +186,7 @@ def _as_tree(values: Any) -> dict[str, Any]:
     return root
 
 
-def gather_params(mesh: Mesh | None, shape: Shape) -> Callable[[Any], Any]:
+def gather_params(mesh: Mesh | None, shape: Shape) -> Callable[[PyTree], PyTree]:
     """Returns a function of parameters: the same, but whole along `fsdp`; their gradients are divided again.
 
     To be called on what the network is applied to, in a loss or an evaluation, after any cast. Without it XLA is free
@@ -214,7 +215,7 @@ def gather_params(mesh: Mesh | None, shape: Shape) -> Callable[[Any], Any]:
     return lambda params: jax.tree.map(gather, params, own)
 
 
-def state_shardings(mesh: AnyMesh, abstract_state: Any, shape: Shape, *, population: bool = False) -> Any:
+def state_shardings(mesh: AnyMesh, abstract_state: PyTree, shape: Shape, *, population: bool = False) -> PyTree:
     """Returns a sharding for each array of a state, as a tree like it.
 
     An array whose path ends like that of a parameter, and which has its shape, lies as the parameter does: moments,
@@ -307,7 +308,7 @@ def check_heads(shape: Shape, spec: MeshSpec) -> None:
             )
 
 
-def divide(tree: Any, shardings: Any) -> Division:
+def divide(tree: PyTree, shardings: PyTree) -> Division:
     """Returns how a tree of arrays, or of their shapes, is divided by shardings like it."""
     divided = whole = size = 0
     for leaf, sharding in zip(jax.tree.leaves(tree), jax.tree.leaves(shardings), strict=True):

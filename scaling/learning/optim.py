@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from scaling.models.network import PyTree
 from scaling.specs.training import (
     AdamSpec,
     AdamWSpec,
@@ -17,9 +18,11 @@ from scaling.specs.training import (
     SGDSpec,
 )
 
+DType = Any  # what JAX takes for one
+
 
 def make_direction(
-    spec: OptimizerSpec, roles: Any = None, eps_factor: float = 1.0, moments: str = "float32"
+    spec: OptimizerSpec, roles: PyTree = None, eps_factor: float = 1.0, moments: str = "float32"
 ) -> optax.GradientTransformation:
     """Returns the transformation from gradients to the direction that one unit of learning rate subtracts.
 
@@ -37,22 +40,22 @@ def make_direction(
     return rule if moments == "float32" else _kept_in(rule, jnp.dtype(moments))
 
 
-def to_dtype(tree: Any, dtype: Any) -> Any:
+def to_dtype(tree: PyTree, dtype: DType) -> PyTree:
     """Returns a tree whose numbers in floating point have a dtype; integers stay what they are."""
     return jax.tree.map(lambda x: x.astype(dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x, tree)
 
 
-def _kept_in(rule: optax.GradientTransformation, dtype: Any) -> optax.GradientTransformation:
+def _kept_in(rule: optax.GradientTransformation, dtype: DType) -> optax.GradientTransformation:
     """Returns a rule whose state in floating point is kept in another dtype between steps."""
 
-    def update(gradients: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+    def update(gradients: PyTree, state: PyTree, params: PyTree = None) -> tuple[PyTree, PyTree]:
         direction, state = rule.update(gradients, to_dtype(state, jnp.float32), params)
         return direction, to_dtype(state, dtype)
 
     return optax.GradientTransformation(lambda params: to_dtype(rule.init(params), dtype), update)
 
 
-def _make_rule(spec: OptimizerSpec, roles: Any, eps_factor: float) -> optax.GradientTransformation:
+def _make_rule(spec: OptimizerSpec, roles: PyTree, eps_factor: float) -> optax.GradientTransformation:
     match spec:
         case SGDSpec():
             return optax.trace(spec.momentum, spec.nesterov) if spec.momentum else optax.identity()
@@ -69,7 +72,7 @@ def _make_rule(spec: OptimizerSpec, roles: Any, eps_factor: float) -> optax.Grad
             assert_never(spec)
 
 
-def _make_muon(spec: MuonSpec, roles: Any, eps_factor: float) -> optax.GradientTransformation:
+def _make_muon(spec: MuonSpec, roles: PyTree, eps_factor: float) -> optax.GradientTransformation:
     """Returns Muon for hidden matrices, and for all else plain Adam (optax's own `muon` has Nesterov's Adam there).
 
     An orthogonalised update is scaled by √max(1, fan_out / fan_in), which lets the same learning rate serve every width
@@ -78,13 +81,13 @@ def _make_muon(spec: MuonSpec, roles: Any, eps_factor: float) -> optax.GradientT
     if roles is None:
         raise ValueError("training.optimizer.kind=muon needs the role of every array; give make_direction its roles")
 
-    def rules(params: Any) -> Any:
+    def rules(params: PyTree) -> PyTree:
         return jax.tree.map(lambda p, role: "muon" if role == "hidden" and p.ndim > 1 else "adam", params, roles)
 
-    def axes(matrices: Any) -> Any:
+    def axes(matrices: PyTree) -> PyTree:
         return jax.tree.map(lambda matrix: _matrix_axes(matrix.ndim), matrices)
 
-    def by_shape(updates: Any, params: Any) -> Any:
+    def by_shape(updates: PyTree, params: PyTree) -> PyTree:
         return jax.tree.map(lambda u: math.sqrt(max(1.0, u.shape[-1] / _fan_in(u))) * u, updates)
 
     orthogonal = optax.contrib.scale_by_muon(
@@ -109,13 +112,13 @@ def _fan_in(matrix: jax.Array) -> int:
 
 
 def apply_update(
-    params: Any,
-    direction: Any,
+    params: PyTree,
+    direction: PyTree,
     lr: jax.Array,
     weight_decay: jax.Array,
-    lr_factors: Any = None,
-    decay_factors: Any = None,
-) -> Any:
+    lr_factors: PyTree = None,
+    decay_factors: PyTree = None,
+) -> PyTree:
     """Returns params - lr · f · (direction + weight_decay · g · params), with f and g each array's own factors.
 
     Biases and gains (rank below 2) do not decay.

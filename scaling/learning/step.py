@@ -4,7 +4,7 @@ Dims: B batch, K parts of a batch.
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +17,7 @@ from scaling.learning.objectives import Batch, training_loss
 from scaling.learning.optim import apply_update, make_direction, to_dtype
 from scaling.models.layers.core import walk
 from scaling.models.layers.sequence import Experts
-from scaling.models.network import Variables, abstract_variables, build
+from scaling.models.network import PyTree, Variables, abstract_variables, build
 from scaling.models.parametrization import epsilon_factor, update_trees
 from scaling.models.shape import Shape, make_layers
 from scaling.specs.base import InputError
@@ -64,8 +64,8 @@ class TrainState(NamedTuple):
 
     step: jax.Array
     variables: Variables
-    optimizer: Any
-    average: Any
+    optimizer: PyTree
+    average: PyTree
     monitor: Monitor
     diverged_at: jax.Array
 
@@ -151,10 +151,10 @@ def make_learner(
             diverged_at=jnp.int32(-1),
         )
 
-    def part_gradient(variables: Variables, part: Batch, key: jax.Array) -> tuple[Any, Any, Any]:
+    def part_gradient(variables: Variables, part: Batch, key: jax.Array) -> tuple[PyTree, PyTree, PyTree]:
         """Returns loss, model state and gradients."""
 
-        def part_loss(params: Any) -> tuple[jax.Array, Any]:
+        def part_loss(params: PyTree) -> tuple[jax.Array, PyTree]:
             cast = {"params": gather(to_dtype(params, dtype)), "state": variables["state"]}
             outputs, state = model.apply(cast, to_dtype(part.inputs, dtype), train=True, key=key)
             return training_loss(outputs, part, training.z_loss, execution.cross_entropy), state
@@ -162,7 +162,7 @@ def make_learner(
         (loss, state), gradients = jax.value_and_grad(part_loss, has_aux=True)(variables["params"])
         return loss, state, gradients
 
-    def group_gradient(variables: Variables, group: Batch, key: jax.Array) -> tuple[Any, Any, Any]:
+    def group_gradient(variables: Variables, group: Batch, key: jax.Array) -> tuple[PyTree, PyTree, PyTree]:
         """Returns loss, model state and gradients of a group of parts, which pass one after another."""
         if parts_in_group == 1:
             return part_gradient(variables, group, key)
@@ -259,12 +259,12 @@ def _shares(parts: Batch) -> jax.Array:
 
 
 def _sum_parts(
-    gradient: Callable[..., tuple[Any, Any, Any]], variables: Variables, parts: Batch, key: jax.Array
-) -> tuple[Any, Any, Any, jax.Array]:
+    gradient: Callable[..., tuple[PyTree, PyTree, PyTree]], variables: Variables, parts: Batch, key: jax.Array
+) -> tuple[PyTree, PyTree, PyTree, jax.Array]:
     """Returns loss, model state and gradients of a whole from its parts [K, …], and the parts' mean squared norm."""
     num_parts = len(parts.targets)
 
-    def add(total: Any, numbered: Any) -> tuple[Any, None]:
+    def add(total: PyTree, numbered: PyTree) -> tuple[PyTree, None]:
         number, share, part = numbered
         loss, _, gradients = gradient(variables, part, jax.random.fold_in(key, number))
         weighted = jax.tree.map(lambda x: share * x, (loss, gradients))
@@ -275,12 +275,12 @@ def _sum_parts(
     return loss, variables["state"], gradients, square
 
 
-def _square(tree: Any) -> jax.Array:
+def _square(tree: PyTree) -> jax.Array:
     """Returns the squared norm of all arrays together."""
     return optax.tree.norm(tree, squared=True)
 
 
-def _follow(average: Any, params: Any, step: jax.Array, decay: float) -> Any:
+def _follow(average: PyTree, params: PyTree, step: jax.Array, decay: float) -> PyTree:
     """Returns the moving average after a step; early on it forgets faster, so that it does not remember the start."""
     share_kept = jnp.minimum(decay, (1.0 + step) / (10.0 + step))
     return jax.tree.map(lambda mean, x: share_kept * mean + (1.0 - share_kept) * x, average, params)

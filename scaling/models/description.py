@@ -11,7 +11,7 @@ from scaling.models.families.classical import count_params as count_classical_pa
 from scaling.models.families.learners import learner_of
 from scaling.models.registry import FAMILIES, all_presets, find_preset, make_shape
 from scaling.models.shape import Shape
-from scaling.specs.base import InputError, Spec, override, suggest
+from scaling.specs.base import InputError, Json, Spec, override, suggest
 from scaling.specs.models import ModelSpec, NetworkSpec
 from scaling.specs.task import TaskShape, image_task, settle_task
 
@@ -30,7 +30,7 @@ class Description(Spec):
     flops: Convention = Convention()
 
 
-def describe_preset(name: str, assignments: Sequence[str]) -> dict[str, Any]:
+def describe_preset(name: str, assignments: Sequence[str]) -> Json:
     """Returns a published network as one JSON-like document.
 
     Raises:
@@ -42,7 +42,7 @@ def describe_preset(name: str, assignments: Sequence[str]) -> dict[str, Any]:
     )
 
 
-def describe_family(kind: str, num_params: int | None, assignments: Sequence[str]) -> dict[str, Any]:
+def describe_family(kind: str, num_params: int | None, assignments: Sequence[str]) -> Json:
     """Returns a family's network of a size as one JSON-like document.
 
     Args:
@@ -79,7 +79,7 @@ def _assigned(description: Description, assignments: Sequence[str]) -> tuple[Any
     return changed.model, settle_task(changed.task), changed.flops
 
 
-def _describe(preset: str | None, spec: NetworkSpec, task: TaskShape, convention: Convention) -> dict[str, Any]:
+def _describe(preset: str | None, spec: NetworkSpec, task: TaskShape, convention: Convention) -> Json:
     shape = make_shape(spec, task)
     groups = count_params(shape)
     flops = count_flops(shape, convention)
@@ -111,16 +111,16 @@ def _describe(preset: str | None, spec: NetworkSpec, task: TaskShape, convention
     }
 
 
-def _describe_shape(shape: Shape) -> dict[str, Any]:
+def _describe_shape(shape: Shape) -> Json:
     """Returns width, depth, what the family derives from them, and the switches."""
     family = FAMILIES[shape.spec.kind]
-    details: dict[str, Any] = family.details(shape) if hasattr(family, "details") else {}
+    details: Json = family.details(shape) if hasattr(family, "details") else {}
     hidden = {"kind", "num_params", "width", "depth", "convention", *details}
     switches = {name: value for name, value in shape.spec.model_dump(mode="json").items() if name not in hidden}
     return {"width": shape.width, "depth": shape.depth, **details, **switches}
 
 
-def _describe_classical(spec: Any, task: TaskShape, convention: Convention) -> dict[str, Any]:
+def _describe_classical(spec: Any, task: TaskShape, convention: Convention) -> Json:
     groups = count_classical_params(spec, task)
     return {
         "family": spec.kind,
@@ -133,7 +133,7 @@ def _describe_classical(spec: Any, task: TaskShape, convention: Convention) -> d
     }
 
 
-def list_networks(kind: str | None = None) -> list[dict[str, Any]]:
+def list_networks(kind: str | None = None) -> list[Json]:
     """Returns a row for each published network, of one family or of all; for `classical`, scikit-learn's families."""
     if kind == "classical":
         kinds = (str(cls.model_fields["kind"].default) for cls in _spec_classes())

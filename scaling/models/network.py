@@ -17,7 +17,8 @@ from scaling.models.parametrization import parametrized_layers
 from scaling.models.shape import Shape
 from scaling.specs.execution import DEFAULT, Execution
 
-Variables = dict[str, Any]
+PyTree = Any  # of arrays: parameters, gradients, states of optimisers
+Variables = dict[str, PyTree]
 
 
 class Outputs(NamedTuple):

@@ -12,6 +12,8 @@ from pydantic_core import ErrorDetails
 
 FINGERPRINT_LENGTH = 12
 
+Json = dict[str, Any]  # a JSON object: a document, or a row of one
+
 Rate = Annotated[float, Field(ge=0.0, lt=1.0)]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 

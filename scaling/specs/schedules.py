@@ -11,6 +11,8 @@ from scaling.specs.base import Fraction, Spec
 # wasted. Other people's curves may have it at its beginning, 0: over 20 steps that differs by up to 0.35 of the peak.
 MIDDLE_OF_STEP = 0.5
 
+Array = Any  # of NumPy or of JAX, traced or not
+
 Decay = Literal["constant", "cosine", "linear", "one_minus_sqrt", "exponential", "step"]
 
 
@@ -22,11 +24,11 @@ class Horizon(NamedTuple):
       stable_steps: before its decay begins; only warm-up–stable–decay reads it.
     """
 
-    num_steps: Any
-    stable_steps: Any
+    num_steps: Array
+    stable_steps: Array
 
 
-def rise(done: Any, whole: float) -> Any:
+def rise(done: Array, whole: float) -> Array:
     """Returns the factor on the peak during a linear warm-up: the share that is done of its whole, 1 after its end.
 
     Args:
@@ -37,7 +39,7 @@ def rise(done: Any, whole: float) -> Any:
     return xp.minimum(1.0, done / whole) if whole else xp.ones_like(done)
 
 
-def fall(decay: Decay, done: Any, final_fraction: float) -> Any:
+def fall(decay: Decay, done: Array, final_fraction: float) -> Array:
     """Returns the factor on the peak during a decay that ends at `final_fraction` of it.
 
     Args:
@@ -73,7 +75,7 @@ class Schedule(Spec, abc.ABC):
         return Horizon(num_steps, num_steps)
 
     @abc.abstractmethod
-    def factor(self, time: Any, horizon: Horizon) -> Any:
+    def factor(self, time: Array, horizon: Horizon) -> Array:
         """Returns the factor on the peak learning rate.
 
         Args:
@@ -88,7 +90,7 @@ class ConstantSchedule(Schedule):
     kind: Literal["constant"] = "constant"
     warmup_fraction: Fraction = 0.0
 
-    def factor(self, time: Any, horizon: Horizon) -> Any:
+    def factor(self, time: Array, horizon: Horizon) -> Array:
         """Returns the factor on the peak learning rate."""
         return rise(time / horizon.num_steps, self.warmup_fraction)
 
@@ -96,7 +98,7 @@ class ConstantSchedule(Schedule):
 class _Decaying(Schedule):
     """Linear warm-up, then down over all the rest of the run."""
 
-    def _factor(self, decay: Decay, time: Any, horizon: Horizon, warmup: float, final_fraction: float) -> Any:
+    def _factor(self, decay: Decay, time: Array, horizon: Horizon, warmup: float, final_fraction: float) -> Array:
         progress = time / horizon.num_steps
         done = (progress - warmup) / (1.0 - warmup) if warmup < 1.0 else progress
         return rise(progress, warmup) * fall(decay, done, final_fraction)
@@ -109,7 +111,7 @@ class CosineSchedule(_Decaying):
     warmup_fraction: Fraction = 0.05
     final_fraction: Fraction = 0.0
 
-    def factor(self, time: Any, horizon: Horizon) -> Any:
+    def factor(self, time: Array, horizon: Horizon) -> Array:
         """Returns the factor on the peak learning rate."""
         return self._factor("cosine", time, horizon, self.warmup_fraction, self.final_fraction)
 
@@ -121,7 +123,7 @@ class LinearSchedule(_Decaying):
     warmup_fraction: Fraction = 0.05
     final_fraction: Fraction = 0.0
 
-    def factor(self, time: Any, horizon: Horizon) -> Any:
+    def factor(self, time: Array, horizon: Horizon) -> Array:
         """Returns the factor on the peak learning rate."""
         return self._factor("linear", time, horizon, self.warmup_fraction, self.final_fraction)
 
@@ -132,7 +134,7 @@ class InverseSqrtSchedule(Schedule):
     kind: Literal["inverse_sqrt"] = "inverse_sqrt"
     warmup_steps: PositiveInt
 
-    def factor(self, time: Any, horizon: Horizon) -> Any:
+    def factor(self, time: Array, horizon: Horizon) -> Array:
         """Returns the factor on the peak learning rate."""
         xp = time.__array_namespace__()
         return xp.minimum(time / self.warmup_steps, xp.sqrt(self.warmup_steps / time))
@@ -165,7 +167,7 @@ class WSDSchedule(Schedule):
         """Returns the horizon of a run of so many steps."""
         return Horizon(num_steps, self.decay_start(num_steps))
 
-    def factor(self, time: Any, horizon: Horizon) -> Any:
+    def factor(self, time: Array, horizon: Horizon) -> Array:
         """Returns the factor on the peak learning rate."""
         done = (time - horizon.stable_steps) / (horizon.num_steps - horizon.stable_steps)
         return rise(time, self.warmup_steps) * fall(self.decay, done, self.final_fraction)

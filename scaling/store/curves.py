@@ -1,14 +1,15 @@
 """The ledger of runs that go on: a cell's `curve.jsonl`, one JSON line a point, and how to read it."""
 
 import json
-from typing import Any
 
 from etils import epath
+
+from scaling.specs.base import Json
 
 FILE = "curve.jsonl"
 
 
-def read_curve(folder: epath.Path) -> list[dict[str, Any]]:
+def read_curve(folder: epath.Path) -> list[Json]:
     """Returns the points of a cell's folder in order; none before it begins, and without a torn last line."""
     path = folder / FILE
     points = []

@@ -1,13 +1,13 @@
 """The rows of the table that records make, in the contract's columns."""
 
 from collections.abc import Iterator
-from typing import Any
 
+from scaling.specs.base import Json
 from scaling.store.columns import GROUP, TERM
 from scaling.store.record import Record
 
 
-def record_rows(record: Record) -> Iterator[dict[str, Any]]:
+def record_rows(record: Record) -> Iterator[Json]:
     """Yields a flat row for each evaluation of a record, without the names that its study gives it."""
     last = record.evaluations[-1]
     for evaluation in record.evaluations:

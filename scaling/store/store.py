@@ -9,7 +9,7 @@ from typing import Any, Literal
 import fsspec.config
 from etils import epath
 
-from scaling.specs.base import InputError, canonical_json, fingerprint_text, parse
+from scaling.specs.base import InputError, Json, canonical_json, fingerprint_text, parse
 from scaling.specs.data import count_unique
 from scaling.store import attempts
 from scaling.store.columns import CONTRACT, order_columns
@@ -94,11 +94,11 @@ class Store:
             self.__dict__.pop("study", None)
 
     @functools.cached_property
-    def study(self) -> dict[str, Any]:
+    def study(self) -> Json:
         """The study as JSON: name, question, metric, fit and series of labelled cells."""
         path = self.path / "study.json"
         try:
-            study: dict[str, Any] = json.loads(path.read_text())
+            study: Json = json.loads(path.read_text())
             study["name"], study["metric"], study["fit"], cell_labels(study)
         except (ValueError, KeyError, TypeError):
             raise CorruptStoreError(f"{path} is corrupt; restore it, or run the study into another --store") from None
@@ -155,13 +155,13 @@ class Store:
 
     # --- the table --------------------------------------------------------------------------------------------------
 
-    def rows(self) -> list[dict[str, Any]]:
+    def rows(self) -> list[Json]:
         """Returns one flat row per evaluation of every cell that was tried, in the contract's columns and order.
 
         A cell in several series has a row for each label. A cell without a record but with attempts has one row with
         status `failed` or `interrupted` and no measurements.
         """
-        rows: list[dict[str, Any]] = []
+        rows: list[Json] = []
         for cell, labels in cell_labels(self.study).items():
             record = self.read_record(cell)
             measured = list(self._unfinished_rows(cell) if record is None else record_rows(record))
@@ -169,7 +169,7 @@ class Store:
         columns = order_columns([*CONTRACT, *(name for row in rows for name in row)])
         return [{name: row.get(name) for name in columns} for row in rows]
 
-    def _unfinished_rows(self, cell: str) -> Iterator[dict[str, Any]]:
+    def _unfinished_rows(self, cell: str) -> Iterator[Json]:
         status = attempts.last_status(self.cell_path(cell))
         if status != "missing":
             spec = json.loads((self.cell_path(cell) / "cell.json").read_text())

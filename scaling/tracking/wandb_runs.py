@@ -19,7 +19,7 @@ import tempfile
 from collections.abc import Mapping
 from typing import Any
 
-from scaling.specs.base import InputError, canonical_json, fingerprint_text, parse_value
+from scaling.specs.base import InputError, Json, canonical_json, fingerprint_text, parse_value
 from scaling.store.curves import read_curve
 from scaling.store.files import is_local
 from scaling.store.record import Record
@@ -60,12 +60,12 @@ class Mirror:
         self.project = project or os.environ.get("WANDB_PROJECT") or self.study
         self._watched_pid, self._with_checkpoints = watched_pid, with_checkpoints
 
-    def read_cell(self, cell: str) -> dict[str, Any]:
+    def read_cell(self, cell: str) -> Json:
         """Returns a cell as JSON."""
         path = self.store.cell_path(cell) / "cell.json"
         if not path.exists():
             raise InputError(f"{path} is missing; cells are written there before they are trained")
-        found: dict[str, Any] = parse_value(path.read_text())
+        found: Json = parse_value(path.read_text())
         return found
 
     def checkpoints_of(self, cell: str) -> str | None:
@@ -263,7 +263,7 @@ def _name(label: str, cell: Mapping[str, Any]) -> str:
     return f"{label}{f' N={size:,}' if size else ''} m={cell['data']['size']:,} seed={cell['seed']}"
 
 
-def _summarise(record: Record) -> dict[str, Any]:
+def _summarise(record: Record) -> Json:
     last = record.evaluations[-1].model_dump(mode="json")
     metrics = last.pop("metrics")
     return {**metrics, **last, **record.model_dump(mode="json", exclude={"evaluations"})}

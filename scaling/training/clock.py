@@ -1,7 +1,9 @@
 """What a job has taken so far, by the clock of this machine."""
 
 import time
-from typing import Any, NamedTuple
+from typing import NamedTuple
+
+from scaling.specs.base import Json
 
 
 class LegTime(NamedTuple):
@@ -39,7 +41,7 @@ class Clock:
         self._leg_began, self._leg_train_seconds = now, 0.0
         return taken
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> Json:
         """Returns what a checkpoint keeps of it."""
         return {
             "seconds": time.monotonic() - self._leg_began,
@@ -48,7 +50,7 @@ class Clock:
             "timed_steps": self.timed_steps,
         }
 
-    def restore(self, facts: dict[str, Any], *, in_leg: bool) -> None:
+    def restore(self, facts: Json, *, in_leg: bool) -> None:
         """Goes back to what a checkpoint has kept; the leg's own time only where the job goes on within that leg."""
         self.train_seconds, self.timed_steps = facts["train_seconds"], facts["timed_steps"]
         if in_leg:

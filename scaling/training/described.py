@@ -21,7 +21,7 @@ from scaling.devices.topology import Topology, run_described, topology_devices
 from scaling.learning.objectives import make_batch
 from scaling.learning.step import make_hyper, make_learner
 from scaling.models.registry import make_shape
-from scaling.specs.base import parse
+from scaling.specs.base import Json, parse
 from scaling.specs.execution import Execution
 from scaling.specs.models import ModelSpec, NetworkSpec
 from scaling.specs.task import TaskShape
@@ -31,7 +31,7 @@ from scaling.training.memory import state_bytes
 
 def compile_training(
     topology: Topology, model: NetworkSpec, task: TaskShape, training: TrainingSpec, execution: Execution
-) -> dict[str, Any]:
+) -> Json:
     """Returns what the compiler says of one training step on a topology, with every array on its place of the mesh.
 
     As `ahead_of_time.report`, with `compiler` (`tpu`, or `cpu` for an estimate), `num_devices` of the mesh,
@@ -47,12 +47,12 @@ def compile_training(
         "training": training.canonical_json(),
         "execution": execution.canonical_json(),
     }
-    found: dict[str, Any] = run_described(topology, _compile_training, payload)
+    found: Json = run_described(topology, _compile_training, payload)
     limit = topology.chip.device_bytes if topology.chip else None
     return found | {"device_bytes": limit, "fits": None if limit is None else found["memory"]["peak"] <= limit}
 
 
-def _compile_training(topology: Topology, payload: dict[str, Any]) -> dict[str, Any]:
+def _compile_training(topology: Topology, payload: Json) -> Json:
     training = parse(TrainingSpec, payload["training"], "training")
     execution = parse(Execution, payload["execution"], "execution")
     task = dict(payload["task"])

@@ -2,8 +2,9 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+from scaling.specs.base import Json
 from scaling.specs.cell import NetworkCell
 from scaling.specs.sharing import Tree
 from scaling.store.record import Evaluation
@@ -76,7 +77,7 @@ class Leaf:
         mean = (total - total_before) / (step - before)
         return {"train_loss": mean} if math.isfinite(mean) else {}
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> Json:
         """Returns what a checkpoint keeps of it."""
         return {
             "evaluations": [evaluation.model_dump(mode="json") for evaluation in self.evaluations],
@@ -86,7 +87,7 @@ class Leaf:
             "spikes": self.spikes,
         }
 
-    def restore(self, kept: dict[str, Any]) -> None:
+    def restore(self, kept: Json) -> None:
         """Goes back to what a checkpoint has kept."""
         self.evaluations = [Evaluation.model_validate(evaluation) for evaluation in kept["evaluations"]]
         self.status, self.steps_to_target = kept["status"], kept["steps_to_target"]
@@ -144,15 +145,15 @@ class Leaves:
             self._paid[index] = max(self._paid[index], min(last, self._legs[leg].fork))
         return spent
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> Json:
         """Returns what a checkpoint keeps of them."""
         return {"leaves": {leaf.name: leaf.state() for leaf in self.all()}, "paid": list(self._paid)}
 
-    def are_in(self, facts: dict[str, Any]) -> bool:
+    def are_in(self, facts: Json) -> bool:
         """Returns whether a checkpoint knows every one of them."""
         return all(leaf.name in facts["leaves"] for leaf in self.all())
 
-    def restore(self, facts: dict[str, Any], *, paid_steps: int | None = None) -> None:
+    def restore(self, facts: Json, *, paid_steps: int | None = None) -> None:
         """Goes back to what a checkpoint has kept.
 
         Args:

@@ -1,7 +1,5 @@
 """What a cell will cost, before it runs."""
 
-from typing import Any
-
 from scaling.data.loading import check_data, load_source
 from scaling.data.source import task_shape
 from scaling.learning.pretraining import check_pretraining, pretraining_flops
@@ -10,11 +8,12 @@ from scaling.models.counting.flops import count_flops
 from scaling.models.counting.params import count_params
 from scaling.models.families import classical
 from scaling.models.registry import make_shape
+from scaling.specs.base import Json
 from scaling.specs.cell import Cell, is_network, narrow
 from scaling.specs.data import count_unique
 
 
-def describe_cell(cell: Cell) -> dict[str, Any]:
+def describe_cell(cell: Cell) -> Json:
     """Returns a cell's `num_params`, `data_unique`, `data_seen` and `train_flops` before it runs.
 
     Those that are not counted are None. Examples or tokens are counted, whichever the record will have.

@@ -32,7 +32,7 @@ from scaling.learning.objectives import evaluation_sums, keep_real, make_batch
 from scaling.learning.optim import to_dtype
 from scaling.learning.pretraining import check_pretraining, pretrain_layers
 from scaling.learning.step import Hyper, TrainState, make_learner
-from scaling.models.network import Variables, build
+from scaling.models.network import PyTree, Variables, build
 from scaling.models.shape import Shape
 from scaling.specs.data import AugmentationSpec
 from scaling.specs.execution import DEFAULT, Execution, MeshSpec
@@ -125,11 +125,11 @@ class Program:
     """
 
     layout: Layout
-    state_shardings: Any
+    state_shardings: PyTree
     init: Callable[[jax.Array], TrainState]
     pretrain: Callable[[TrainState, Hyper, DeviceData], TrainState] | None
-    run: Callable[..., tuple[TrainState, Any]]
-    run_batches: Callable[..., tuple[TrainState, Any]]
+    run: Callable[..., tuple[TrainState, PyTree]]
+    run_batches: Callable[..., tuple[TrainState, PyTree]]
     evaluate: Callable[..., tuple[jax.Array, jax.Array, jax.Array]]
 
     def abstract_state(self, seeds: Any) -> TrainState:
@@ -235,14 +235,14 @@ def _make_program(
         pretrain = jax.vmap(pretrain, in_axes=(STATE_AXES, 0, stacked.axes), out_axes=STATE_AXES)
         evaluate = jax.vmap(evaluate, in_axes=(0, 0, None, None, None))
 
-    states: Any = None
+    states: PyTree = None
     if layout.mesh is not None:
         seeds = jax.ShapeDtypeStruct(() if stacked is None else (execution.population,), jnp.uint32)
         states = state_shardings(layout.mesh, jax.eval_shape(init, seeds), shape, population=stacked is not None)
     everywhere = layout.sharding()
-    like_state: dict[str, Any] = {} if states is None else {"out_shardings": states}
-    like_sums: dict[str, Any] = {} if states is None else {"out_shardings": everywhere}
-    like_step: dict[str, Any] = {} if states is None else {"out_shardings": (states, everywhere)}
+    like_state: dict[str, PyTree] = {} if states is None else {"out_shardings": states}
+    like_sums: dict[str, PyTree] = {} if states is None else {"out_shardings": everywhere}
+    like_step: dict[str, PyTree] = {} if states is None else {"out_shardings": (states, everywhere)}
 
     def resident_step(state: TrainState, _: jax.Array, hyper: Hyper, data: DeviceData) -> tuple[TrainState, jax.Array]:
         return step(state, hyper, data)
@@ -269,7 +269,7 @@ def _repeat(step: Callable[..., Any], loop: str, options: dict[str, Any]) -> Cal
     if loop == "step":
         once = jax.jit(step, donate_argnums=0, **options)
 
-        def run_each(state: TrainState, *rest: Any) -> tuple[TrainState, Any]:
+        def run_each(state: TrainState, *rest: PyTree) -> tuple[TrainState, PyTree]:
             losses = []
             for index in range(int(rest[-1])):
                 state, loss = once(state, np.int32(index), *rest[:-1])
@@ -278,8 +278,8 @@ def _repeat(step: Callable[..., Any], loop: str, options: dict[str, Any]) -> Cal
 
         return run_each
 
-    def run(state: TrainState, *rest: Any) -> tuple[TrainState, jax.Array]:
-        def body(index: jax.Array, carried: Any) -> Any:
+    def run(state: TrainState, *rest: PyTree) -> tuple[TrainState, jax.Array]:
+        def body(index: jax.Array, carried: PyTree) -> PyTree:
             state, losses = carried
             state, loss = step(state, index, *rest[:-1])
             return state, lax.dynamic_update_index_in_dim(losses, loss, index, 0)

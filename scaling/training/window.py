@@ -1,8 +1,8 @@
 """Training losses of a job while it runs: their sums, and means over stretches of the run for its curves."""
 
-from typing import Any
-
 import numpy as np
+
+from scaling.specs.base import Json
 
 # Training losses are told as means over so many stretches of the longest run.
 CURVE_POINTS = 100
@@ -52,7 +52,7 @@ class LossWindow:
         """Goes back to where the trunk was left."""
         self.sums, self._since = self._sums_at_fork, list(self._since_at_fork)
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> Json:
         """Returns what a checkpoint keeps of it."""
         return {
             "sums": _to_text(self.sums),
@@ -61,7 +61,7 @@ class LossWindow:
             "window_at_fork": [*map(_to_text, self._since_at_fork)],
         }
 
-    def restore(self, facts: dict[str, Any]) -> None:
+    def restore(self, facts: Json) -> None:
         """Goes back to what a checkpoint has kept."""
         self.sums, self._sums_at_fork = _from_text(facts["sums"]), _from_text(facts["at_fork"])
         self._since, self._since_at_fork = ([*map(_from_text, facts[name])] for name in ("window", "window_at_fork"))

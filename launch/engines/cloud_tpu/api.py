@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 from launch.engines import EngineError
 from launch.engines.tpu_slices import Slice
+from scaling.specs.base import Json
 
 TRIES = 5  # of a call that fails for a reason that may pass
 FIRST_PAUSE_SECONDS = 1.0  # doubled each time
@@ -75,7 +76,7 @@ class Api:
         except exceptions.GoogleAPICallError as error:
             raise EngineError(self._explain(error)) from None
 
-    def list(self) -> dict[str, Any]:
+    def list(self) -> Json:
         """Returns all queued resources, whoever's, by the last part of their names.
 
         Raises:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from launch.engines import EngineError
+from scaling.specs.base import Json
 
 GROUP, VERSION, PLURAL = "jobset.x-k8s.io", "v1alpha2", "jobsets"
 
@@ -42,7 +43,7 @@ class Cluster:
         """Creates a JobSet; one of this name that is there already came from an earlier try."""
         self._call("create_namespaced_custom_object", ignored=409, body=job_set)
 
-    def list(self, selector: str) -> dict[str, dict[str, Any]]:
+    def list(self, selector: str) -> dict[str, Json]:
         """Returns JobSets by name."""
         found = self._call("list_namespaced_custom_object", label_selector=selector)
         return {one["metadata"]["name"]: one for one in found["items"]}

@@ -24,7 +24,7 @@ from launch.engines.google import (
 )
 from launch.engines.tpu_slices import Slice, find_slice
 from launch.exits import PREEMPTED
-from scaling.specs.base import InputError, Spec
+from scaling.specs.base import InputError, Json, Spec
 from scaling.store.store import Store
 
 # Statuses of an agent after which it is worth another start: told to stop after saving, and what a signal, a crash or a
@@ -207,7 +207,7 @@ class Gke:
         # Pods are called NAME-slice-0-0-xxxxx, in 63 letters at most.
         return f"scaling-{label(order.launch)[:28].strip('-_.')}-{uuid.uuid4().hex[:6]}".replace("_", "-")
 
-    def _job_set(self, order: Order, name: str, environment: Mapping[str, str]) -> dict[str, Any]:
+    def _job_set(self, order: Order, name: str, environment: Mapping[str, str]) -> Json:
         """Returns one allocation: indexed jobs, one a slice, that live and die together."""
         settings, wanted = self._settings, self._wanted
         labels = make_labels(order.launch, self._store)
@@ -253,7 +253,7 @@ class Gke:
             },
         }
 
-    def _pod(self, order: Order, environment: Mapping[str, str]) -> dict[str, Any]:
+    def _pod(self, order: Order, environment: Mapping[str, str]) -> Json:
         settings, wanted = self._settings, self._wanted
         is_gang = wanted.hosts * settings.slices > 1
         words = [*order.words, *(["--distributed"] if is_gang and "--distributed" not in order.words else [])]

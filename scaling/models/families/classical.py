@@ -8,7 +8,7 @@ from typing import Any, get_args
 import numpy as np
 import scipy.sparse
 
-from scaling.models.families.learners import is_classifier, learner_of
+from scaling.models.families.learners import Estimator, is_classifier, learner_of
 from scaling.specs.base import InputError
 from scaling.specs.models import AnyEstimatorSpec
 from scaling.specs.task import TaskShape
@@ -45,7 +45,7 @@ def _list_kinds(ability: str) -> str:
     return f"{', '.join(kinds[:-1])} or {kinds[-1]}"
 
 
-def build(spec: AnyEstimatorSpec, task: TaskShape, seed: int) -> Any:
+def build(spec: AnyEstimatorSpec, task: TaskShape, seed: int) -> Estimator:
     """Returns an unfitted estimator; all of its randomness comes from the seed.
 
     Numbers are regressed by the squared error, except by support vector machines, whose loss is the error's size and
@@ -89,12 +89,12 @@ def count_params(spec: AnyEstimatorSpec, task: TaskShape) -> dict[str, int]:
     return learner_of(spec).count_params(task)
 
 
-def effective_params(spec: AnyEstimatorSpec, estimator: Any) -> dict[str, int]:
+def effective_params(spec: AnyEstimatorSpec, estimator: Estimator) -> dict[str, int]:
     """Returns the numbers that a fitted estimator predicts with, by group, over the classes that it has seen."""
     return learner_of(spec).effective_params(estimator)
 
 
-def train_flops(spec: AnyEstimatorSpec, estimator: Any, num_examples: int, num_features: int) -> float | None:
+def train_flops(spec: AnyEstimatorSpec, estimator: Estimator, num_examples: int, num_features: int) -> float | None:
     """Returns an estimate of the FLOPs of a fit, a multiply-add being 2; None where the solver does not tell.
 
     Args:
@@ -106,7 +106,7 @@ def train_flops(spec: AnyEstimatorSpec, estimator: Any, num_examples: int, num_f
     return learner_of(spec).train_flops(estimator, num_examples, num_features)
 
 
-def class_probabilities(spec: AnyEstimatorSpec, estimator: Any, inputs: Any) -> np.ndarray | None:
+def class_probabilities(spec: AnyEstimatorSpec, estimator: Estimator, inputs: Any) -> np.ndarray | None:
     """Returns [n, K] probabilities of models that are fitted by likelihood, else None.
 
     A forest's vote shares can be 0, for which the log loss is infinite; support vector machines and regressors have

@@ -25,6 +25,8 @@ from scaling.specs.models import (
 )
 from scaling.specs.task import TaskShape
 
+Estimator = Any  # one of scikit-learn's, which come without types
+
 SpecT = TypeVar("SpecT", bound=AnyEstimatorSpec)
 
 
@@ -48,7 +50,7 @@ class ClassicalLearner(abc.ABC, Generic[SpecT]):
     regresses: ClassVar[bool] = True
 
     @abc.abstractmethod
-    def build(self, task: TaskShape, seed: int) -> Any:
+    def build(self, task: TaskShape, seed: int) -> Estimator:
         """Returns an unfitted estimator for a task that it can learn; all of its randomness comes from the seed."""
 
     def count_params(self, task: TaskShape) -> dict[str, int]:
@@ -56,13 +58,13 @@ class ClassicalLearner(abc.ABC, Generic[SpecT]):
         return {}
 
     @abc.abstractmethod
-    def effective_params(self, estimator: Any) -> dict[str, int]:
+    def effective_params(self, estimator: Estimator) -> dict[str, int]:
         """Returns the numbers that a fitted estimator predicts with, by group, over the classes that it has seen.
 
         Where numbers are regressed, there is one output, as with two classes.
         """
 
-    def train_flops(self, estimator: Any, num_examples: int, num_features: int) -> float | None:
+    def train_flops(self, estimator: Estimator, num_examples: int, num_features: int) -> float | None:
         """Returns an estimate of the FLOPs of a fit; None where the solver does not tell.
 
         Args:
@@ -80,7 +82,7 @@ class _Linear(ClassicalLearner[SpecT]):
         num_outputs = task.num_classes if task.num_classes > 2 else 1
         return {"head": num_outputs * (task.num_features * (task.vocab_size or 1) + 1)}
 
-    def effective_params(self, estimator: Any) -> dict[str, int]:
+    def effective_params(self, estimator: Estimator) -> dict[str, int]:
         return {"head": estimator.coef_.size + np.size(estimator.intercept_)}
 
 
@@ -90,12 +92,12 @@ class LogisticRegressionLearner(_Linear[LogisticRegressionSpec]):
     is_likely = True
     regresses = False
 
-    def build(self, task: TaskShape, seed: int) -> Any:
+    def build(self, task: TaskShape, seed: int) -> Estimator:
         from sklearn.linear_model import LogisticRegression
 
         return LogisticRegression(C=self.spec.inverse_regularization, max_iter=self.spec.max_iterations)
 
-    def train_flops(self, estimator: Any, num_examples: int, num_features: int) -> float | None:
+    def train_flops(self, estimator: Estimator, num_examples: int, num_features: int) -> float | None:
         """Returns 4·m·F·R for each of n_iter + 1 evaluations of the loss and its gradient, half forward and half back.
 
         A lower estimate: L-BFGS takes further evaluations where a line search needs them.
@@ -106,13 +108,13 @@ class LogisticRegressionLearner(_Linear[LogisticRegressionSpec]):
 class LinearSVMLearner(_Linear[LinearSVMSpec]):
     """A linear support vector machine."""
 
-    def build(self, task: TaskShape, seed: int) -> Any:
+    def build(self, task: TaskShape, seed: int) -> Estimator:
         from sklearn.svm import LinearSVC, LinearSVR
 
         machine = LinearSVR if task.objective == "regress" else LinearSVC
         return machine(C=self.spec.inverse_regularization, max_iter=self.spec.max_iterations, random_state=seed)
 
-    def train_flops(self, estimator: Any, num_examples: int, num_features: int) -> float | None:
+    def train_flops(self, estimator: Estimator, num_examples: int, num_features: int) -> float | None:
         """Returns 4·m·F·R a sweep of dual coordinate descent (Hsieh et al. 2008): a product and an update an example.
 
         An upper estimate: `n_iter_` is the largest of the classes', and sweeps shrink to the examples that still
@@ -132,14 +134,14 @@ class RidgeLearner(_Linear[RidgeSpec]):
     takes_doubles = True  # it divides by the squares of singular values
     classifies = False
 
-    def build(self, task: TaskShape, seed: int) -> Any:
+    def build(self, task: TaskShape, seed: int) -> Estimator:
         if self.spec.regularization == 0.0:
             return LeastSquares()
         from sklearn.linear_model import Ridge
 
         return Ridge(alpha=self.spec.regularization)
 
-    def train_flops(self, estimator: Any, num_examples: int, num_features: int) -> float | None:
+    def train_flops(self, estimator: Estimator, num_examples: int, num_features: int) -> float | None:
         """Returns p²·q + p³/3 with p the smaller and q the larger of m and F: the normal equations, or their dual.
 
         Without regularization 2·p²·q + 11·p³ by singular values (Golub & Van Loan, "Matrix Computations", table 5.5.1).
@@ -154,13 +156,13 @@ class RidgeLearner(_Linear[RidgeSpec]):
 class RBFSVMLearner(ClassicalLearner[RBFSVMSpec]):
     """A support vector machine with a Gaussian kernel; how many kernel values it computed it does not tell."""
 
-    def build(self, task: TaskShape, seed: int) -> Any:
+    def build(self, task: TaskShape, seed: int) -> Estimator:
         from sklearn.svm import SVC, SVR
 
         machine = SVR if task.objective == "regress" else SVC
         return machine(C=self.spec.inverse_regularization, kernel="rbf", gamma="scale")
 
-    def effective_params(self, estimator: Any) -> dict[str, int]:
+    def effective_params(self, estimator: Estimator) -> dict[str, int]:
         """Returns the F numbers of each support vector, dual coefficients and intercepts.
 
         A support vector's numbers are its T ones where rows are one-hot (the stored nonzeros, so as many as token
@@ -178,13 +180,13 @@ class RandomForestLearner(ClassicalLearner[RandomForestSpec]):
 
     takes_codes = True
 
-    def build(self, task: TaskShape, seed: int) -> Any:
+    def build(self, task: TaskShape, seed: int) -> Estimator:
         from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
 
         forest = RandomForestRegressor if task.objective == "regress" else RandomForestClassifier
         return forest(self.spec.num_trees, n_jobs=1, random_state=seed)
 
-    def effective_params(self, estimator: Any) -> dict[str, int]:
+    def effective_params(self, estimator: Estimator) -> dict[str, int]:
         """Returns `splits`, a feature and a threshold for each inner node, and `leaves`, K − 1 free shares for each."""
         trees = [member.tree_ for member in estimator.estimators_]
         leaves = sum(int(tree.n_leaves) for tree in trees)
@@ -199,7 +201,7 @@ class GradientBoostingLearner(ClassicalLearner[GradientBoostingSpec]):
     takes_codes = True
     is_likely = True
 
-    def build(self, task: TaskShape, seed: int) -> Any:
+    def build(self, task: TaskShape, seed: int) -> Estimator:
         from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 
         boosting = HistGradientBoostingRegressor if task.objective == "regress" else HistGradientBoostingClassifier
@@ -211,7 +213,7 @@ class GradientBoostingLearner(ClassicalLearner[GradientBoostingSpec]):
             random_state=seed,
         )
 
-    def effective_params(self, estimator: Any) -> dict[str, int]:
+    def effective_params(self, estimator: Estimator) -> dict[str, int]:
         """Returns `splits` as of a forest, `leaves`, one value for each, over the trees of all classes, and `baseline`.
 
         A baseline is one number for each tree of an iteration (K, or 1 for two classes). scikit-learn has no public way
@@ -234,7 +236,7 @@ class NaiveBayesLearner(ClassicalLearner[NaiveBayesSpec]):
     is_likely = True
     regresses = False
 
-    def build(self, task: TaskShape, seed: int) -> Any:
+    def build(self, task: TaskShape, seed: int) -> Estimator:
         from sklearn.naive_bayes import CategoricalNB, GaussianNB
 
         if task.vocab_size is None:
@@ -245,7 +247,7 @@ class NaiveBayesLearner(ClassicalLearner[NaiveBayesSpec]):
         by_feature = 2 if task.vocab_size is None else task.vocab_size - 1
         return {"likelihood": task.num_classes * task.num_features * by_feature, "prior": task.num_classes - 1}
 
-    def effective_params(self, estimator: Any) -> dict[str, int]:
+    def effective_params(self, estimator: Estimator) -> dict[str, int]:
         """Returns `likelihood`, a mean and a variance for each class and number, and `prior`, K − 1.
 
         For tokens the likelihood has V − 1 free shares for each class and token.
@@ -257,7 +259,7 @@ class NaiveBayesLearner(ClassicalLearner[NaiveBayesSpec]):
             likelihood = num_classes * int((estimator.n_categories_ - 1).sum())
         return {"likelihood": likelihood, "prior": num_classes - 1}
 
-    def train_flops(self, estimator: Any, num_examples: int, num_features: int) -> float | None:
+    def train_flops(self, estimator: Estimator, num_examples: int, num_features: int) -> float | None:
         """Returns one pass: 3·m·F for the sums and the sums of squares of numbers, m·T for counts of tokens."""
         return float(num_examples) * num_features * (3 if hasattr(estimator, "theta_") else 1)
 
@@ -283,7 +285,7 @@ def learner_of(spec: AnyEstimatorSpec) -> ClassicalLearner[Any]:
             assert_never(spec)
 
 
-def is_classifier(estimator: Any) -> bool:
+def is_classifier(estimator: Estimator) -> bool:
     """Returns whether a fitted estimator predicts classes."""
     return hasattr(estimator, "classes_")
 

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from scaling.specs.base import InputError
+from scaling.specs.base import InputError, Json
 
 
 class StoredLeaf(NamedTuple):
@@ -39,12 +39,12 @@ class StoredLeaf(NamedTuple):
             raise InputError(f"arrays[{name!r}]={leaf!r} is neither array nor number; put it among the facts")
         return cls(array, array.shape, str(array.dtype), None)
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> Json:
         """Returns what the manifest says of this leaf."""
         return {"shape": list(self.shape), "dtype": self.dtype, "key_kind": self.key_kind}
 
 
-def named_leaves(tree: Any) -> dict[str, Any]:
+def named_leaves(tree: Any) -> Json:
     """Returns the leaves of a tree by their path.
 
     >>> named_leaves({"layers": [1.0, {"bias": 2.0}], "state": None})
@@ -53,7 +53,7 @@ def named_leaves(tree: Any) -> dict[str, Any]:
     Raises:
       InputError: two leaves have the same path.
     """
-    leaves: dict[str, Any] = {}
+    leaves: Json = {}
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
         name = jax.tree_util.keystr(path, simple=True, separator="/")
         if name in leaves:
@@ -62,13 +62,13 @@ def named_leaves(tree: Any) -> dict[str, Any]:
     return leaves
 
 
-def describe_leaf(leaf: Any) -> dict[str, Any]:
+def describe_leaf(leaf: Any) -> Json:
     """Returns shape and dtype of a leaf of `like`, as a manifest has them."""
     leaf = leaf if hasattr(leaf, "shape") and hasattr(leaf, "dtype") else np.asarray(leaf)
     return {"shape": list(leaf.shape), "dtype": str(leaf.dtype)}
 
 
-def say_leaf(described: dict[str, Any] | None) -> str:
+def say_leaf(described: Json | None) -> str:
     """Returns a described leaf in words.
 
     >>> say_leaf({"shape": [2, 3], "dtype": "float32"})
@@ -77,7 +77,7 @@ def say_leaf(described: dict[str, Any] | None) -> str:
     return "nothing" if described is None else f"{described['dtype']}{described['shape']}"
 
 
-def as_wanted(array: Any, stored: dict[str, Any], leaf: Any) -> Any:
+def as_wanted(array: Any, stored: Json, leaf: Any) -> Any:
     """Returns an array that was read, None if it is empty and so was not written, as a leaf of `like` asks for it."""
     if array is None:
         array = np.zeros(stored["shape"], stored["dtype"])

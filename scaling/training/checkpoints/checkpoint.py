@@ -22,7 +22,7 @@ import orbax.checkpoint as ocp
 from etils import epath
 from jax.experimental import multihost_utils
 
-from scaling.specs.base import InputError, canonical_json
+from scaling.specs.base import InputError, Json, canonical_json
 from scaling.store.files import is_local, write_atomically
 from scaling.training.checkpoints.arrays import StoredLeaf, as_wanted, describe_leaf, named_leaves, say_leaf
 from scaling.training.checkpoints.checksums import (
@@ -60,7 +60,7 @@ class Restored(NamedTuple):
 
     step: int
     arrays: Any
-    facts: dict[str, Any]
+    facts: Json
     passed_over: tuple[str, ...]
 
 
@@ -175,7 +175,7 @@ class Checkpoints:
             raise self._write_error(step, error) from error
         self._running = self._thread.submit(self._commit, step, content)
 
-    def _commit(self, step: int, content: dict[str, Any]) -> int:
+    def _commit(self, step: int, content: Json) -> int:
         """Returns the step when all processes' arrays are on disk and, in process 0, the manifest is published."""
         try:
             self._arrays.wait_until_finished()
@@ -243,7 +243,7 @@ class Checkpoints:
             )
         return None
 
-    def _read_manifest(self, step: int) -> tuple[dict[str, Any], str | None]:
+    def _read_manifest(self, step: int) -> tuple[Json, str | None]:
         """Returns the manifest of a step and None, or what is wrong with it."""
         try:
             manifest = unseal((self._path(step) / MANIFEST).read_bytes().decode(errors="replace"))
@@ -251,7 +251,7 @@ class Checkpoints:
             return {}, f"{MANIFEST} {error}"
         return manifest, None if manifest["step"] == step else f"{MANIFEST} is of step {manifest['step']}"
 
-    def _check(self, step: int, manifest: dict[str, Any], wanted: dict[str, Any]) -> None:
+    def _check(self, step: int, manifest: Json, wanted: Json) -> None:
         """Refuses a checkpoint of another format or identity, or with other leaves than are wanted."""
         where = f"the checkpoint of step {step} in {str(self._folder)!r}"
         if manifest["version"] != FORMAT_VERSION:
@@ -275,7 +275,7 @@ class Checkpoints:
                     "same model and optimiser, or delete the folder to train from the start"
                 )
 
-    def _read(self, step: int, leaves: dict[str, Any], like: Any, wanted: dict[str, Any]) -> Any:
+    def _read(self, step: int, leaves: Json, like: Any, wanted: Json) -> Any:
         """Returns the arrays of a checked step in the structure of `like`."""
         how = {
             name: ocp.ArrayRestoreArgs(sharding=leaf.sharding)
@@ -318,10 +318,10 @@ class Checkpoints:
                 self._remove(step)
 
 
-def _check_facts(facts: Mapping[str, Any]) -> dict[str, Any]:
+def _check_facts(facts: Mapping[str, Any]) -> Json:
     """Returns a copy of the facts that later changes do not reach."""
     try:
-        copy: dict[str, Any] = json.loads(canonical_json(facts))
+        copy: Json = json.loads(canonical_json(facts))
     except (TypeError, ValueError) as error:
         raise InputError(f"facts={facts!r} cannot be kept as JSON ({error}); give texts, numbers and lists") from None
     if copy != facts:

@@ -10,6 +10,7 @@ from etils import epath
 
 from scaling.devices.processes import Preempted, agree
 from scaling.learning.step import TRAINING_VERSION
+from scaling.specs.base import Json
 from scaling.specs.execution import CHECKPOINT_SECONDS, NUM_CHECKPOINTS
 from scaling.training.checkpoints.checkpoint import Checkpoints
 from scaling.training.loop import Leg, Place
@@ -42,7 +43,7 @@ class Kept(NamedTuple):
     """
 
     place: Place
-    facts: dict[str, Any]
+    facts: Json
     notices: tuple[str, ...]
 
 
@@ -78,7 +79,7 @@ class Keeper:
         if restored is None:
             return None
         self._saved_steps = restored.step
-        facts: dict[str, Any] = dict(restored.facts)
+        facts: Json = dict(restored.facts)
         place = Place(facts["num_steps"], facts["step"], restored.arrays["state"], restored.arrays.get("trunk"))
         return Kept(place, facts, restored.passed_over)
 
