@@ -38,18 +38,17 @@ class Recorder:
     def __init__(
         self, tree: Tree, subsets: Sequence[Subset], shape: Shape, study_sizes: Collection[int], execution: Execution
     ) -> None:
-        self._shape, self._execution, self._study_sizes = shape, execution, study_sizes
-        pairs = zip(tree.cells, subsets, strict=True)
-        self._subset_of = {cell: subset for leaves, subset in pairs for cell in leaves}
-        self._manifests: dict[int, SubsetManifest] = {}  # by subset: the leaves of a member have one
+        self._subsets, self._shape, self._study_sizes, self._execution = subsets, shape, study_sizes, execution
+        self._member_of = {cell: number for number, leaves in enumerate(tree.cells) for cell in leaves}
+        self._manifests: dict[int, SubsetManifest] = {}  # by member, whose leaves have one subset
 
     def record(self, cell: NetworkCell, measured: Measured) -> Record:
         """Returns the record of a cell."""
-        subset = self._subset_of[cell]
-        if id(subset) not in self._manifests:
-            self._manifests[id(subset)] = make_manifest(cell, subset, self._study_sizes)
-        manifest = self._manifests[id(subset)]
-        return network_record(cell, self._shape, subset.source, manifest, measured, self._execution)
+        member = self._member_of[cell]
+        subset = self._subsets[member]
+        if member not in self._manifests:
+            self._manifests[member] = make_manifest(cell, subset, self._study_sizes)
+        return network_record(cell, self._shape, subset.source, self._manifests[member], measured, self._execution)
 
 
 def network_record(
