@@ -21,7 +21,7 @@ demo: $(STAMP)  ## train the demo study, fit its laws and write the report
 test: $(STAMP)  ## the fast tests
 	$(FAST_TESTS)
 
-test-part: $(STAMP)  ## every 20th of the fast tests, at least one of every module
+test-part: $(STAMP)  ## every 20th of the fast tests, at least one of every folder
 	$(FAST_TESTS) --every 20
 
 test-pythons:  ## the fast tests on every Python of this machine, each in an environment of its own

@@ -21,19 +21,19 @@ FIRST_COMPILATION = "import jax; jax.jit(lambda x: x + 1)(1.0)"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Adds `--every N`, for a look into every module of the tests in a fraction of the time."""
+    """Adds `--every N`, for a look into every room in a fraction of the time."""
     parser.addoption(
-        "--every", type=int, default=1, metavar="N", help="of each module, the last and every Nth before it"
+        "--every", type=int, default=1, metavar="N", help="of each folder, the last and every Nth before it"
     )
 
 
 @pytest.hookimpl(trylast=True)  # after -m and -k have chosen
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leaves every Nth test of each module, counted from its last: the first ones are often the longest."""
+    """Leaves every Nth test of each folder, counted from its last: the first ones are often the longest."""
     kept, left, seen = [], [], Counter[Path]()
     for item in reversed(items):
-        (left if seen[item.path] % config.getoption("every") else kept).append(item)
-        seen[item.path] += 1
+        (left if seen[item.path.parent] % config.getoption("every") else kept).append(item)
+        seen[item.path.parent] += 1
     config.hook.pytest_deselected(items=left)
     items[:] = reversed(kept)
 

@@ -1,4 +1,4 @@
-"""How the tests are run: flags that XLA knows, reasons that are told, and a part of every module."""
+"""How the tests are run: flags that XLA knows, reasons that are told, and a part of every folder."""
 
 import os
 import subprocess
@@ -28,12 +28,13 @@ def test_where_jax_does_not_start_the_reason_is_told(python):
     assert "Traceback" not in done.stdout + done.stderr
 
 
-def test_a_part_has_the_last_test_of_each_module_and_every_nth_before_it(python):
-    modules = "tests/test_readme.py", "tests/test_arrows.py"
+def test_a_part_has_the_last_test_of_each_folder_and_every_nth_before_it(python):
+    modules = "tests/test_readme.py", "tests/test_arrows.py", "tests/launch/test_exits.py"
     everything, part = (
         [line for line in collect(python, *modules, *words).stdout.splitlines() if "::" in line]
         for words in ((), ("--every", "3"))
     )
-    readme, arrows = ([line for line in everything if line.startswith(f"{module}::")] for module in modules)
-    assert part == readme[::-3][::-1] + arrows[::-3][::-1]
+    deep = [line for line in everything if line.startswith("tests/launch/")]
+    top = [line for line in everything if line not in deep]
+    assert part == top[::-3][::-1] + deep[::-3][::-1]
     assert len(everything) > len(part) > 2
