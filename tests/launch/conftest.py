@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from launch.cli import main
+from scaling.store.cache import lock_folder
 from scaling.store.record import Evaluation, Record, SubsetManifest
 from scaling.store.store import Store
 from tests.places import ROOT
@@ -117,12 +118,17 @@ def command_in(python):
 
 @pytest.fixture(scope="session")
 def trained(python, tmp_path_factory):
-    """The toy study, run once for all tests that look at it."""
-    folder = tmp_path_factory.mktemp("trained")
-    (folder / "toy.py").write_text(STUDY)
-    done = Command(python, folder)("run", "toy.py", "--store", "store", "--workers", 2)
-    assert done.returncode == 0, done.stderr
-    assert "12 of 12 cells complete" in done.stdout
+    """The toy study, run once for all tests that look at it, whichever process of the tests runs them."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "trained"
+    with lock_folder(folder):
+        if not (folder / "is_done").exists():
+            folder.mkdir(exist_ok=True)
+            (folder / "toy.py").write_text(STUDY)
+            done = Command(python, folder)("run", "toy.py", "--store", "store", "--workers", 2)
+            assert done.returncode == 0, done.stderr
+            assert "12 of 12 cells complete" in done.stdout
+            (folder / "is_done").touch()
     return folder / "store"
 
 
