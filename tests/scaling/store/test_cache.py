@@ -44,9 +44,15 @@ def test_a_file_of_arrays_appears_whole_or_not_at_all(tmp_path):
         assert kept.files == ["more", "arr_0"]
 
 
-def test_two_processes_make_a_folder_one_after_the_other(tmp_path, capfd):
-    holds, may_go = threading.Event(), threading.Event()
-    order = []
+def test_two_processes_make_a_folder_one_after_the_other(tmp_path, monkeypatch):
+    holds, waits, may_go = threading.Event(), threading.Event(), threading.Event()
+    order, said = [], []
+
+    def say(words, file):
+        said.append(words)
+        waits.set()
+
+    monkeypatch.setattr("scaling.store.cache.print", say, raising=False)
 
     def first():
         with lock_folder(tmp_path / "made"):
@@ -60,12 +66,10 @@ def test_two_processes_make_a_folder_one_after_the_other(tmp_path, capfd):
 
     one, other = threading.Thread(target=first), threading.Thread(target=second)
     one.start()
-    holds.wait(30)
+    assert holds.wait(30)
     other.start()
-    said = ""
-    while f"waiting for another process, which prepares {tmp_path / 'made'}\n" not in said:
-        assert other.is_alive()
-        said += capfd.readouterr().err
+    assert waits.wait(30)
+    assert said == [f"waiting for another process, which prepares {tmp_path / 'made'}"]
     may_go.set()
     one.join()
     other.join()
