@@ -193,7 +193,7 @@ def test_members_share_the_time_of_their_job():
     records = train_members(cells)
     took = time.monotonic() - began
     whole = sum(record.wall_seconds for record in records)
-    assert 0.0 < whole <= took
+    assert 0.2 * took < whole <= took
     assert len({record.wall_seconds for record in records}) == 1
     assert sum(record.train_seconds for record in records) <= whole
     assert {record.execution["population"] for record in records} == {8}
