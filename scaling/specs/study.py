@@ -5,16 +5,15 @@ import inspect
 import itertools
 import math
 import re
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from types import ModuleType
 from typing import Annotated, Any, Self
 
 from pydantic import Field, ValidationError, model_validator, validate_call
 
 from scaling.specs.base import InputError, Spec, describe_error, override, parse, parse_value, suggest
 from scaling.specs.cell import Cell
+from scaling.specs.code import load_file
 from scaling.specs.fits import METRIC, FitSpec, Metric
 from scaling.specs.schedules import WSDSchedule
 
@@ -135,7 +134,7 @@ def _study_function(reference: str) -> Callable[..., Any]:
                 f"study {reference!r} is unknown; {suggest(reference, named) if named else 'configs/ is empty'}"
             )
         path = named[reference]
-    function = getattr(_import_file(path), "study", None)
+    function = getattr(load_file(path), "study", None)
     if not callable(function):
         raise InputError(f"{path} does not define study(); define a function that returns a scaling.specs.study.Study")
     return function
@@ -154,16 +153,6 @@ def _config_files() -> Iterator[Path]:
     )
     for folder in folders:
         yield from sorted(path for path in folder.glob("*.py") if path.stem != "__init__")
-
-
-def _import_file(path: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"study_{path.stem}", path)
-    if spec is None or spec.loader is None:
-        raise InputError(f"{path} cannot be imported; give a Python file")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
 
 
 def _call_study(function: Callable[..., Any], reference: str, assignments: Sequence[str]) -> tuple[Study, list[str]]:
