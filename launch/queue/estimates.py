@@ -9,12 +9,14 @@ from scaling.specs.models import (
     AnyEstimatorSpec,
     AnyNetworkSpec,
     ConvNetSpec,
+    EstimatorSpec,
     GradientBoostingSpec,
     InceptionSpec,
     LinearSVMSpec,
     LogisticRegressionSpec,
     LSTMSpec,
     MLPSpec,
+    ModuleSpec,
     NaiveBayesSpec,
     RandomForestSpec,
     RBFSVMSpec,
@@ -79,6 +81,8 @@ def _estimator_seconds(model: AnyEstimatorSpec, m: int) -> float:
             return 1e-3 + 1.5e-6 * m
         case RidgeSpec():
             return 1e-2 + 2e-4 * m
+        case EstimatorSpec():  # of which nothing is known
+            return 1e-4 * m
         case _:
             assert_never(model)
 
@@ -86,7 +90,7 @@ def _estimator_seconds(model: AnyEstimatorSpec, m: int) -> float:
 def _guess_example_flops(model: AnyNetworkSpec) -> float:
     """Returns about 6 FLOPs for each use of a parameter: 2 forward and 4 backward."""
     scale = _scale_of(model)
-    num_params = model.num_params or scale.params * max(model.depth or 1, 1) * (model.width or 1) ** 2
+    num_params = model.num_params or scale.params * max(getattr(model, "depth", None) or 1, 1) * (model.width or 1) ** 2
     return 6.0 * num_params * scale.uses
 
 
@@ -111,6 +115,8 @@ def _scale_of(model: AnyNetworkSpec) -> Scale:
             return Scale(8, 64)
         case TransformerSpec() | ViTSpec():
             return Scale(12, 64)
+        case ModuleSpec():  # of which nothing is known
+            return Scale(4, 1)
         case _:
             assert_never(model)
 

@@ -15,9 +15,10 @@ import jax.numpy as jnp
 from scaling.devices.options import compile_lightly
 from scaling.learning.objectives import Batch, make_batch
 from scaling.learning.step import TrainState, make_hyper, make_learner
-from scaling.models.layers.core import Dense, Dims, Layer, Repeat, Residual
+from scaling.models.layers.core import Dense, Dims, Layer, Repeat, Residual, walk
 from scaling.models.layers.image import Conv
 from scaling.models.layers.sequence import LSTM, Attention, Embed, Experts
+from scaling.models.layers.traced import TracedModule
 from scaling.models.network import Model, Variables, build
 from scaling.models.registry import make_shape
 from scaling.models.shape import Shape, make_layers
@@ -173,6 +174,9 @@ def watched_places(layer: Layer, dims: Dims, path: str = "", label: str = "", *,
     Of repeated blocks the outputs are followed, and with `in_blocks` what happens inside. Where the depth varies there
     is no saying which inner place of one network is that of another.
     """
+    if isinstance(layer, TracedModule):
+        yield from _watched_products(layer, dims)
+        return
     is_repeated = isinstance(layer, Repeat)
     for part in layer.parts(dims):
         for name, name_in_label in _copies(part.name, part.copies, is_repeated):
@@ -184,6 +188,15 @@ def watched_places(layer: Layer, dims: Dims, path: str = "", label: str = "", *,
             if isinstance(part.layer, Attention | Experts):
                 yield from (Watch(f"{inside}/{score}", f"{labelled}/{score}", "scores") for score in SCORES)
             yield from watched_places(part.layer, part.dims, inside, labelled, in_blocks=in_blocks)
+
+
+def _watched_products(layer: TracedModule, dims: Dims) -> Iterator[Watch]:
+    """Yields the products with matrices of a user's network, but for its readouts."""
+    for visit in walk(layer, dims, expand=True):
+        for name, weight in visit.layer.weights(visit.dims).items():
+            if weight.is_matmul and weight.role != "output":
+                path = "/".join((*visit.path, name))
+                yield Watch(f"/{path}", path, "hidden")
 
 
 def _copies(name: str, copies: int, is_repeated: bool) -> list[tuple[str, str]]:

@@ -1,4 +1,4 @@
-"""Mesh axes, and where every array of a training state lies on them: one table from roles to partition specs.
+"""Mesh axes, and where every array of a training state lies on them: one table from divisions to partition specs.
 
 Modules know nothing of this: shardings are given to `jax.jit` from outside, and XLA adds the communication.
 
@@ -14,9 +14,8 @@ import numpy as np
 from jax import lax
 from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 
-from scaling.models.layers.core import Dense, Dims, Visit, Weight, walk
-from scaling.models.layers.image import Conv
-from scaling.models.layers.sequence import Attention, Embed, Experts, LearnedPositions, Segments
+from scaling.models.layers.core import Dims, Division, Weight, walk
+from scaling.models.layers.sequence import Attention
 from scaling.models.network import PyTree
 from scaling.models.shape import Shape, make_layers
 from scaling.specs.base import InputError
@@ -27,11 +26,11 @@ BATCH_AXES = ("data", "fsdp")
 
 AnyMesh = Mesh | AbstractMesh
 
-# Role → axes of each dim. Along `tensor` a pair of matrices is divided as in Megatron (Shoeybi et al. 2019): columns of
-# the first, rows of the second, so that only their sum is communicated. Along `fsdp` the other side is divided, and
-# gathered where it is used (Rajbhandari et al. 2020). The gates of an LSTM lie in one matrix, which `tensor` would cut
-# so that every time step communicates.
-TABLE: dict[str, PartitionSpec] = {
+# Division → axes of each dim, as layers say of their arrays. Along `tensor` a pair of matrices is divided as in
+# Megatron (Shoeybi et al. 2019): columns of the first, rows of the second, so that only their sum is communicated.
+# Along `fsdp` the other side is divided, and gathered where it is used (Rajbhandari et al. 2020). The gates of an LSTM
+# lie in one matrix, which `tensor` would cut so that every time step communicates.
+TABLE: dict[Division, PartitionSpec] = {
     "columns": PartitionSpec("fsdp", "tensor"),  # [D, F]: queries, keys, values, gate, up, readouts, other dense layers
     "rows": PartitionSpec("tensor", "fsdp"),  # [F, D]: attention's out, feed-forward's down
     "embedding": PartitionSpec("tensor", "fsdp"),  # [V, D]
@@ -51,28 +50,28 @@ class Placement(NamedTuple):
     Attributes:
       path: names from the root to the array.
       dims: its shape.
-      role: the key of `TABLE`.
+      division: the key of `TABLE`.
       units: the parts of each dim that may not be cut: heads, else single entries.
     """
 
     path: tuple[str, ...]
     dims: Dims
-    role: str
+    division: Division
     units: Dims
 
     def fit(self, mesh: AnyMesh) -> PartitionSpec:
         """Returns the table's spec without the axes that do not divide their dim."""
         return PartitionSpec(
-            *(None if self.is_left_out(mesh, dim) else axis for dim, axis in enumerate(TABLE[self.role]))
+            *(None if self.is_left_out(mesh, dim) else axis for dim, axis in enumerate(TABLE[self.division]))
         )
 
     def is_left_out(self, mesh: AnyMesh, dim: int) -> bool:
         """Returns whether the axis that the table gives a dim does not divide it."""
-        axis = TABLE[self.role][dim]
+        axis = TABLE[self.division][dim]
         return axis is not None and self.units[dim] % mesh.shape[axis] != 0
 
 
-class Division(NamedTuple):
+class Divided(NamedTuple):
     """How a tree of arrays is divided.
 
     Attributes:
@@ -132,38 +131,17 @@ def placements(shape: Shape) -> Iterator[Placement]:
     attention = {visit.path: visit.layer for visit in visits if isinstance(visit.layer, Attention)}
     for visit in visits:
         for name, weight in visit.layer.weights(visit.dims).items():
-            role = _role_of(visit, name, weight)
-            units = _head_units(attention.get(visit.path[:-1]), visit.path[-1], weight) or weight.shape
-            yield Placement((*visit.path, name), weight.shape, role, units)
+            units = _head_units(attention.get(visit.path[:-1]), visit.path[-1:], weight) or weight.shape
+            yield Placement((*visit.path, name), weight.shape, weight.division, units)
 
 
-def _role_of(visit: Visit, name: str, weight: Weight) -> str:
-    match visit.layer:
-        case Embed():
-            return "embedding"
-        case LearnedPositions() | Segments():
-            return "positions"
-        case Conv() if len(weight.shape) == 4:
-            return "conv"
-        case Experts() if len(weight.shape) == 3:
-            return "expert_rows" if name == "down" else "expert_columns"
-        case Dense(group="router"):
-            return "router"
-        case Dense(group="recurrent") if name == "kernel":
-            return "gates"
-        case Dense() if name == "kernel":
-            return "rows" if visit.path[-1] in ("out", "down") else "columns"
-        case _:
-            return "vector"
-
-
-def _head_units(layer: Attention | None, part: str, weight: Weight) -> Dims | None:
+def _head_units(layer: Attention | None, part: tuple[str, ...], weight: Weight) -> Dims | None:
     """Returns the units of one of attention's kernels, whose heads stay whole; None for other arrays."""
     if layer is None or len(weight.shape) != 2:
         return None
-    if part == "out":
+    if part == ("out",):
         return layer.num_heads, weight.shape[1]
-    return weight.shape[0], layer.num_kv_heads if part in ("key", "value") else layer.num_heads
+    return weight.shape[0], layer.num_kv_heads if part in (("key",), ("value",)) else layer.num_heads
 
 
 def param_shardings(mesh: AnyMesh, shape: Shape) -> dict[str, PyTree]:
@@ -308,24 +286,24 @@ def check_heads(shape: Shape, spec: MeshSpec) -> None:
             )
 
 
-def divide(tree: PyTree, shardings: PyTree) -> Division:
+def divide(tree: PyTree, shardings: PyTree) -> Divided:
     """Returns how a tree of arrays, or of their shapes, is divided by shardings like it."""
     divided = whole = size = 0
     for leaf, sharding in zip(jax.tree.leaves(tree), jax.tree.leaves(shardings), strict=True):
         count, own = math.prod(leaf.shape), math.prod(sharding.shard_shape(tuple(leaf.shape)))
         divided, whole = (divided + count, whole) if own < count else (divided, whole + count)
         size += own * np.dtype(leaf.dtype).itemsize
-    return Division(divided, whole, size)
+    return Divided(divided, whole, size)
 
 
-def describe_sharding(mesh: AnyMesh, shape: Shape) -> Division:
+def describe_sharding(mesh: AnyMesh, shape: Shape) -> Divided:
     """Returns how the parameters of a shape are divided, and what the mesh cannot divide."""
     found = divide(abstract_params(shape), param_shardings(mesh, shape))
     lines: dict[tuple[Any, ...], str] = {}
     for each in placements(shape):
-        for dim, axis in enumerate(TABLE[each.role]):
+        for dim, axis in enumerate(TABLE[each.division]):
             if each.is_left_out(mesh, dim):
-                kind = (each.role, each.path[-2:], each.dims, each.units, axis)
+                kind = (each.division, each.path[-2:], each.dims, each.units, axis)
                 lines.setdefault(kind, f"{_path(each)}: {axis}={mesh.shape[axis]} does not divide {_unit(each, dim)}")
     return found._replace(left_out=tuple(lines.values()))
 

@@ -8,9 +8,12 @@ import jax.numpy as jnp
 import optax
 
 from scaling.models.network import PyTree
+from scaling.specs.base import InputError
+from scaling.specs.code import describe_signature, resolve_function
 from scaling.specs.training import (
     AdamSpec,
     AdamWSpec,
+    CodeOptimizerSpec,
     LionSpec,
     MuonSpec,
     OptimizerSpec,
@@ -68,8 +71,47 @@ def _make_rule(spec: OptimizerSpec, roles: PyTree, eps_factor: float) -> optax.G
             return optax.scale_by_lion(spec.b1, spec.b2)
         case MuonSpec():
             return _make_muon(spec, roles, eps_factor)
+        case CodeOptimizerSpec():
+            return make_own_rule(spec)
         case _:
             assert_never(spec)
+
+
+def make_own_rule(spec: CodeOptimizerSpec) -> optax.GradientTransformation:
+    """Returns the transformation that a user's code makes, turned to what is subtracted.
+
+    Raises:
+      InputError: the code is not known, fails, makes something else, or makes updates that go uphill.
+    """
+    make = resolve_function(spec.code)
+    unit = {"learning_rate": 1.0} if "learning_rate" in describe_signature(make) else {}
+    try:
+        rule = make(**{**unit, **spec.settings})
+    except Exception as error:
+        raise InputError(f"training.optimizer.code={spec.code!r} fails: {type(error).__name__}: {error}") from error
+    if not isinstance(rule, optax.GradientTransformation):
+        raise InputError(
+            f"training.optimizer.code={spec.code!r} makes {type(rule).__name__}; return an optax transformation, such "
+            "as optax.adam(1.0)"
+        )
+    _check_descent(rule, spec)
+    return optax.chain(optax.with_extra_args_support(rule), optax.scale(-1.0))
+
+
+def _check_descent(rule: optax.GradientTransformation, spec: CodeOptimizerSpec) -> None:
+    """Checks on the smallest of problems that updates, which are added, go downhill."""
+    with jax.ensure_compile_time_eval():  # also while a program is traced
+        params = {"w": jnp.ones((2, 2))}
+        try:
+            updates, _ = rule.update(params, rule.init(params), params)
+        except Exception:  # noqa: BLE001  (a rule for other arrays than these shows itself in training)
+            return
+        is_uphill = bool((updates["w"] * params["w"]).sum() > 0)
+    if is_uphill:
+        raise InputError(
+            f"training.optimizer.code={spec.code!r}: its updates, which are added, go uphill; return an optimiser of "
+            "learning rate 1, such as optax.adam(1.0), or chain optax.scale(-1.0) behind a scale_by_… rule"
+        )
 
 
 def _make_muon(spec: MuonSpec, roles: PyTree, eps_factor: float) -> optax.GradientTransformation:

@@ -131,7 +131,7 @@ def make_learner(
     """
     check_learner(shape, training, execution)
     model = build(shape, execution)
-    factors = update_trees(shape, training.optimizer.kind)
+    factors = update_trees(shape, training.optimizer.update)
     direction = make_direction(training.optimizer, factors.roles, epsilon_factor(shape), training.moments)
     clip = optax.identity() if training.clip_norm is None else optax.clip_by_global_norm(training.clip_norm)
     dtype = jnp.dtype(training.precision)

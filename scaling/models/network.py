@@ -10,11 +10,14 @@ from flax import nnx
 import scaling.models.modules.image
 import scaling.models.modules.sequence  # noqa: F401  (both register their modules)
 from scaling.models.layers.core import Dims, Layer, walk
+from scaling.models.layers.traced import TracedModule
 from scaling.models.modules.context import Context
 from scaling.models.modules.core import make_module
 from scaling.models.modules.repeat import split_module
 from scaling.models.parametrization import parametrized_layers
 from scaling.models.shape import Shape
+from scaling.models.tracing.program import tap_products
+from scaling.specs.base import InputError
 from scaling.specs.execution import DEFAULT, Execution
 
 PyTree = Any  # of arrays: parameters, gradients, states of optimisers
@@ -51,6 +54,8 @@ class Model(NamedTuple):
 def build(shape: Shape, execution: Execution = DEFAULT) -> Model:
     """Returns the network of a shape, under its parametrisation, with the implementations of an execution."""
     layers, dims = parametrized_layers(shape), shape.task.dims
+    if isinstance(layers, TracedModule):
+        return _build_traced(layers, dims, execution)
 
     def define(key: jax.Array) -> nnx.Module:
         return make_module(layers, dims, key)
@@ -78,6 +83,63 @@ def build(shape: Shape, execution: Execution = DEFAULT) -> Model:
         return Outputs(logits, tuple(context.auxiliary), sum(context.penalties, start=0.0)), split_module(module)[2]
 
     return Model(init, apply)
+
+
+def _build_traced(layers: TracedModule, dims: Dims, execution: Execution) -> Model:
+    """Returns a user's network: its own functions, under the factors of a parametrisation."""
+    for name in ("scan_blocks", "remat"):
+        if getattr(execution, name) != getattr(DEFAULT, name):
+            raise InputError(
+                f"execution.{name}={getattr(execution, name)!r}: a module of code has no blocks that are known here; "
+                "leave it out, or let the module do so itself (jax.lax.scan, jax.checkpoint)"
+            )
+    init_factors, forward_factors = {}, {}
+    for visit in walk(layers, dims, expand=True):
+        assert isinstance(visit.layer, TracedModule)  # noqa: S101  (it holds no other)
+        for name, scale in visit.layer.scales:
+            init_factors[(*visit.path, name)], forward_factors[(*visit.path, name)] = scale
+    definition = layers.definition
+
+    def init(key: jax.Array) -> Variables:
+        variables: Variables = definition.init(key)
+        return {**variables, "params": _multiply_at(variables["params"], init_factors)}
+
+    def apply(
+        variables: Variables,
+        inputs: Any,
+        *,
+        train: bool,
+        key: jax.Array | None,
+        taps: dict[str, jax.Array] | None = None,
+    ) -> tuple[Outputs, Mapping[str, Any]]:
+        inputs = inputs.reshape(inputs.shape[0], *dims)
+
+        def run(params: PyTree, state: PyTree, inputs: jax.Array) -> tuple[jax.Array, PyTree]:
+            scaled = {"params": _multiply_at(params, forward_factors), "state": state}
+            logits, state = definition.apply(scaled, inputs, train=train, key=key)
+            return logits, state
+
+        arguments = (variables["params"], variables["state"], inputs)
+        if taps is None:
+            logits, state = run(*arguments)
+        else:
+            (logits, state), products = tap_products(run, arguments[0], arguments[1:])
+            taps.update({"/" + "/".join(path): x for path, x in products.items()})
+        return Outputs(logits, (), 0.0), state
+
+    return Model(init, apply)
+
+
+def _multiply_at(tree: PyTree, factors: Mapping[tuple[str, ...], float]) -> PyTree:
+    """Returns nested dicts of arrays, some of them multiplied."""
+    if all(factor == 1.0 for factor in factors.values()):
+        return tree
+
+    def multiply(path: Any, x: jax.Array) -> jax.Array:
+        factor = factors.get(tuple(str(key.key) for key in path), 1.0)
+        return x if factor == 1.0 else factor * x
+
+    return jax.tree_util.tree_map_with_path(multiply, tree)
 
 
 def check_arrays(layers: Layer, dims: Dims, params: Variables) -> None:

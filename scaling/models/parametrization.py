@@ -13,18 +13,15 @@ import dataclasses
 import functools
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple, assert_never, get_args
+from typing import Any, NamedTuple, assert_never
 
 from scaling.models.layers.core import Dense, Dims, Initializer, Layer, Residual, Visit, Weight, walk
 from scaling.models.layers.image import Conv, RadialReadout
 from scaling.models.layers.sequence import Attention, SinusoidalPositions, TiedReadout
+from scaling.models.layers.traced import Scale, TracedModule
 from scaling.models.shape import Shape, make_layers
 from scaling.specs.base import InputError
-from scaling.specs.training import OptimizerSpec, UpdateKind
-
-UPDATE_KINDS: dict[str, UpdateKind] = {  # by the optimiser's kind
-    spec.model_fields["kind"].default: spec.update for spec in get_args(get_args(OptimizerSpec)[0])
-}
+from scaling.specs.training import UpdateKind
 
 
 class Multipliers(NamedTuple):
@@ -163,6 +160,8 @@ def parametrized_layers(shape: Shape) -> Layer:
                 return dataclasses.replace(layer, scale=layer.scale / math.sqrt(m_in))
             case Residual():
                 return dataclasses.replace(layer, scale=layer.scale * branch)
+            case TracedModule():
+                return _scale_outputs(layer, base.weights(base_dims))
             case Attention():
                 assert isinstance(base, Attention)  # noqa: S101  (the two trees have one form)
                 # Scores fall as 1 / K, not 1 / √K: queries and keys become correlated in training.
@@ -171,6 +170,17 @@ def parametrized_layers(shape: Shape) -> Layer:
                 return layer
 
     return _map_pair(layers, dims, base_layers(shape), dims, change)
+
+
+def _scale_outputs(layer: TracedModule, base: dict[str, Weight]) -> TracedModule:
+    """Returns a user's module whose readouts start as at base width, and are divided by their growth."""
+    scales = []
+    for name, weight in layer.arrays:
+        if weight.role == "output":
+            growth = weight.fan_in / base[name].fan_in
+            found = multipliers("mup", "output", "sign", m_in=growth, m_out=1.0, m_depth=1.0, in_branch=False)
+            scales.append((name, Scale(found.init, found.forward)))
+    return dataclasses.replace(layer, scales=tuple(scales))
 
 
 def _by_fan_in(init: Initializer, weight: Weight, base: Weight) -> Initializer:
@@ -209,26 +219,26 @@ class UpdateTrees(NamedTuple):
     weight_decay: dict[str, Any]
 
 
-def update_trees(shape: Shape, optimizer_kind: str) -> UpdateTrees:
-    """Returns each parameter's role and factors under a shape's parametrisation and an optimiser, by its kind."""
+def update_trees(shape: Shape, update: UpdateKind) -> UpdateTrees:
+    """Returns each parameter's role and factors under a shape's parametrisation and an optimiser's kind of update."""
     trees = UpdateTrees({}, {}, {})
     dims = shape.task.dims
     pairs = zip(walk(make_layers(shape), dims, expand=True), walk(base_layers(shape), dims, expand=True), strict=True)
     for visit, base in pairs:
         base_weights = base.layer.weights(base.dims)
         for name, weight in visit.layer.weights(visit.dims).items():
-            found = _multipliers_of(shape, optimizer_kind, visit, weight, base_weights[name])
+            found = _multipliers_of(shape, update, visit, weight, base_weights[name])
             decay = 0.0 if weight.role == "vector" else found.weight_decay  # biases and gains do not decay
             for tree, value in zip(trees, (weight.role, found.lr, decay), strict=True):
                 _put(tree, (*visit.path, name), value)
     return trees
 
 
-def _multipliers_of(shape: Shape, optimizer_kind: str, visit: Visit, weight: Weight, base: Weight) -> Multipliers:
+def _multipliers_of(shape: Shape, update: UpdateKind, visit: Visit, weight: Weight, base: Weight) -> Multipliers:
     return multipliers(
         shape.spec.parametrization,
         weight.role,
-        UPDATE_KINDS[optimizer_kind],
+        update,
         m_in=weight.fan_in / base.fan_in,
         # Not the fan-out, the outputs of one input, which is less where channels or heads have arrays of their own.
         m_out=(weight.size / weight.fan_in) / (base.size / base.fan_in),

@@ -3,13 +3,14 @@
 import functools
 from types import ModuleType
 
-from scaling.models.families import convnet, inception, lstm, mlp, resnet, transformer, vit, xception
+from scaling.models.families import convnet, inception, lstm, mlp, module, resnet, transformer, vit, xception
 from scaling.models.shape import Preset, Shape
 from scaling.specs.base import InputError, suggest
 from scaling.specs.models import NetworkSpec
 from scaling.specs.task import TaskShape
 
-# Families trained by gradient descent: a module each, with TASK, PRESETS, `shape` and `layers`, and no JAX in it.
+# Families trained by gradient descent: a module each, with TASK, PRESETS, `shape` and `layers`. None makes an array,
+# and but for `module`, whose networks are the users', none has JAX in it.
 # Families with a solver of their own live in `classical`. To add one: its specification joins `ModelSpec`, its module
 # joins here.
 FAMILIES: dict[str, ModuleType] = {
@@ -21,6 +22,7 @@ FAMILIES: dict[str, ModuleType] = {
     "lstm": lstm,
     "transformer": transformer,
     "vit": vit,
+    "module": module,
 }
 
 

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from scaling.specs.base import InputError, Rate, Spec, since
+from scaling.specs.code import CodeReference, FrozenSettings, Settings
 
 Activation = Literal["relu", "tanh", "sigmoid", "gelu", "silu", "elu", "leaky_relu", "scaled_tanh"]
 Normalization = Literal["none", "batch", "layer", "group", "rms"]
@@ -272,6 +273,37 @@ class ViTSpec(NetworkSpec):
         return self
 
 
+class ModuleSpec(NetworkSpec):
+    """A network of the user's own: the Flax module that `make(width, task, **settings)` gives, of NNX or of Linen.
+
+    `scaling.from_module(make, num_params=…)` makes this specification. N is met within 3 % by searching the width.
+
+    Attributes:
+      code: `name:make`, the function: of a study's file, of a module beside it, or of an installed package.
+      settings: its further arguments.
+      parametrization: `mup` rests on the roles of arrays, which are guessed where the code does not say them. Initial
+        values, dropout and whatever depends on the depth are the module's own.
+    """
+
+    kind: Literal["module"] = "module"
+    code: CodeReference
+    settings: Settings = FrozenSettings()
+
+    @model_validator(mode="after")
+    def _code_keeps_its_own(self) -> Self:
+        for name in ("initializer", "dropout"):
+            if getattr(self, name) != NetworkSpec.model_fields[name].default:
+                raise InputError(
+                    f"model.{name}={getattr(self, name)!r}: a module has its own; pass it as model.settings.{name}"
+                )
+        if self.parametrization == "completep":
+            raise InputError(
+                "model.parametrization='completep' puts factors on residual branches, which a module of code has to "
+                "itself; choose mup or standard"
+            )
+        return self
+
+
 class LogisticRegressionSpec(Spec):
     """Multinomial logistic regression; `inverse_regularization` is scikit-learn's C."""
 
@@ -330,8 +362,31 @@ class RidgeSpec(Spec):
     regularization: Annotated[float, Field(ge=0.0)] = 1.0
 
 
+class EstimatorSpec(Spec):
+    """Any class with scikit-learn's interface, and its parameters.
+
+    Attributes:
+      code: `sklearn.neighbors:KNeighborsClassifier`, or `name:Class` of the user's own code.
+      settings: arguments of the class; `random_state` is the cell's seed where the class takes one.
+      tokens: how tokens enter: as `one_hot` rows, sparse, or as integer `codes`.
+    """
+
+    kind: Literal["estimator"] = "estimator"
+    code: CodeReference
+    settings: Settings = FrozenSettings()
+    tokens: Literal["one_hot", "codes"] = "one_hot"
+
+
 AnyNetworkSpec = (
-    MLPSpec | ConvNetSpec | ResNetSpec | InceptionSpec | XceptionSpec | LSTMSpec | TransformerSpec | ViTSpec
+    MLPSpec
+    | ConvNetSpec
+    | ResNetSpec
+    | InceptionSpec
+    | XceptionSpec
+    | LSTMSpec
+    | TransformerSpec
+    | ViTSpec
+    | ModuleSpec
 )
 AnyEstimatorSpec = (
     LogisticRegressionSpec
@@ -341,5 +396,6 @@ AnyEstimatorSpec = (
     | GradientBoostingSpec
     | NaiveBayesSpec
     | RidgeSpec
+    | EstimatorSpec
 )
 ModelSpec = Annotated[AnyNetworkSpec | AnyEstimatorSpec, Field(discriminator="kind")]

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, NamedTuple, assert_never
 from pydantic import Field, PositiveInt
 
 from scaling.specs.base import Fraction, Spec
+from scaling.specs.code import CodeReference, FrozenSettings, Settings, resolve_function
 
 # Where in a step its learning rate is read: in its middle, so that the first step already moves and the last is not
 # wasted. Other people's curves may have it at its beginning, 0: over 20 steps that differs by up to 0.35 of the peak.
@@ -173,6 +174,25 @@ class WSDSchedule(Schedule):
         return rise(time, self.warmup_steps) * fall(self.decay, done, self.final_fraction)
 
 
+class CodeSchedule(Schedule):
+    """A schedule of the user's own.
+
+    Attributes:
+      code: `name:function`: (time, num_steps, **settings) → the factor on the peak learning rate, an array like the
+        time. Both count steps; operators work on them, and for functions there is `time.__array_namespace__()`.
+      settings: further arguments of the function.
+    """
+
+    kind: Literal["code"] = "code"
+    code: CodeReference
+    settings: Settings = FrozenSettings()
+
+    def factor(self, time: Array, horizon: Horizon) -> Array:
+        """Returns the factor on the peak learning rate."""
+        return resolve_function(self.code)(time, horizon.num_steps, **self.settings)
+
+
 ScheduleSpec = Annotated[
-    ConstantSchedule | CosineSchedule | LinearSchedule | InverseSqrtSchedule | WSDSchedule, Field(discriminator="kind")
+    ConstantSchedule | CosineSchedule | LinearSchedule | InverseSqrtSchedule | WSDSchedule | CodeSchedule,
+    Field(discriminator="kind"),
 ]

@@ -5,6 +5,7 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from scaling.specs.base import InputError, Rate, Spec, since
+from scaling.specs.code import CodeReference, FrozenSettings, Settings
 from scaling.specs.schedules import CosineSchedule, ScheduleSpec, WSDSchedule
 
 NonNegative = Annotated[float, Field(ge=0.0)]
@@ -107,9 +108,26 @@ class MuonSpec(Spec):
     weight_decay: NonNegative = 0.0
 
 
-OptimizerSpec = Annotated[
-    SGDSpec | AdamSpec | AdamWSpec | RMSPropSpec | LionSpec | MuonSpec, Field(discriminator="kind")
-]
+class CodeOptimizerSpec(Spec):
+    """Any optax optimiser, made for a learning rate of 1: the schedule, the peak and decoupled weight decay are ours.
+
+    Attributes:
+      code: `optax:adabelief`, `optax.contrib:ademamix`, or `name:make` of the user's own code: a function that returns
+        a transformation whose updates are added, as those of `optax.adam(1.0)`.
+      settings: arguments of the function; `learning_rate` is 1 where it takes one.
+      update: how the update answers the gradient's size, which parametrisations go by.
+    """
+
+    kind: Literal["code"] = "code"
+    code: CodeReference
+    settings: Settings = FrozenSettings()
+    update: UpdateKind = "sign"
+    peak_lr: PositiveFloat
+    weight_decay: NonNegative = 0.0
+
+
+AnyOptimizerSpec = SGDSpec | AdamSpec | AdamWSpec | RMSPropSpec | LionSpec | MuonSpec | CodeOptimizerSpec
+OptimizerSpec = Annotated[AnyOptimizerSpec, Field(discriminator="kind")]
 
 
 class LayerwiseSpec(Spec):

@@ -95,7 +95,7 @@ def check_memory(shape: Shape, training: TrainingSpec, execution: Execution, lim
 def _abstract_state(shape: Shape, training: TrainingSpec) -> dict[str, Any]:
     """Returns the parts of a training state as shapes and dtypes, without a population."""
     params = abstract_params(shape)
-    roles = update_trees(shape, training.optimizer.kind).roles
+    roles = update_trees(shape, training.optimizer.update).roles
     rule = make_direction(training.optimizer, roles, moments=training.moments)
     is_cast = training.precision != "float32"
     return {

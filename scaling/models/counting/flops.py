@@ -6,6 +6,7 @@ from typing import Literal
 from scaling.models.counting.params import count_active
 from scaling.models.layers.core import Visit, walk
 from scaling.models.layers.sequence import Attention
+from scaling.models.layers.traced import TracedModule
 from scaling.models.shape import Shape, make_layers
 
 # Raise when what `flops` and `train_flops` of a record count changes meaning.
@@ -64,10 +65,15 @@ def count_flops(shape: Shape, convention: Convention = DEFAULT) -> Flops:
     train: dict[str, float] = {}
     needs_no_input_gradient = shape.task.vocab_size is None
     for visit in walk(make_layers(shape), shape.task.dims):
+        traced = visit.layer.train_flops(visit.dims)
         for term, flops in visit.layer.flops(visit.dims).items():
             share = _share(term, visit, convention) * visit.copies / per
-            factor = 3.0
-            if needs_no_input_gradient and any(w.is_matmul for w in visit.layer.weights(visit.dims).values()):
+            factor = 3.0 if traced is None or not flops else traced[term] / flops
+            if (
+                traced is None
+                and needs_no_input_gradient
+                and any(w.is_matmul for w in visit.layer.weights(visit.dims).values())
+            ):
                 needs_no_input_gradient, factor = False, 2.0
             if share and not visit.in_auxiliary:
                 forward[term] = forward.get(term, 0.0) + flops * share
@@ -85,6 +91,8 @@ def count_flops(shape: Shape, convention: Convention = DEFAULT) -> Flops:
 
 def _share(term: str, visit: Visit, convention: Convention) -> float:
     """Returns which share of a term's FLOPs counts."""
+    if isinstance(visit.layer, TracedModule):  # its terms are names of a user's modules, but for the readout's
+        return float(convention.logits or term != "logits")
     if term in ("attention", "softmax"):
         layer, num_tokens = visit.layer, visit.dims[0]
         is_causal = isinstance(layer, Attention) and layer.mask == "causal"

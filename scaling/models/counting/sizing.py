@@ -71,14 +71,14 @@ def find_shape(
         return count_by_convention(Shape(bare, task, width, depth, layers), spec.convention)
 
     def rungs(depth_of: Callable[[int], int]) -> list[tuple[int, int]]:
-        found = _around(lambda w: count(w, depth_of(w)), request, lambda w: is_preferred(w, multiples) and admits(w))
+        found = around(lambda w: count(w, depth_of(w)), request, lambda w: is_preferred(w, multiples) and admits(w))
         return [(width, depth_of(width)) for width in found]
 
     multiples = MULTIPLES_AT_ONE_DEPTH if aspect == "fixed_depth" else MULTIPLES_WITH_FREE_DEPTH
     if aspect == "fixed_width":
         width = spec.width
         assert width is not None  # noqa: S101  (NetworkSpec requires it)
-        depths = _around(lambda depth: count(width, depth), request, lambda depth: True, MAX_DEPTH)
+        depths = around(lambda depth: count(width, depth), request, lambda depth: True, MAX_DEPTH)
         candidates = [(width, depth) for depth in depths]
     elif aspect == "fixed_depth":
         candidates = rungs(lambda width: own_depth)  # type: ignore[arg-type,return-value]
@@ -133,7 +133,7 @@ def _ideal_depth(
             assert_never(aspect)
 
 
-def _around(
+def around(
     count: Callable[[int], int], request: int, admits: Callable[[int], bool], largest: int = MAX_WIDTH
 ) -> list[int]:
     """Returns the largest admitted value that counts at most the request and the next one; count must not fall."""

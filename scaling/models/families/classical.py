@@ -10,8 +10,11 @@ import scipy.sparse
 
 from scaling.models.families.learners import Estimator, is_classifier, learner_of
 from scaling.specs.base import InputError
-from scaling.specs.models import AnyEstimatorSpec
+from scaling.specs.models import AnyEstimatorSpec, EstimatorSpec
 from scaling.specs.task import TaskShape
+
+# All but the users' own.
+OUR_ESTIMATORS = tuple(cls for cls in get_args(AnyEstimatorSpec) if cls is not EstimatorSpec)
 
 
 def check_task(spec: AnyEstimatorSpec, task: TaskShape) -> None:
@@ -40,7 +43,7 @@ def check_task(spec: AnyEstimatorSpec, task: TaskShape) -> None:
 
 def _list_kinds(ability: str) -> str:
     """Returns the kinds of estimators that have an ability, in words; those that have no other come first."""
-    able = [learner for cls in get_args(AnyEstimatorSpec) if getattr(learner := learner_of(cls()), ability)]
+    able = [learner for cls in OUR_ESTIMATORS if getattr(learner := learner_of(cls()), ability)]
     kinds = [learner.spec.kind for learner in sorted(able, key=lambda one: one.classifies and one.regresses)]
     return f"{', '.join(kinds[:-1])} or {kinds[-1]}"
 
@@ -112,5 +115,5 @@ def class_probabilities(spec: AnyEstimatorSpec, estimator: Estimator, inputs: An
     A forest's vote shares can be 0, for which the log loss is infinite; support vector machines and regressors have
     none.
     """
-    is_likely = learner_of(spec).is_likely and is_classifier(estimator)
+    is_likely = learner_of(spec).is_likely and is_classifier(estimator) and hasattr(estimator, "predict_proba")
     return estimator.predict_proba(inputs) if is_likely else None

@@ -13,8 +13,11 @@ import numpy as np
 import scipy.linalg
 import scipy.sparse
 
+from scaling.specs.base import InputError
+from scaling.specs.code import describe_signature, resolve_function
 from scaling.specs.models import (
     AnyEstimatorSpec,
+    EstimatorSpec,
     GradientBoostingSpec,
     LinearSVMSpec,
     LogisticRegressionSpec,
@@ -264,6 +267,45 @@ class NaiveBayesLearner(ClassicalLearner[NaiveBayesSpec]):
         return float(num_examples) * num_features * (3 if hasattr(estimator, "theta_") else 1)
 
 
+class OwnLearner(ClassicalLearner[EstimatorSpec]):
+    """Any class with scikit-learn's interface; what it predicts with is not known but for coefficients."""
+
+    is_likely = True  # where it has probabilities at all
+
+    @property
+    def takes_codes(self) -> bool:  # type: ignore[override]
+        return self.spec.tokens == "codes"
+
+    def build(self, task: TaskShape, seed: int) -> Estimator:
+        make = resolve_function(self.spec.code)
+        random = {"random_state": seed} if "random_state" in describe_signature(make) else {}
+        try:
+            estimator = make(**{**random, **self.spec.settings})
+        except TypeError as error:
+            raise InputError(f"model.settings={dict(self.spec.settings)}: {self.spec.code}: {error}") from None
+        if not (hasattr(estimator, "fit") and hasattr(estimator, "predict")):
+            raise InputError(
+                f"model.code={self.spec.code!r}: {type(estimator).__name__} has no fit and predict; name an estimator"
+            )
+        self._check(estimator, task)
+        return estimator
+
+    def _check(self, estimator: Estimator, task: TaskShape) -> None:
+        from sklearn.base import is_classifier, is_regressor
+
+        learns, what = (is_regressor, "numbers") if task.objective == "regress" else (is_classifier, "classes")
+        if not learns(estimator):
+            raise InputError(
+                f"model.code={self.spec.code!r} does not predict {what}, which the labels of data.source are; choose "
+                "another class"
+            )
+
+    def effective_params(self, estimator: Estimator) -> dict[str, int]:
+        if not hasattr(estimator, "coef_"):
+            return {}
+        return {"head": int(np.size(estimator.coef_)) + int(np.size(getattr(estimator, "intercept_", ())))}
+
+
 def learner_of(spec: AnyEstimatorSpec) -> ClassicalLearner[Any]:
     """Returns the learner of a specification. To add one: its specification, its class above, its case here."""
     match spec:
@@ -281,6 +323,8 @@ def learner_of(spec: AnyEstimatorSpec) -> ClassicalLearner[Any]:
             return NaiveBayesLearner(spec)
         case RidgeSpec():
             return RidgeLearner(spec)
+        case EstimatorSpec():
+            return OwnLearner(spec)
         case _:
             assert_never(spec)
 

@@ -280,7 +280,7 @@ class Block:
                 out_init=self.init,
             )
         dense = Dense(self.ff_width, self.bias, init=self.init, group="mlp", term="mlp")
-        down = dataclasses.replace(dense, width=self.width)
+        down = dataclasses.replace(dense, width=self.width, division="rows")
         if self.is_gated:
             return sequential(hidden=Gated(self.ff_width, self.activation, self.bias, self.init), down=down)
         return sequential(up=dense, activation=Activation(self.activation), down=down)

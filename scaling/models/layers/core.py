@@ -13,6 +13,10 @@ from typing import Literal, NamedTuple, Self
 
 Dims = tuple[int, ...]  # (H, W, C), (T, D), (D,), or (T,) for tokens
 Role = Literal["input", "hidden", "output", "vector"]
+# How an array is divided among devices: `scaling.devices.sharding` has which axes each means.
+Division = Literal[
+    "columns", "rows", "embedding", "positions", "conv", "expert_columns", "expert_rows", "router", "gates", "vector"
+]
 
 
 class Weight(NamedTuple):
@@ -26,6 +30,7 @@ class Weight(NamedTuple):
       fan_in, fan_out: inputs of one output, outputs of one input.
       is_matmul: whether activations are multiplied by it, unlike lookup tables and vectors.
       active: share that one example uses; below 1 for routed experts.
+      division: how it is divided among devices.
     """
 
     shape: Dims
@@ -35,6 +40,7 @@ class Weight(NamedTuple):
     fan_out: int = 1
     is_matmul: bool = False
     active: float = 1.0
+    division: Division = "vector"
 
     @property
     def size(self) -> int:
@@ -80,6 +86,10 @@ class Layer:
     def flops(self, dims: Dims) -> dict[str, float]:
         """Returns forward FLOPs of one example by term, a multiply-add being 2, without those of its parts."""
         return {}
+
+    def train_flops(self, dims: Dims) -> dict[str, float] | None:
+        """Returns FLOPs of training by term; None where they are three times forward, less an unneeded gradient."""
+        return None
 
     def parts(self, dims: Dims) -> tuple[Part, ...]:
         """Returns the layers inside it, in forward order."""
@@ -214,12 +224,15 @@ class Dense(Layer):
     group: str = "hidden"
     term: str = "hidden"
     scale: float = 1.0
+    division: Division = "columns"
 
     def output(self, dims: Dims) -> Dims:
         return (*dims[:-1], self.width)
 
     def weights(self, dims: Dims) -> dict[str, Weight]:
-        kernel = Weight((dims[-1], self.width), self.group, self.role, dims[-1], self.width, is_matmul=True)
+        kernel = Weight(
+            (dims[-1], self.width), self.group, self.role, dims[-1], self.width, True, division=self.division
+        )
         return {"kernel": kernel} | ({"bias": Weight((self.width,), self.group)} if self.bias else {})
 
     def flops(self, dims: Dims) -> dict[str, float]:

@@ -7,7 +7,7 @@ import dataclasses
 import math
 from typing import Literal
 
-from scaling.models.layers.core import Dims, Initializer, Layer, Role, Weight
+from scaling.models.layers.core import Dims, Division, Initializer, Layer, Role, Weight
 from scaling.specs.base import InputError
 
 Padding = str | int  # "SAME", "VALID", zeros on each side, or for pools "CEIL": the last window may stick out
@@ -53,7 +53,8 @@ class Conv(Layer):
             fan_in = shape[0] // out * area
         # A kernel for each channel, or a table of them, is no matrix from width to width.
         role: Role = "input" if self.depthwise or self.connections is not None else self.role
-        kernel = Weight(shape, self.group, role, fan_in, fan_out, is_matmul=True)
+        division: Division = "conv" if len(shape) == 4 else "vector"
+        kernel = Weight(shape, self.group, role, fan_in, fan_out, True, division=division)
         return {"kernel": kernel} | ({"bias": Weight((out,), self.group)} if self.bias else {})
 
     def flops(self, dims: Dims) -> dict[str, float]:

@@ -30,7 +30,7 @@ class Embed(Layer):
         return (*dims, self.width)
 
     def weights(self, dims: Dims) -> dict[str, Weight]:
-        return {"embedding": Weight((self.vocab_size, self.width), self.group, "input")}
+        return {"embedding": Weight((self.vocab_size, self.width), self.group, "input", division="embedding")}
 
     def flops(self, dims: Dims) -> dict[str, float]:
         return {"embedding": 2.0 * dims[0] * self.vocab_size * self.width}
@@ -46,7 +46,7 @@ class LearnedPositions(Layer):
     def weights(self, dims: Dims) -> dict[str, Weight]:
         if dims[0] > self.length:
             raise InputError(f"{dims[0]} tokens exceed the {self.length} learnt positions; choose at most that many")
-        return {"embedding": Weight((self.length, dims[-1]), "positions", "input")}
+        return {"embedding": Weight((self.length, dims[-1]), "positions", "input", division="positions")}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,7 +64,7 @@ class Segments(Layer):
     init: Initializer = Initializer("normal", 0.02)
 
     def weights(self, dims: Dims) -> dict[str, Weight]:
-        return {"embedding": Weight((self.count, dims[-1]), "embedding", "input")}
+        return {"embedding": Weight((self.count, dims[-1]), "embedding", "input", division="positions")}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -173,7 +173,8 @@ class Attention(Layer):
         ]
         if self.positions == "relative":
             found.append(Part("relative", dense(inner, False, self.init), (2 * keys[0], dims[1])))
-        found.append(Part("out", dense(dims[-1], self.out_bias, self.out_init), (dims[0], inner)))
+        out = dataclasses.replace(dense(dims[-1], self.out_bias, self.out_init), division="rows")
+        found.append(Part("out", out, (dims[0], inner)))
         return tuple(found)
 
     def weights(self, dims: Dims) -> dict[str, Weight]:
@@ -208,7 +209,7 @@ class LSTM(Layer):
         return dims[0], self.width
 
     def parts(self, dims: Dims) -> tuple[Part, ...]:
-        gates = Dense(4 * self.width, True, init=self.init, group="recurrent", term="recurrent")
+        gates = Dense(4 * self.width, True, init=self.init, group="recurrent", term="recurrent", division="gates")
         recurrent = dataclasses.replace(gates, bias=False)
         inputs = dataclasses.replace(gates, role=self.role)
         return Part("input", inputs, dims), Part("recurrent", recurrent, (dims[0], self.width))
@@ -246,7 +247,7 @@ class Experts(Layer):
 
     def parts(self, dims: Dims) -> tuple[Part, ...]:
         init, scale = self.router_init, self.router_scale
-        router = Dense(self.num_experts, False, "output", init, group="router", term="router", scale=scale)
+        router = Dense(self.num_experts, False, "output", init, "router", "router", scale, "router")
         return (Part("router", router, dims),)
 
     def with_parts(self, parts: Sequence[Layer]) -> Self:
@@ -256,8 +257,8 @@ class Experts(Layer):
 
     def weights(self, dims: Dims) -> dict[str, Weight]:
         experts, width, active = self.num_experts, self.width, self.top_k / self.num_experts
-        up = Weight((experts, dims[-1], width), "mlp", "hidden", dims[-1], width, True, active)
-        down = Weight((experts, width, dims[-1]), "mlp", "hidden", width, dims[-1], True, active)
+        up = Weight((experts, dims[-1], width), "mlp", "hidden", dims[-1], width, True, active, "expert_columns")
+        down = Weight((experts, width, dims[-1]), "mlp", "hidden", width, dims[-1], True, active, "expert_rows")
         found = {"up": up, "down": down} | ({"gate": up} if self.is_gated else {})
         if self.bias:
             found |= {

@@ -79,7 +79,7 @@ def test_the_table_has_every_parameter_of_every_family_in_its_shape(name: str) -
 def test_every_matrix_is_divided_along_fsdp_unless_the_table_of_what_is_left_out_says_so(name: str) -> None:
     mesh = abstract_mesh(MeshSpec(fsdp=2))
     found = describe_sharding(mesh, SHAPES[name])
-    matrices = sum(each.role != "vector" for each in placements(SHAPES[name]))
+    matrices = sum(each.division != "vector" for each in placements(SHAPES[name]))
     divided = sum("fsdp" in tuple(each.fit(mesh)) for each in placements(SHAPES[name]))
     assert matrices - divided == len(found.left_out) <= 1
     assert found.divided > 10 * found.replicated
@@ -87,7 +87,7 @@ def test_every_matrix_is_divided_along_fsdp_unless_the_table_of_what_is_left_out
 
 def param_specs(shape: Shape) -> dict[str, Any]:
     """The table's partition spec of each parameter, by its path."""
-    return {"/".join(each.path): TABLE[each.role] for each in placements(shape)}
+    return {"/".join(each.path): TABLE[each.division] for each in placements(shape)}
 
 
 def test_first_matrices_are_divided_by_columns_and_second_ones_by_rows() -> None:
@@ -138,7 +138,7 @@ OPTIMIZERS = {
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_moments_lie_like_their_parameters_whatever_they_are_wrapped_in(name: str) -> None:
     params = abstract_params(DECODER)
-    rule = make_direction(OPTIMIZERS[name], update_trees(DECODER, name).roles)
+    rule = make_direction(OPTIMIZERS[name], update_trees(DECODER, OPTIMIZERS[name].update).roles)
     state = {"optimizer": jax.eval_shape(rule.init, params), "average": params, "step": jax.ShapeDtypeStruct((), int)}
     shardings = state_shardings(FOUR_BY_TWO, state, DECODER)
     table = {each.path: each.fit(FOUR_BY_TWO) for each in placements(DECODER)}

@@ -44,7 +44,7 @@ def test_bytes_are_those_of_the_real_arrays_on_one_device(optimizer: Any, moment
 
     def init(seed: jax.Array) -> dict[str, Any]:
         params = build(DECODER).init(jax.random.key(seed))["params"]
-        rule = make_direction(optimizer, update_trees(DECODER, optimizer.kind).roles, moments=moments)
+        rule = make_direction(optimizer, update_trees(DECODER, optimizer.update).roles, moments=moments)
         return {"params": params, "moments": rule.init(params)}
 
     shardings = state_shardings(mesh, jax.eval_shape(init, jnp.uint32(0)), DECODER)

@@ -45,8 +45,8 @@ def test_other_parts_take_the_places_of_the_old_ones():
 
 def test_a_matrix_knows_its_fans_and_a_vector_has_none():
     weights = Dense(5, role="input", group="first").weights((3, 4))
-    assert weights["kernel"] == ((4, 5), "first", "input", 4, 5, True, 1.0)
-    assert weights["bias"] == ((5,), "first", "vector", 1, 1, False, 1.0)
+    assert weights["kernel"] == ((4, 5), "first", "input", 4, 5, True, 1.0, "columns")
+    assert weights["bias"] == ((5,), "first", "vector", 1, 1, False, 1.0, "vector")
     assert weights["kernel"].size == 20
 
 

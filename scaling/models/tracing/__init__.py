@@ -1,0 +1,1 @@
+"""A user's own Flax module: made, applied as pure functions, and counted by what its traced program does."""
