@@ -7,12 +7,14 @@ from typing import Any
 
 from scaling.models.counting.flops import Convention, count_flops
 from scaling.models.counting.params import count_active, count_by_convention, count_params
+from scaling.models.families import module
+from scaling.models.families.classical import OUR_ESTIMATORS
 from scaling.models.families.classical import count_params as count_classical_params
 from scaling.models.families.learners import learner_of
 from scaling.models.registry import FAMILIES, all_presets, find_preset, make_shape
 from scaling.models.shape import Shape
 from scaling.specs.base import InputError, Json, Spec, override, suggest
-from scaling.specs.models import ModelSpec, NetworkSpec
+from scaling.specs.models import AnyNetworkSpec, ModelSpec, ModuleSpec, NetworkSpec
 from scaling.specs.task import TaskShape, image_task, settle_task
 
 
@@ -53,7 +55,9 @@ def describe_family(kind: str, num_params: int | None, assignments: Sequence[str
     Raises:
       InputError: the family is unknown or cannot have that size.
     """
-    classes = {str(cls.model_fields["kind"].default): cls for cls in _spec_classes()}
+    classes = {str(cls.model_fields["kind"].default): cls for cls in (*_network_classes(), *OUR_ESTIMATORS)}
+    if ":" in kind:
+        return _describe_code(kind, num_params, assignments)
     if kind not in classes:
         raise InputError(f"--family {kind}: there is no such family; {suggest(kind, classes)}")
     if kind not in FAMILIES:
@@ -70,8 +74,20 @@ def describe_family(kind: str, num_params: int | None, assignments: Sequence[str
     return _describe(None, *_assigned(description, [*assignments, *(["model.num_params=null"] if unsized else [])]))
 
 
-def _spec_classes() -> tuple[Any, ...]:
-    return typing.get_args(typing.get_args(ModelSpec)[0])
+def _describe_code(code: str, num_params: int | None, assignments: Sequence[str]) -> Json:
+    """Returns the network that a user's code makes of a size, with what each of its arrays is taken for."""
+    unsized = num_params is None
+    if unsized and not any(assignment.startswith("model.width=") for assignment in assignments):
+        raise InputError(f"--params is missing: give {code} a size, for example --params 10k, or --set model.width=64")
+    spec = ModuleSpec(code=code, num_params=num_params or 1)
+    sized = ["model.num_params=null"] if unsized else []
+    changed, task, convention = _assigned(Description(model=spec, task=module.TASK), [*assignments, *sized])
+    arrays = [each._asdict() for each in module.list_arrays(make_shape(changed, task))]
+    return _describe(None, changed, task, convention) | {"arrays": arrays}
+
+
+def _network_classes() -> tuple[Any, ...]:
+    return tuple(cls for cls in typing.get_args(AnyNetworkSpec) if cls is not ModuleSpec)
 
 
 def _assigned(description: Description, assignments: Sequence[str]) -> tuple[Any, TaskShape, Convention]:
@@ -113,7 +129,7 @@ def _describe(preset: str | None, spec: NetworkSpec, task: TaskShape, convention
 
 def _describe_shape(shape: Shape) -> Json:
     """Returns width, depth, what the family derives from them, and the switches."""
-    family = FAMILIES[shape.spec.kind]
+    family = FAMILIES.get(shape.spec.kind, module)
     details: Json = family.details(shape) if hasattr(family, "details") else {}
     hidden = {"kind", "num_params", "width", "depth", "convention", *details}
     switches = {name: value for name, value in shape.spec.model_dump(mode="json").items() if name not in hidden}
@@ -136,8 +152,8 @@ def _describe_classical(spec: Any, task: TaskShape, convention: Convention) -> J
 def list_networks(kind: str | None = None) -> list[Json]:
     """Returns a row for each published network, of one family or of all; for `classical`, scikit-learn's families."""
     if kind == "classical":
-        kinds = (str(cls.model_fields["kind"].default) for cls in _spec_classes())
-        found = (describe_family(kind, None, []) for kind in kinds if kind not in FAMILIES)
+        kinds = (str(cls.model_fields["kind"].default) for cls in OUR_ESTIMATORS)
+        found = (describe_family(kind, None, []) for kind in kinds)
         return [
             {"family": row["family"], "parameters": row["num_params"] and row["num_params"]["total"]} for row in found
         ]

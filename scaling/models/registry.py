@@ -6,11 +6,11 @@ from types import ModuleType
 from scaling.models.families import convnet, inception, lstm, mlp, module, resnet, transformer, vit, xception
 from scaling.models.shape import Preset, Shape
 from scaling.specs.base import InputError, suggest
-from scaling.specs.models import NetworkSpec
+from scaling.specs.models import ModuleSpec, NetworkSpec
 from scaling.specs.task import TaskShape
 
-# Families trained by gradient descent: a module each, with TASK, PRESETS, `shape` and `layers`. None makes an array,
-# and but for `module`, whose networks are the users', none has JAX in it.
+# Families trained by gradient descent: a module each, with TASK, PRESETS, `shape` and `layers`, and no JAX in it.
+# Networks of the users' own have none of their names: `module` has their shapes.
 # Families with a solver of their own live in `classical`. To add one: its specification joins `ModelSpec`, its module
 # joins here.
 FAMILIES: dict[str, ModuleType] = {
@@ -22,7 +22,6 @@ FAMILIES: dict[str, ModuleType] = {
     "lstm": lstm,
     "transformer": transformer,
     "vit": vit,
-    "module": module,
 }
 
 
@@ -32,6 +31,8 @@ def make_shape(spec: NetworkSpec, task: TaskShape) -> Shape:
     Raises:
       InputError: the family cannot fit this task, or has no shape of that size.
     """
+    if isinstance(spec, ModuleSpec):
+        return module.shape(spec, task)
     return FAMILIES[spec.kind].shape(spec, task)  # type: ignore[attr-defined]
 
 

@@ -13,7 +13,7 @@ from scaling.models.counting.params import count_by_convention
 from scaling.models.counting.sizing import around
 from scaling.models.layers.core import Layer, Role, Weight, walk
 from scaling.models.layers.traced import TracedModule, nest_arrays
-from scaling.models.shape import Preset, Shape, make_layers
+from scaling.models.shape import Shape, make_layers
 from scaling.models.tracing.roles import Traced, guess_weights, trace
 from scaling.specs.base import InputError
 from scaling.specs.code import FrozenSettings, name_code, resolve_function
@@ -21,7 +21,6 @@ from scaling.specs.models import ModuleSpec
 from scaling.specs.task import TaskShape, image_task
 
 TASK = image_task(28, 10, channels=1)
-PRESETS: dict[str, Preset] = {}
 
 # N is met within this, or refused with the nearest.
 MAX_MISS = 0.03

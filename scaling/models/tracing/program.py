@@ -65,8 +65,8 @@ class Use:
 
 
 @dataclasses.dataclass
-class Program:
-    """What a traced program does.
+class Work:
+    """What a traced program does, in FLOPs and with which arrays.
 
     Attributes:
       forward: FLOPs by the parameter that is multiplied with; None for products of activations, a multiply-add being 2.
@@ -83,7 +83,7 @@ class Program:
     notes: dict[str, int] = dataclasses.field(default_factory=dict)
 
 
-def read_program(function: Callable[..., Any], params: Any, state: Any, inputs: Any) -> Program:
+def read_program(function: Callable[..., Any], params: Any, state: Any, inputs: Any) -> Work:
     """Returns what (params, state, inputs) → outputs does.
 
     Args:
@@ -111,7 +111,7 @@ def paths_of(tree: Any) -> list[tuple[Path, Any]]:
 
 class _Walker:
     def __init__(self) -> None:
-        self.program = Program()
+        self.program = Work()
 
     def walk(self, jaxpr: Any, arguments: Sequence[Value], times: float) -> list[Value]:
         """Returns what is known of a jaxpr's outputs, after counting what it does so many times."""

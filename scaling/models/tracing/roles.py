@@ -10,7 +10,7 @@ import jax
 
 from scaling.models.layers.core import Dims, Division, Role, Weight
 from scaling.models.tracing.definition import Definition, define, example_inputs
-from scaling.models.tracing.program import Path, Program, Use, paths_of, read_program
+from scaling.models.tracing.program import Path, Use, Work, paths_of, read_program
 from scaling.specs.base import InputError
 from scaling.specs.task import TaskShape
 
@@ -38,7 +38,7 @@ class Traced:
         return sum(map(math.prod, self.shapes.values()))
 
     @functools.cached_property
-    def program(self) -> Program:
+    def program(self) -> Work:
         """What one example costs, and how arrays are used; what does not depend on the batch is shared by two."""
         definition = self.definition
         variables = jax.eval_shape(definition.init, jax.random.key(0))
@@ -115,7 +115,7 @@ def _kind(path: Path) -> Path:
     return tuple(name for name in path if not name.isdigit())
 
 
-def _role(path: Path, program: Program, twins: Mapping[Path, Use]) -> Role:
+def _role(path: Path, program: Work, twins: Mapping[Path, Use]) -> Role:
     if path in program.lookups:
         return "input"
     use = program.uses.get(path)
@@ -133,7 +133,7 @@ def _role(path: Path, program: Program, twins: Mapping[Path, Use]) -> Role:
             return "hidden"
 
 
-def _weight(path: Path, dims: Dims, roles: Mapping[Path, Role], program: Program, beside: list[Path]) -> Weight:
+def _weight(path: Path, dims: Dims, roles: Mapping[Path, Role], program: Work, beside: list[Path]) -> Weight:
     role, use = roles[path], program.uses.get(path)
     if path in program.lookups:
         division: Division = "embedding" if len(dims) == 2 else "vector"

@@ -8,7 +8,14 @@ import pytest
 from launch.queue.estimates import divide_seconds, estimate_job, estimate_seconds
 from scaling.specs.base import override
 from scaling.specs.cell import Cell
-from scaling.specs.models import GradientBoostingSpec, ModelSpec, NetworkSpec, RandomForestSpec
+from scaling.specs.models import (
+    EstimatorSpec,
+    GradientBoostingSpec,
+    ModelSpec,
+    ModuleSpec,
+    NetworkSpec,
+    RandomForestSpec,
+)
 from tests.launch.queue.cells import MLP, changed
 
 
@@ -24,12 +31,15 @@ def test_the_trunk_is_paid_by_the_first_leaf():
 @pytest.mark.parametrize("kind", get_args(get_args(ModelSpec)[0]), ids=lambda kind: kind.__name__)
 def test_every_family_has_an_estimate_that_grows_with_its_size_and_its_work(kind):
     if issubclass(kind, NetworkSpec):
-        models = [kind(depth=2, width=32), kind(depth=2, width=64), kind(depth=4, width=64)]
-        models += [kind(depth=2, num_params=10**8), kind(depth=2, num_params=10**9)]
+        own = {"code": "mine:make"} if kind is ModuleSpec else {"depth": 2}
+        models = [kind(**own, width=32), kind(**own, width=64)]
+        models += [] if kind is ModuleSpec else [kind(depth=4, width=64)]
+        models += [kind(**own, num_params=10**8), kind(**own, num_params=10**9)]
         grown = [MLP.model_copy(update={"model": model}) for model in models]
         grown.append(override([grown[-1]], ["training.num_steps=20"])[0])
     else:
-        fitted = Cell(model=kind(), data=MLP.data)
+        own = {"code": "mine:Forest"} if kind is EstimatorSpec else {}
+        fitted = Cell(model=kind(**own), data=MLP.data)
         grown = override([fitted], ["data.size=200"]) + override([fitted], ["data.size=2000"])
     seconds = [estimate_seconds(cell) for cell in grown]
     assert seconds == sorted(set(seconds))
