@@ -25,6 +25,7 @@ from launch.commands import (
     table,
     work,
 )
+from launch.commands.arguments import add_code, load_code
 from launch.engines import EngineError
 from launch.exits import DONE, PREEMPTED, WORK_FAILED, WRONG_CALL
 from launch.workers.flags import run_with_flags
@@ -52,6 +53,9 @@ COMMANDS = {
     "models": models,
 }
 
+# Commands that have no use for users' code; agents have that of their launch.
+WITHOUT_CODE = ("work", "status", "logs", "cancel", "table", "import")
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and returns the exit status: 0 done, 1 the work failed, 2 the call was wrong, 75 stopped."""
@@ -66,6 +70,7 @@ def _call(words: Sequence[str]) -> int:
     """Runs the command that some words mean, and returns the exit status."""
     given = make_parser().parse_args(words)
     try:
+        load_code(given)
         return COMMANDS[given.word].command(given)
     except (InputError, AnalysisError) as error:
         print(f"scaling: {error}", file=sys.stderr)
@@ -90,7 +95,10 @@ def make_parser() -> argparse.ArgumentParser:
     for word, module in COMMANDS.items():
         text = module.command.__doc__ or ""
         line = text.splitlines()[0].replace("%", "%%")  # argparse formats help and leaves descriptions as they are
-        module.add_arguments(commands.add_parser(word, help=line, description=text))
+        command = commands.add_parser(word, help=line, description=text)
+        module.add_arguments(command)
+        if word not in WITHOUT_CODE:
+            add_code(command)
     return parser
 
 

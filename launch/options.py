@@ -61,6 +61,10 @@ class Options(Spec):
         PATIENCE_SECONDS, "how long a worker may show no sign of life before others take its cells", "S", ge=0.1
     )
 
+    code: str | None = _option(
+        None, "hash of the users' code in the store that cells may name, which a launch has put there", "SHA256"
+    )
+
     @property
     def budget(self) -> Budget:
         """How often a cell may end badly in a launch."""

@@ -1,8 +1,11 @@
 """Arguments that several commands take."""
 
 import argparse
+from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
+from scaling.specs.base import InputError
+from scaling.specs.code import load_file
 from scaling.store.columns import Derived
 
 if TYPE_CHECKING:
@@ -17,6 +20,27 @@ def add_study(parser: argparse.ArgumentParser) -> None:
         help="override a field of the cells (data.size=1000) or a parameter of study() (largest=800); repeatable",
     )  # fmt: skip
     parser.add_argument("--store", metavar="DIR", help="where records go; default runs/<study's name>")
+
+
+def add_code(parser: argparse.ArgumentParser) -> None:
+    """Adds --study, which `load_code` reads."""
+    parser.add_argument(
+        "--study", action="append", default=[], dest="code_files", metavar="FILE.py",
+        help="a Python file whose code (networks, laws, metrics …) is meant where names are unknown; it is run",
+    )  # fmt: skip
+
+
+def load_code(given: argparse.Namespace) -> None:
+    """Imports the files of --study.
+
+    Raises:
+      InputError: there is no such file.
+    """
+    for name in getattr(given, "code_files", ()):
+        path = Path(name)
+        if path.suffix != ".py" or not path.is_file():
+            raise InputError(f"--study {name}: there is no such Python file; give the path of one")
+        load_file(path)
 
 
 def add_json(parser: argparse.ArgumentParser) -> None:

@@ -21,7 +21,9 @@ from launch.workers.here import find_slots, train_here
 from launch.workers.slots import Slot
 from scaling.specs.base import InputError
 from scaling.specs.cell import Cell
+from scaling.specs.code import references_in
 from scaling.specs.study import Study, resolve_study
+from scaling.store.code import keep_code, pack
 from scaling.store.files import is_local
 from scaling.store.store import Store
 
@@ -42,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--detach", action="store_true", help="start, and leave it to itself; see `status` and `cancel`"
     )
     parser.add_argument("--dry-run", action="store_true", help="say what would be trained and submitted, and stop")
-    add_options(parser)
+    add_options(parser, leaving_out=("code",))
     add_json(parser)
 
 
@@ -64,6 +66,7 @@ def command(given: argparse.Namespace) -> int:
         _print_outcome(given, store, {"to_train": sorted(missing), "complete": complete}, described)
         return DONE
     store.create(study.canonical_json())
+    options = ship_code(study, store, options)
     if not missing:
         ended = None
     elif is_here:
@@ -73,6 +76,16 @@ def command(given: argparse.Namespace) -> int:
     if ended is not None and given.detach:
         return DONE
     return _conclude(given, study, store, ended)
+
+
+def ship_code(study: Study, store: Store, options: Options) -> Options:
+    """Returns options that name the users' code of a study, which is put into the store; the same where it has none.
+
+    Raises:
+      InputError: a file is not known here, or imports what cannot be shipped.
+    """
+    bundle = pack(references_in(study))
+    return options.model_copy(update={"code": keep_code(store.path, bundle)}) if bundle.files else options
 
 
 # --- here -----------------------------------------------------------------------------------------------------------

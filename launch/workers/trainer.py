@@ -25,6 +25,7 @@ from scaling.specs.cell import Cell, is_network
 from scaling.specs.execution import Execution
 from scaling.specs.sharing import gather_members, plant
 from scaling.store.attempts import Outcome, end_attempt, start_attempt
+from scaling.store.code import take_code
 from scaling.store.record import Record
 from scaling.store.store import Store
 
@@ -64,6 +65,8 @@ class Trainer:
         *,
         num_processes: int = 1,
     ) -> None:
+        if options.code is not None:
+            take_code(store.path, options.code)
         self._store, self._notices, self._presence = store, notices, presence
         self._options, self._launch = options, launch
         self._num_processes = num_processes

@@ -7,6 +7,7 @@ an entry point of the group `scaling`, or a module of optax or scikit-learn.
 
 import hashlib
 import importlib
+import importlib.abc
 import importlib.metadata
 import importlib.util
 import inspect
@@ -188,8 +189,7 @@ def _look_beside(root: Path) -> None:
         path = file_of(module)
         if path is not None and any(path in candidates(other, name) for other in _roots):
             del sys.modules[name]
-    for other in _roots:
-        sys.path.remove(str(other))
+    sys.path[:] = [entry for entry in sys.path if Path(entry) not in _roots]
     _roots.clear()
     _roots.add(root)
     sys.path.append(str(root))
@@ -212,9 +212,38 @@ def given_files() -> Mapping[str, Path]:
     return dict(_files)
 
 
-def give_file(name: str, path: Path) -> None:
-    """Lets references name a file, which is imported when one is resolved."""
-    _files[name] = path.resolve()
+def brought_modules() -> Iterator[ModuleType]:
+    """Yields the modules of files that this process was given and has run, then those that installed packages offer."""
+    yield from (module for _, module in _loaded.values())
+    yield from (point.load() for point in installed().values())
+
+
+class _ShippedFinder(importlib.abc.MetaPathFinder):
+    """Finds modules of shipped files, before anything else that has their names."""
+
+    def __init__(self, files: Mapping[str, Path]) -> None:
+        self._files = files
+
+    def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> Any:
+        """Returns the spec of a shipped module; None for others."""
+        file = self._files.get(fullname)
+        inside = [str(file.parent)] if file is not None and file.name == "__init__.py" else None
+        if file is None:
+            return None
+        return importlib.util.spec_from_file_location(fullname, file, submodule_search_locations=inside)
+
+
+def give_files(files: Mapping[str, Path]) -> None:
+    """Lets references name files, and imports of their names find these and no others of their names.
+
+    Nothing is executed before a reference is resolved.
+
+    Args:
+      files: by name of the module.
+    """
+    resolved = {name: path.resolve() for name, path in files.items()}
+    _files.update(resolved)
+    sys.meta_path.insert(0, _ShippedFinder(resolved))
 
 
 # --- from code to names ---------------------------------------------------------------------------------------------

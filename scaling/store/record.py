@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from scaling.specs.base import Spec
+from scaling.specs.base import Spec, since
 
 
 class Evaluation(Spec):
@@ -86,7 +86,8 @@ class Record(Spec):
     `train_seconds` is the part of the time that optimiser steps took, without compilation and evaluation; `mfu` is of
     these, against the peak of the device kind where that is known. `steps_to_target` is None while `target_loss` is not
     reached; `loss_spikes` counts steps whose loss lay far above the ones before; `execution` says how the job was run,
-    and `num_resumes` how often it went on from a checkpoint.
+    and `num_resumes` how often it went on from a checkpoint. `code` has what users' code the cell names was: the sha256
+    of each file, and the version of each package.
     """
 
     schema_version: Literal[1] = 1
@@ -119,3 +120,4 @@ class Record(Spec):
     data: SubsetManifest
     environment: dict[str, str]
     warnings: tuple[str, ...] = ()
+    code: dict[str, str] = since({})

@@ -16,10 +16,12 @@ from scaling.models.counting.flops import EVERY_TERM, FLOPS_VERSION, count_flops
 from scaling.models.counting.params import count_params
 from scaling.models.shape import Shape
 from scaling.specs.cell import Cell, NetworkCell
+from scaling.specs.code import references_in
 from scaling.specs.data import count_unique
 from scaling.specs.execution import Execution
 from scaling.specs.sharing import Tree
 from scaling.specs.task import TaskShape
+from scaling.store.code import code_versions
 from scaling.store.record import Evaluation, Record, SubsetManifest
 from scaling.training.leaf import Measured
 
@@ -101,6 +103,7 @@ def common_fields(
         "flops_version": FLOPS_VERSION,
         "data": data,
         "environment": _environment(),
+        "code": _code(tuple(references_in(cell))),
     }
 
 
@@ -124,6 +127,11 @@ def make_manifest(cell: Cell, subset: Subset, study_sizes: Collection[int]) -> S
         in_evaluation=subset.num_in_evaluation(),
         facts=source.facts,
     )
+
+
+@functools.lru_cache(maxsize=256)
+def _code(references: tuple[str, ...]) -> dict[str, str]:
+    return code_versions(references) if references else {}
 
 
 @functools.cache

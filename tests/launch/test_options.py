@@ -24,6 +24,7 @@ OPTIONS = Options(
     retries=1,
     interruptions=9,
     lease_seconds=30.0,
+    code="ab" * 32,
 )
 
 
