@@ -35,6 +35,20 @@ class Spec(BaseModel):
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False, validate_default=True)
 
+    def __init__(self, /, **values: Any) -> None:
+        """Makes a value of its fields.
+
+        Raises:
+          InputError: a field is unknown, missing or has a value that it does not take; said as where JSON is read.
+        """
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            raise InputError(f"{type(self).__name__}: {describe_error(error, type(self))}") from None
+
+    # pydantic goes through an `__init__` of somebody's own for every nested part too; this one is for who calls it.
+    __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]
+
     def canonical_json(self) -> str:
         """Returns the one JSON text of this value: sorted keys, no spaces, ASCII, no NaN."""
         return canonical_json(self.model_dump(mode="json"))

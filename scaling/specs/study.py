@@ -16,6 +16,7 @@ from scaling.specs.cell import Cell
 from scaling.specs.code import load_file
 from scaling.specs.fits import METRIC, FitSpec, Metric
 from scaling.specs.schedules import WSDSchedule
+from scaling.specs.training import TrainingSpec
 
 # Fields of a study that an override may name; its cells have their own.
 OWN_FIELDS = ("name", "question", "metric", "fit")
@@ -87,10 +88,8 @@ def at_horizons(cell: Cell, num_steps: Sequence[int]) -> tuple[Cell, ...]:
     if cell.training is None or not isinstance(cell.training.schedule, WSDSchedule):
         kind = None if cell.training is None else cell.training.schedule.kind
         raise InputError(f"training.schedule.kind={kind}: horizons need a common trunk; choose wsd")
-    trainings = (cell.training.model_copy(update={"num_steps": steps}) for steps in num_steps)
-    return tuple(
-        Cell.model_validate(cell.model_copy(update={"training": training}).model_dump()) for training in trainings
-    )
+    trainings = (TrainingSpec(**{**dict(cell.training), "num_steps": steps}) for steps in num_steps)
+    return tuple(Cell(**{**dict(cell), "training": training}) for training in trainings)
 
 
 def resolve_study(reference: str, assignments: Sequence[str] = ()) -> Study:
@@ -170,6 +169,8 @@ def _call_study(function: Callable[..., Any], reference: str, assignments: Seque
         study = validate_call(function)(**own)
     except ValidationError as error:
         raise InputError(f"{reference}: {describe_error(error)}") from None
+    except InputError as error:
+        raise InputError(f"{reference}: {error}") from None
     if not isinstance(study, Study):
         raise InputError(f"{reference}: study() returned {type(study).__name__}; return a scaling.specs.study.Study")
     return study, others

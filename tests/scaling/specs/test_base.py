@@ -1,13 +1,15 @@
 """Specifications: identity, exactness, and errors that tell the remedy."""
 
+import copy
 import itertools
 import json
 import os
+import pickle
 import subprocess
 
 import pytest
 
-from scaling.specs.base import InputError, canonical_json, fingerprint_text, override, parse
+from scaling.specs.base import InputError, Spec, canonical_json, fingerprint_text, override, parse
 from scaling.specs.cell import Cell
 from scaling.specs.models import MLPSpec
 from scaling.specs.schedules import CosineSchedule
@@ -49,6 +51,38 @@ def test_loading_json_executes_nothing():
     hostile["model"] = {"kind": "os.system", "command": "true"}
     with pytest.raises(InputError, match=r"model.kind='os.system' is unknown; choose one of 'convnet', .*'linear_svm'"):
         parse(Cell, json.dumps(hostile), "cell.json")
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: MLPSpec(num_param=1000), "MLPSpec: there is no field 'num_param'; did you mean 'num_params'?"),
+        (MLPSpec, "MLPSpec: model.num_params and model.width: neither is set"),
+        (lambda: MLPSpec(num_params=0.5), "MLPSpec: num_params=0.5: Input should be a valid integer"),
+        (AdamWSpec, "AdamWSpec: peak_lr is missing; give it a value"),
+        (lambda: Cell(**{**dict(MLP), "model": {"kind": "mlq"}}), "Cell: model.kind='mlq' is unknown; did you mean"),
+        (
+            lambda: Cell(**{**dict(MLP), "model": {"kind": "mlp", "num_param": 3}}),
+            "Cell: there is no field 'model.num_param'; did you mean 'num_params'?",
+        ),
+    ],
+)
+def test_what_python_constructs_is_refused_in_the_words_of_what_is_read(make, message):
+    with pytest.raises(InputError) as caught:
+        make()
+    assert str(caught.value).startswith(message)
+    assert "\n" not in str(caught.value)
+    assert "pydantic" not in str(caught.value)
+
+
+def test_parts_of_a_specification_that_is_read_are_not_constructed_one_by_one(monkeypatch):
+    monkeypatch.setattr(Spec, "__init__", None)  # what nobody calls
+    assert parse(Cell, MLP.canonical_json(), "here") == MLP
+    assert Cell.model_validate(MLP.model_dump()) == MLP
+
+
+def test_specifications_are_pickled_and_copied():
+    assert pickle.loads(pickle.dumps(MLP)) == copy.deepcopy(MLP) == MLP  # noqa: S301  (our own bytes)
 
 
 def test_specifications_are_frozen():
