@@ -13,6 +13,7 @@ from pydantic.fields import FieldInfo
 
 from launch.coordination.claims import ONCE, Budget
 from launch.coordination.presence import PATIENCE_SECONDS
+from launch.text import count
 from scaling.specs.base import InputError, Spec, canonical_json, override, parse
 from scaling.specs.execution import CHECKPOINT_SECONDS, NUM_CHECKPOINTS, Execution
 
@@ -159,7 +160,7 @@ def _reading(field: FieldInfo) -> dict[str, Any]:
     metavar = _shown(field)["metavar"]
     if get_origin(field.annotation) is tuple or kinds == [Execution]:
         return {"action": "append", "metavar": metavar}
-    return {"type": kinds[0], "metavar": metavar}
+    return {"type": count if kinds == [int] else kinds[0], "metavar": metavar}
 
 
 def _describe(error: ValidationError) -> str:

@@ -1,8 +1,11 @@
-"""What commands print: tables as plain text for a terminal, documents as JSON for programs."""
+"""What commands print: tables as plain text for a terminal, documents as JSON for programs; and numbers as typed."""
 
+import argparse
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+from scaling.specs.counts import HOW, parse_count, parse_number
 
 
 def render_table(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -42,3 +45,19 @@ def format_value(value: Any) -> str:
 def print_json(document: Any) -> None:
     """Prints one JSON document on standard output; what is not finite was made null before."""
     print(json.dumps(document, indent=1, allow_nan=False))
+
+
+def count(text: str) -> int:
+    """Returns the whole number that an option was given, for argparse."""
+    found = parse_count(text)
+    if found is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number; {HOW}")
+    return found
+
+
+def number(text: str) -> float:
+    """Returns the number that an option was given, for argparse."""
+    found = parse_number(text)
+    if found is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number; write it like 7e9 or 1.5B")
+    return found

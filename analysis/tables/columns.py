@@ -12,6 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from analysis.errors import AnalysisError, suggest_name
+from scaling.specs.counts import parse_number
 from scaling.store.columns import TRAINING_FLOPS, Derived
 
 OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
@@ -160,10 +161,10 @@ def read_value(column: pd.Series, sign: str, text: str) -> object:
             f"--keep {column.name}{sign}{text}: the column holds true and false; use =={True} or =={False}"
         )
     if pd.api.types.is_numeric_dtype(column):
-        try:
-            return float(text)
-        except ValueError:
-            raise AnalysisError(f"--keep {column.name}{sign}{text}: the column holds numbers; give a number") from None
+        number = parse_number(text)
+        if number is None:
+            raise AnalysisError(f"--keep {column.name}{sign}{text}: the column holds numbers; give a number")
+        return number
     if sign not in ("==", "!="):
         raise AnalysisError(f"--keep {column.name}{sign}{text}: the column holds text; use == or !=")
     return text

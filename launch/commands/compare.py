@@ -15,7 +15,7 @@ from launch.commands.sources import (
     show_interval,
 )
 from launch.exits import DONE
-from launch.text import print_json, render_table
+from launch.text import count, print_json, render_table
 from scaling.specs.base import Json
 from scaling.specs.fits import LAW, RESAMPLES
 
@@ -27,7 +27,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--candidate", required=True, metavar="LABEL")
     parser.add_argument("--target", metavar="COLUMN", help="what is compared; default the study's metric, else loss")
     parser.add_argument("--law", metavar="NAME", help=f"a law of one variable; default {LAW}")
-    parser.add_argument("--bootstrap", type=int, default=RESAMPLES, metavar="R", help=f"resamples; default {RESAMPLES}")
+    parser.add_argument(
+        "--bootstrap", type=count, default=RESAMPLES, metavar="R", help=f"resamples; default {RESAMPLES}"
+    )
     add_json(parser)
 
 

@@ -12,7 +12,7 @@ from analysis.errors import AnalysisError
 from launch.commands.arguments import add_json
 from launch.commands.sources import add_source, declared_study, print_warnings, read_numbers, read_source, show_interval
 from launch.exits import DONE, WORK_FAILED
-from launch.text import print_json, render_table
+from launch.text import count, print_json, render_table
 from scaling.specs.base import InputError
 from scaling.specs.fits import DELTA, LAW, OBJECTIVE, RESAMPLES, AnyScheme, IntervalKind, ObjectiveName
 from scaling.store.files import write_atomically
@@ -49,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--weights", metavar="COLUMN", help="weights of rows; `noise` measures them from repeated seeds"
     )
     parser.add_argument(
-        "--bootstrap", type=int, default=RESAMPLES, metavar="R", help=f"resamples; default {RESAMPLES}, 0 for none"
+        "--bootstrap", type=count, default=RESAMPLES, metavar="R", help=f"resamples; default {RESAMPLES}, 0 for none"
     )
     parser.add_argument("--scheme", choices=get_args(AnyScheme), default="auto", help="what is resampled")
     parser.add_argument(

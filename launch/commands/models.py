@@ -1,14 +1,12 @@
 """`scaling models`: what a family, or a published network, looks like at a size."""
 
 import argparse
-import re
 
 from launch.commands.arguments import add_json
 from launch.exits import DONE, WORK_FAILED
 from launch.text import print_json, render_table
 from scaling.specs.base import InputError, Json
-
-SUFFIXES = {"": 1, "k": 10**3, "M": 10**6, "B": 10**9, "T": 10**12}
+from scaling.specs.counts import HOW, parse_count
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -42,7 +40,7 @@ def command(options: argparse.Namespace) -> int:
     if options.preset:
         found = describe_preset(options.preset, options.assignments)
     elif options.family and (options.params or options.assignments or options.family not in (*FAMILIES, "classical")):
-        size = parse_count(options.params) if options.params else None
+        size = _parse_size(options.params) if options.params else None
         found = describe_family(options.family, size, options.assignments)
     else:
         if options.params:
@@ -76,22 +74,10 @@ def _check_coordinates(options: argparse.Namespace) -> int:
     return DONE if transfers(verdicts) else WORK_FAILED
 
 
-def parse_count(text: str) -> int:
-    """Returns a number of parameters.
-
-    Raises:
-      InputError: the text is no positive count.
-
-    >>> parse_count("10M"), parse_count("1.5B"), parse_count("2e6"), parse_count("12345")
-    (10000000, 1500000000, 2000000, 12345)
-    """
-    match = re.fullmatch(r"([0-9.]+(?:[eE][0-9]+)?)([kKMBT]?)", text.replace(",", "").replace("_", ""))
-    try:
-        count = round(float(match[1]) * SUFFIXES[match[2].replace("K", "k")]) if match else 0
-    except ValueError:
-        count = 0
-    if count < 1:
-        raise InputError(f"--params {text}: is no count; write 10M, 1.5B, 300k or a whole number")
+def _parse_size(text: str) -> int:
+    count = parse_count(text)
+    if count is None or count < 1:
+        raise InputError(f"--params {text}: is no count; {HOW}")
     return count
 
 

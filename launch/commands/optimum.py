@@ -13,7 +13,7 @@ from launch.commands.sources import (
     show_interval,
 )
 from launch.exits import DONE
-from launch.text import print_json, render_table
+from launch.text import number, print_json, render_table
 from scaling.specs.base import InputError
 from scaling.store.columns import is_part
 
@@ -23,16 +23,16 @@ OF_FITS = ("loss", "inference_tokens", "unique_data", "peak_flops", "mfu")  # wh
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of this command."""
     add_source(parser, metavar="FIT.json|STORE|FILE", help="a fit of a law of num_params and data_seen, or a table")
-    parser.add_argument("--flops", type=float, metavar="C", help="the budget; default of a table its largest")
+    parser.add_argument("--flops", type=number, metavar="C", help="the budget; default of a table its largest")
     parser.add_argument("--loss", type=float, metavar="L", help="instead of a budget: the loss to reach")
     parser.add_argument(
-        "--inference-tokens", type=float, default=0.0, metavar="T", help="tokens it will serve, at 2 N each"
+        "--inference-tokens", type=number, default=0.0, metavar="T", help="tokens it will serve, at 2 N each"
     )
     parser.add_argument(
-        "--unique-data", type=float, metavar="U", help="distinct tokens there are; more means repeating"
+        "--unique-data", type=number, metavar="U", help="distinct tokens there are; more means repeating"
     )
     parser.add_argument("--price", type=float, metavar="DOLLARS", help="of a chip-hour; with the next two")
-    parser.add_argument("--peak-flops", type=float, metavar="F", help="FLOP/s of a chip")
+    parser.add_argument("--peak-flops", type=number, metavar="F", help="FLOP/s of a chip")
     parser.add_argument("--mfu", type=float, metavar="SHARE", help="share of the peak that is reached, 0.4 say")
     parser.add_argument("--label", help="which series, where the file holds several")
     parser.add_argument("--law", metavar="NAME", help="of a table; default chinchilla")

@@ -16,7 +16,7 @@ from launch.fleet import Fleet
 from launch.options import Options, add_options, read_options
 from launch.progress import Ended
 from launch.queue.cells import missing_cells
-from launch.text import print_json
+from launch.text import count, print_json
 from launch.workers.here import find_slots, train_here
 from launch.workers.slots import Slot
 from scaling.specs.base import InputError
@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a setting of the engine, for example partition=gpu; repeatable",
     )  # fmt: skip
     parser.add_argument(
-        "--allocations", type=int, default=1, metavar="K",
+        "--allocations", type=count, default=1, metavar="K",
         help="machines, or gangs of machines, that the engine is asked for at a time; default 1",
     )  # fmt: skip
     parser.add_argument(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from analysis.errors import suggest_name
 from launch.commands.arguments import add_derive
 from scaling.specs.base import InputError, Json
+from scaling.specs.counts import parse_number
 from scaling.specs.fits import METRIC, FitSpec
 from scaling.store.store import Store
 
@@ -57,10 +58,10 @@ def read_numbers(pairs: Iterable[str], flag: str) -> dict[str, float]:
     numbers = {}
     for pair in pairs:
         name, value = split_pair(pair, flag)
-        try:
-            numbers[name] = float(value)
-        except ValueError:
-            raise InputError(f"{flag} {pair!r}: {value!r} is no number; write it like 7e9") from None
+        number = parse_number(value)
+        if number is None:
+            raise InputError(f"{flag} {pair!r}: {value!r} is no number; write it like 7e9 or 1.5B")
+        numbers[name] = number
     return numbers
 
 

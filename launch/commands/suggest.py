@@ -5,7 +5,7 @@ import argparse
 from launch.commands.arguments import add_json
 from launch.commands.sources import add_source, clean, print_warnings, read_numbers, read_source
 from launch.exits import DONE
-from launch.text import print_json, render_table
+from launch.text import count, number, print_json, render_table
 from scaling.specs.base import InputError
 
 
@@ -15,10 +15,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--target", required=True, dest="target_budget", metavar="flops=C", help="where it should be sure"
     )
-    parser.add_argument("--budget", required=True, type=float, metavar="C", help="FLOPs to spend on new runs")
+    parser.add_argument("--budget", required=True, type=number, metavar="C", help="FLOPs to spend on new runs")
     parser.add_argument("--law", metavar="NAME", help="default chinchilla")
     parser.add_argument("--label", help="which series, where a saved fit holds several")
-    parser.add_argument("--bootstrap", type=int, default=200, metavar="R", help="resamples that it averages over")
+    parser.add_argument("--bootstrap", type=count, default=200, metavar="R", help="resamples that it averages over")
     add_json(parser)
 
 

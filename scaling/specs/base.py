@@ -4,11 +4,15 @@ import dataclasses
 import difflib
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
-from typing import Annotated, Any, TypeVar
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from types import UnionType
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
+
+from scaling.specs.counts import parse_count
 
 FINGERPRINT_LENGTH = 12
 
@@ -135,30 +139,35 @@ def override(specs: Sequence[SpecT], assignments: Sequence[str]) -> list[SpecT]:
     """Returns copies of specifications with `PATH=VALUE` assignments applied, validated again.
 
     An assignment applies to every specification that has its path, and must apply to one at least. A value is JSON
-    where it parses as JSON (`0.1`, `true`, `null`, `[1,2]`), else a string. Setting `kind` of a tagged part to another
-    kind starts that part afresh from the new kind's defaults; later assignments fill its fields.
+    where it parses as JSON (`0.1`, `true`, `null`, `[1,2]`), else a string; of a field that is an integer it may be
+    `1e6`, `1.5M` or `1_000`. Setting `kind` of a tagged part to another kind starts that part afresh from the new
+    kind's defaults; later assignments fill its fields, and those of the parts in it. A part that is None begins with
+    the first of its fields that is set. A mapping takes any key.
 
     Raises:
       InputError: an assignment is malformed, its path exists nowhere, or a result is invalid.
     """
     if not assignments:
         return list(specs)
-    parsed = [_parse_assignment(assignment) for assignment in assignments]
-    refusals: dict[str, list[UnknownPathError]] = {path: [] for path, _ in parsed}
-    results = []
-    for spec in specs:
-        document = _all_fields(spec)
-        restarted: set[int] = set()
-        for path, value in parsed:
+    documents = [_all_fields(spec) for spec in specs]
+    restarted: set[int] = set()
+    for path, text in map(_split_assignment, assignments):
+        places, refusals = [], []
+        for spec, document in zip(specs, documents, strict=True):
             try:
-                _assign(document, path, value, restarted)
+                places.append(_find_place(document, type(spec), path, text, restarted))
             except UnknownPathError as error:
-                refusals[path].append(error)
-        results.append(parse(type(spec), json.dumps(document), "--set " + " --set ".join(assignments)))
-    for errors in refusals.values():
-        if len(errors) == len(specs) and errors:
-            raise errors[0]
-    return results
+                refusals.append(error)
+        if refusals and not places:
+            raise refusals[0]
+        # What begins a part does so in those that lack least: `training.batch_size` is nothing to a cell without
+        # training where others have some.
+        least = min((place.num_begun for place in places), default=0)
+        for place in places:
+            if place.num_begun == least:
+                _set_field(place, path.split(".")[-1], text, restarted)
+    where = "--set " + " --set ".join(assignments)
+    return [parse(type(spec), json.dumps(document), where) for spec, document in zip(specs, documents, strict=True)]
 
 
 def _all_fields(value: Any) -> Any:
@@ -172,44 +181,148 @@ def _all_fields(value: Any) -> Any:
     return [_all_fields(item) for item in value] if isinstance(value, list | tuple) else value
 
 
-def _parse_assignment(assignment: str) -> tuple[str, Any]:
-    path, equals, value = assignment.partition("=")
+def _split_assignment(assignment: str) -> tuple[str, str]:
+    path, equals, text = assignment.partition("=")
     if not equals or not path.strip():
         raise InputError(f"--set {assignment!r} has no value; write --set PATH=VALUE, for example --set seed=1")
-    return path.strip(), parse_value(value)
+    return path.strip(), text
 
 
-def parse_value(text: str) -> Any:
-    """Returns what a typed value means: JSON where it parses as JSON, else the text itself."""
+def parse_value(text: str, annotation: Any = None) -> Any:
+    """Returns what a typed value means: JSON where it parses as JSON, else the text itself.
+
+    Args:
+      text: as it was typed.
+      annotation: the type that is asked for; where it is an integer, and no text, `1e6`, `1.5M` and `1_000` are read.
+    """
     try:
-        return json.loads(text)
+        value = json.loads(text)
     except json.JSONDecodeError:
-        return text
+        value = text
+    types = _types_in(annotation)
+    if int not in types or str in types:
+        return value
+    if isinstance(value, list):
+        return [_whole(item, str(item)) for item in value]
+    return _whole(value, text)
 
 
-def _assign(document: dict[str, Any], path: str, value: Any, restarted: set[int]) -> None:
+def _whole(value: Any, text: str) -> Any:
+    count = parse_count(text) if isinstance(value, str | float) else None
+    return value if count is None else count
+
+
+def _types_in(annotation: Any) -> set[Any]:
+    parts = getattr(annotation, "__args__", ())
+    return {kind for part in parts for kind in _types_in(part)} if parts else {annotation}
+
+
+@dataclasses.dataclass(frozen=True)
+class _Place:
+    """The part of a document that has a field: its fields, its type, and the parts that begin on the way to it."""
+
+    node: dict[str, Any]
+    kind: Any
+    new: list[tuple[dict[str, Any], str, Any]]
+    num_begun: int
+
+
+def _find_place(document: Json, cls: type[BaseModel], path: str, text: str, restarted: Collection[int]) -> _Place:
+    """Returns where a field is set, and leaves the document as it is.
+
+    Args:
+      document: the fields of a specification, as JSON-like values.
+      cls: the specification's class.
+      path: of the field.
+      text: of its value, for the error message.
+      restarted: parts whose fields are not all there, by `id`; what they lack, they have by default.
+
+    Raises:
+      UnknownPathError: there is no such field.
+    """
     *parents, last = path.split(".")
     node: Any = document
-    seen: list[str] = []
-    for name in parents:
-        node = _descend(node, name, seen, path)
-        seen.append(name)
+    kind: Any = cls
+    new: list[tuple[dict[str, Any], str, Any]] = []
+    num_begun = 0
+    for depth, name in enumerate(parents):
+        here = ".".join(parents[: depth + 1])
+        fields = _fields_of(node, kind)
+        if not isinstance(node, dict) or (name not in node and name not in fields):
+            known = {*node, *fields} if isinstance(node, dict) else None
+            remedy = f"{'.'.join(parents[:depth])} has no fields" if known is None else suggest(name, known)
+            raise UnknownPathError(f"--set {path}: there is no {here!r}; {remedy}")
+        kind = fields[name].annotation if name in fields else None
+        part = node[name] if name in node else _default(fields[name])
+        kinds = _parts(kind)
+        if part is None and (_is_mapping(kind) or len(kinds) == 1 or (kinds and path == f"{here}.kind")):
+            part = {}
+            num_begun += 1
+        elif part is None and kinds:
+            choices = "|".join(sorted(str(_kind(model)) for model in kinds))
+            raise UnknownPathError(
+                f"--set {path}={text}: {here} is not set; choose one first, --set {here}.kind={choices}"
+            )
+        if part is not node.get(name):
+            new.append((node, name, part))
+        node = part
     if not isinstance(node, dict):
-        raise UnknownPathError(f"--set {path}={value}: {'.'.join(seen)} is {json.dumps(node)}, which has no fields")
-    if last == "kind" and node.get("kind", value) != value:
-        node.clear()
-        restarted.add(id(node))
-    elif last not in node and id(node) not in restarted:
-        raise UnknownPathError(f"--set {path}={value}: there is no {path!r}; {suggest(last, node)}")
-    node[last] = value
+        raise UnknownPathError(f"--set {path}={text}: {'.'.join(parents)} is {json.dumps(node)}, which has no fields")
+    is_open = id(node) in restarted or any(part is node for _, _, part in new) or _is_mapping(kind)
+    if last not in node and not is_open:
+        raise UnknownPathError(f"--set {path}={text}: there is no {path!r}; {suggest(last, node)}")
+    return _Place(node, kind, new, num_begun)
 
 
-def _descend(node: Any, name: str, seen: list[str], path: str) -> Any:
-    if not isinstance(node, dict) or name not in node:
-        here = ".".join([*seen, name])
-        remedy = suggest(name, node) if isinstance(node, dict) else f"{'.'.join(seen)} has no fields"
-        raise UnknownPathError(f"--set {path}: there is no {here!r}; {remedy}")
-    return node[name]
+def _set_field(place: _Place, name: str, text: str, restarted: set[int]) -> None:
+    for parent, child, part in place.new:
+        parent[child] = part
+        restarted.add(id(part))
+    fields = _fields_of(place.node, place.kind)
+    value = parse_value(text, fields[name].annotation if name in fields else None)
+    if name == "kind" and place.node.get("kind", value) != value:
+        place.node.clear()
+        restarted.add(id(place.node))
+    place.node[name] = value
+
+
+def _default(field: FieldInfo) -> Any:
+    return None if field.is_required() else _all_fields(field.get_default())
+
+
+def _fields_of(node: Any, annotation: Any) -> dict[str, FieldInfo]:
+    """Returns the fields of the specification that a part is, by its kind; none where it is something else."""
+    if not isinstance(node, dict):
+        return {}
+    for cls in _members(annotation):
+        if dataclasses.is_dataclass(cls):
+            return {name: FieldInfo.from_annotation(kind) for name, kind in get_type_hints(cls).items()}
+    chosen = [model for model in _parts(annotation) if node.get("kind", kind := _kind(model)) == kind]
+    return dict(chosen[0].model_fields) if len(chosen) == 1 else {}
+
+
+def _kind(model: type[BaseModel]) -> Any:
+    return model.model_fields["kind"].default if "kind" in model.model_fields else None
+
+
+def _parts(annotation: Any) -> list[type[BaseModel]]:
+    """Returns the specifications that a field may hold."""
+    return [kind for kind in _members(annotation) if isinstance(kind, type) and issubclass(kind, BaseModel)]
+
+
+def _is_mapping(annotation: Any) -> bool:
+    """Returns whether a field may hold a mapping with any keys."""
+    return any((get_origin(kind) or kind) in (dict, Mapping) for kind in _members(annotation))
+
+
+def _members(annotation: Any) -> list[Any]:
+    """Returns the types that a type is one of, without what constrains them."""
+    origin = get_origin(annotation)
+    if origin is Annotated:
+        return _members(get_args(annotation)[0])
+    if origin in (Union, UnionType):
+        return [member for kind in get_args(annotation) for member in _members(kind)]
+    return [annotation]
 
 
 def _describe_detail(detail: ErrorDetails, cls: type[BaseModel] | None) -> str:

@@ -7,7 +7,7 @@ import math
 import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Self, get_type_hints
 
 from pydantic import Field, ValidationError, model_validator, validate_call
 
@@ -157,12 +157,13 @@ def _config_files() -> Iterator[Path]:
 def _call_study(function: Callable[..., Any], reference: str, assignments: Sequence[str]) -> tuple[Study, list[str]]:
     """Returns the study and the assignments that are not parameters of its function."""
     parameters = inspect.signature(function).parameters
+    types = _types_of(function)
     own: dict[str, Any] = {}
     others: list[str] = []
     for assignment in assignments:
         path, _, value = assignment.partition("=")
         if path in parameters:
-            own[path] = parse_value(value)
+            own[path] = parse_value(value, types.get(path))
         else:
             others.append(assignment)
     try:
@@ -174,6 +175,14 @@ def _call_study(function: Callable[..., Any], reference: str, assignments: Seque
     if not isinstance(study, Study):
         raise InputError(f"{reference}: study() returned {type(study).__name__}; return a scaling.specs.study.Study")
     return study, others
+
+
+def _types_of(function: Callable[..., Any]) -> dict[str, Any]:
+    """Returns the types of a function's parameters; none where a name of them means nothing."""
+    try:
+        return get_type_hints(function)
+    except NameError:
+        return {}
 
 
 def _override(study: Study, assignments: Sequence[str], parameters: Sequence[str]) -> Study:

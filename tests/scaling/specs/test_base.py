@@ -8,12 +8,14 @@ import pickle
 import subprocess
 
 import pytest
+from pydantic import Field
 
 from scaling.specs.base import InputError, Spec, canonical_json, fingerprint_text, override, parse
 from scaling.specs.cell import Cell
+from scaling.specs.data import AugmentationSpec, FileDocuments, TableSource, TextSource
 from scaling.specs.models import MLPSpec
 from scaling.specs.schedules import CosineSchedule
-from scaling.specs.training import AdamWSpec, SGDSpec, TrainingSpec
+from scaling.specs.training import AdamWSpec, LayerwiseSpec, SGDSpec, TrainingSpec
 from tests.scaling.specs.cells import FOREST, MLP
 
 
@@ -112,6 +114,17 @@ def test_strings_and_floats_do_not_pass_for_integers():
         (["data.source.kind=stdlob"], "data.source.kind='stdlob' is unknown; did you mean 'stdlib'"),
         (["data.source.kind=idx"], "data.source.folder is missing"),
         (["data.source.kind=idx", "data.source.foldr=x"], "no field 'data.source.foldr'; did you mean 'folder'"),
+        (
+            ["data.source.kind=text", "data.source.documnts.path=x"],
+            "no 'data.source.documnts'; did you mean 'documents'",
+        ),
+        (
+            ["data.source.kind=text", "data.source.evaluation_documents.path=x"],
+            "is not set; choose one first, --set data.source.evaluation_documents.kind=files|stdlib|tfds",
+        ),
+        (["training.pretraining.num_step=3"], "no field 'training.pretraining.num_step'; did you mean 'num_steps'"),
+        (["model.num_params=1.2345k"], 'model.num_params="1.2345k": Input should be a valid integer'),
+        (["model.num_params=1.5"], "model.num_params=1.5: Input should be a valid integer"),
         (["training.optimizer.peak_lr=NaN"], "peak_lr"),
         (["seed=-1"], "seed=-1"),
         (["training.num_steps=33554432"], "choose fewer than 2**32"),
@@ -149,6 +162,51 @@ def test_override_sets_fields_that_the_json_leaves_out_at_their_default():
 def test_override_of_a_kind_starts_that_part_from_its_defaults():
     (changed,) = override([MLP], ["data.source.kind=table", "data.source.path=x.csv"])
     assert json.loads(canonical_json(changed.data.source.model_dump()))["path"] == "x.csv"
+
+
+def test_override_descends_into_parts_that_the_new_kind_has_by_default():
+    (changed,) = override(
+        [MLP],
+        ["data.source.kind=text", "data.source.documents.kind=files", "data.source.documents.path=x",
+         "data.source.evaluation_documents.kind=files", "data.source.evaluation_documents.path=y"],
+    )  # fmt: skip
+    files = FileDocuments(path="x"), FileDocuments(path="y")
+    assert changed.data.source == TextSource(documents=files[0], evaluation_documents=files[1])
+
+
+def test_override_begins_a_part_that_is_none_by_naming_its_fields():
+    assignments = [
+        "training.pretraining.num_steps=100",
+        "training.pretraining.peak_lr=0.1",
+        "data.augmentation.flip=true",
+    ]
+    network, forest = override([MLP, FOREST], assignments)
+    assert network.training is not None
+    assert network.training.pretraining == LayerwiseSpec(num_steps=100, peak_lr=0.1)
+    assert network.data.augmentation == forest.data.augmentation == AugmentationSpec(flip=True)
+    assert forest.training is None
+
+
+class Open(Spec):
+    """A part with a mapping of anybody's names."""
+
+    settings: dict[str, int | float | str | bool | None] = Field(default_factory=dict)
+
+
+def test_override_gives_a_mapping_new_keys():
+    assert override([Open()], ["settings.depth=3", "settings.form=10k"]) == [Open(settings={"depth": 3, "form": "10k"})]
+
+
+@pytest.mark.parametrize("text", ["1.5M", "1500k", "1.5e6", "1_500_000", "1500000.0"])
+def test_override_reads_counts_where_an_integer_is_asked_for(text):
+    assert override([MLP], [f"model.num_params={text}"])[0].model == MLPSpec(num_params=1_500_000)
+
+
+def test_override_reads_no_count_where_a_text_is_asked_for():
+    (changed,) = override([MLP], ["data.source.kind=table", "data.source.path=10k", "data.source.label_column=1k"])
+    assert changed.data.source == TableSource(path="10k", label_column="1k")
+    (changed,) = override([MLP], ["model.proportions=[2e0,1]"])
+    assert changed.model == MLPSpec(num_params=1_000, proportions=(2, 1))
 
 
 def test_override_applies_where_the_path_exists_and_must_apply_somewhere():

@@ -60,6 +60,12 @@ def test_parameters_of_the_function_and_fields_of_cells_share_one_flag(path):
     assert {cell.data.order for cell in study.cells.values()} == {"stratified"}
 
 
+def test_parameters_that_are_integers_are_typed_as_counts_are(path):
+    assert resolve_study(path, ["largest=0.4k"]) == resolve_study(path, ["largest=4e2"]) == resolve_study(path)
+    with pytest.raises(InputError, match="largest"):
+        resolve_study(path, ["largest=400.5"])
+
+
 def test_fields_of_the_study_itself_are_set_the_same_way(path):
     study = resolve_study(path, ["fit.smallest_size=200", "metric=error", "data.order=balanced"])
     assert (study.fit.smallest_size, study.metric) == (200, "error")
