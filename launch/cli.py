@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+import traceback
 from collections.abc import Sequence
 
 # Heavy libraries are imported inside the commands that need them: `scaling --help` and `status` must start at once.
@@ -73,10 +74,10 @@ def _call(words: Sequence[str]) -> int:
         load_code(given)
         return COMMANDS[given.word].command(given)
     except (InputError, AnalysisError) as error:
-        print(f"scaling: {error}", file=sys.stderr)
+        _tell(error, given.debug)
         return WRONG_CALL
     except (CorruptStoreError, EngineError) as error:
-        print(f"scaling: {error}", file=sys.stderr)
+        _tell(error, given.debug)
         return WORK_FAILED
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
@@ -84,6 +85,14 @@ def _call(words: Sequence[str]) -> int:
     except BrokenPipeError:  # the reader, `head` say, has seen enough
         sys.stderr.close()
         return DONE
+
+
+def _tell(error: Exception, debug: bool) -> None:
+    """Prints an error as one line, after its traceback where that is asked for."""
+    if debug:
+        traceback.print_exception(error)
+    hint = "" if debug or error.__cause__ is None else "; --debug shows the traceback"
+    print(f"scaling: {error}{hint}", file=sys.stderr)
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -99,6 +108,7 @@ def make_parser() -> argparse.ArgumentParser:
         module.add_arguments(command)
         if word not in WITHOUT_CODE:
             add_code(command)
+        command.add_argument("--debug", action="store_true", help="show the traceback of an error as well")
     return parser
 
 

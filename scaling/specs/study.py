@@ -1,17 +1,18 @@
 """A study: a question and the labelled series of cells that answer it."""
 
-import importlib.util
 import inspect
 import itertools
 import math
 import re
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Self, get_type_hints
 
-from pydantic import Field, ValidationError, model_validator, validate_call
+from pydantic import Field, model_validator, validate_call
 
-from scaling.specs.base import InputError, Spec, describe_error, override, parse, parse_value, suggest
+from scaling.specs.base import InputError, Spec, override, parse, parse_value, suggest
+from scaling.specs.blame import blame
 from scaling.specs.cell import Cell
 from scaling.specs.code import load_file
 from scaling.specs.fits import METRIC, FitSpec, Metric
@@ -27,6 +28,12 @@ class Series(Spec):
 
     label: Annotated[str, Field(min_length=1)]
     cells: tuple[Cell, ...]
+
+    @model_validator(mode="after")
+    def _has_cells(self) -> Self:
+        if not self.cells:
+            raise InputError(f"series.label={self.label!r} has no cells; give it one at least, or leave it out")
+        return self
 
 
 class Study(Spec):
@@ -44,10 +51,12 @@ class Study(Spec):
     question: str
     metric: Metric = METRIC
     fit: FitSpec = FitSpec()
-    series: Annotated[tuple[Series, ...], Field(min_length=1)]
+    series: tuple[Series, ...]
 
     @model_validator(mode="after")
     def _labels_differ(self) -> Self:
+        if not self.series:
+            raise InputError("series is empty, so that there is nothing to train; give the study one series at least")
         labels = [series.label for series in self.series]
         twice = sorted({label for label in labels if labels.count(label) > 1})
         if twice:
@@ -108,8 +117,9 @@ def resolve_study(reference: str, assignments: Sequence[str] = ()) -> Study:
     """
     if reference.endswith(".json"):
         return _override(_read_study(Path(reference)), assignments, ())
-    function = _study_function(reference)
-    study, others = _call_study(function, reference, assignments)
+    path = _find_file(reference)
+    function = _study_function(path)
+    study, others = _call_study(function, path, assignments)
     return _override(study, others, tuple(inspect.signature(function).parameters))
 
 
@@ -121,59 +131,57 @@ def _read_study(path: Path) -> Study:
     return parse(Study, text, str(path))
 
 
-def _study_function(reference: str) -> Callable[..., Any]:
+def _find_file(reference: str) -> Path:
     if reference.endswith(".py"):
         path = Path(reference)
         if not path.is_file():
             raise InputError(f"study {reference!r} does not exist; give a path to a .py file that defines study()")
-    else:
-        named = {path.stem: path for path in _config_files()}
-        if reference not in named:
-            raise InputError(
-                f"study {reference!r} is unknown; {suggest(reference, named) if named else 'configs/ is empty'}"
-            )
-        path = named[reference]
-    function = getattr(load_file(path), "study", None)
+        return path
+    named: dict[str, list[Path]] = {}
+    for path in _config_files():
+        named.setdefault(path.stem, []).append(path)
+    if reference not in named:
+        raise InputError(
+            f"study {reference!r} is unknown; {suggest(reference, named) if named else 'configs/ is empty'}"
+        )
+    path, *hidden = named[reference]
+    if hidden:
+        print(f"study {reference!r}: {path} is used, not {hidden[0]}; a path says which", file=sys.stderr)
+    return path
+
+
+def _study_function(path: Path) -> Callable[..., Any]:
+    with blame(path):
+        function = getattr(load_file(path), "study", None)
     if not callable(function):
         raise InputError(f"{path} does not define study(); define a function that returns a scaling.specs.study.Study")
     return function
 
 
 def _config_files() -> Iterator[Path]:
-    """Yields the study files of the working directory's `configs/`, else of the installed one."""
-    here = Path("configs")
-    installed = importlib.util.find_spec("configs")
-    folders = (
-        [here]
-        if here.is_dir()
-        else [Path(p) for p in (installed.submodule_search_locations or [])]
-        if installed
-        else []
-    )
-    for folder in folders:
+    """Yields the study files of the working directory's `configs/`, then those that come with this package."""
+    here, ours = Path("configs"), Path(__file__).parents[2] / "configs"
+    for folder in [here] if ours.exists() and here.exists() and here.samefile(ours) else [here, ours]:
         yield from sorted(path for path in folder.glob("*.py") if path.stem != "__init__")
 
 
-def _call_study(function: Callable[..., Any], reference: str, assignments: Sequence[str]) -> tuple[Study, list[str]]:
+def _call_study(function: Callable[..., Any], path: Path, assignments: Sequence[str]) -> tuple[Study, list[str]]:
     """Returns the study and the assignments that are not parameters of its function."""
     parameters = inspect.signature(function).parameters
     types = _types_of(function)
     own: dict[str, Any] = {}
     others: list[str] = []
     for assignment in assignments:
-        path, _, value = assignment.partition("=")
-        if path in parameters:
-            own[path] = parse_value(value, types.get(path))
+        name, _, value = assignment.partition("=")
+        if name in parameters:
+            own[name] = parse_value(value, types.get(name))
         else:
             others.append(assignment)
-    try:
+    told = " ".join(f"--set {assignment}" for assignment in assignments if assignment not in others)
+    with blame(path, f" (with {told})" if told else ""):
         study = validate_call(function)(**own)
-    except ValidationError as error:
-        raise InputError(f"{reference}: {describe_error(error)}") from None
-    except InputError as error:
-        raise InputError(f"{reference}: {error}") from None
     if not isinstance(study, Study):
-        raise InputError(f"{reference}: study() returned {type(study).__name__}; return a scaling.specs.study.Study")
+        raise InputError(f"{path}: study() returned {type(study).__name__}; return a scaling.specs.study.Study")
     return study, others
 
 

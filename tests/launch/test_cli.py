@@ -59,6 +59,41 @@ def test_a_wrong_call_is_one_line_and_status_2(here, study_file, words, message)
     assert not (here.folder / "runs").exists()
 
 
+CRASHES = {
+    "import foo": "mine.py, line 3: ModuleNotFoundError: No module named 'foo'; install it, or name its folder",
+    "x = (": "mine.py, line 3: SyntaxError: '(' was never closed",
+    "x = 1 / 0": "mine.py, line 3: ZeroDivisionError: division by zero",
+    "raise SystemExit": "mine.py, line 3: SystemExit",
+    "def study(): return MLPSpec(num_param=3)": "mine.py, line 3: MLPSpec: there is no field 'num_param'; did you mean",
+    "def study(): return {}['a']": "mine.py, line 3: KeyError: 'a'",
+    "def study(n: int = 1): return ladder(n, 0)": "line 3: ladder(5, 0): need 0 < smallest <= largest (with --set n=5)",
+    "def study(n: int = 1): return Series(label='x', cells=())": "leave it out (with --set n=5)",
+}
+
+
+@pytest.mark.parametrize("text", CRASHES)
+def test_a_study_file_that_crashes_is_one_line_with_its_own_file_and_line(here, text):
+    imports = "from scaling.specs.models import *\nfrom scaling.specs.study import *\n"
+    (here.folder / "mine.py").write_text(imports + text)
+    check_line(here("plan", "mine.py", *(["--set", "n=5"] if "n: int" in text else [])), 2, CRASHES[text])
+
+
+def test_debug_shows_the_whole_traceback(here):
+    (here.folder / "mine.py").write_text("import os\nimport foo\n")
+    short, long = here("plan", "mine.py"), here("plan", "mine.py", "--debug")
+    assert "--debug shows the traceback" in short.stderr
+    assert "Traceback" in long.stderr
+    assert 'mine.py", line 2, in <module>' in long.stderr
+    assert long.stderr.splitlines()[-1].startswith("scaling: mine.py, line 2: ModuleNotFoundError")
+    for command in COMMANDS:
+        assert "--debug" in here(command, "--help").stdout
+
+
+def test_a_study_that_is_interrupted_has_stopped(here):
+    (here.folder / "mine.py").write_text("def study(): raise KeyboardInterrupt\n")
+    assert here("plan", "mine.py").returncode == 75
+
+
 def test_a_corrupt_record_is_one_line_and_status_1_everywhere(finished, here, study_file):
     path = next((here.folder / "store").rglob("record.json"))
     path.write_text('{"cell":')

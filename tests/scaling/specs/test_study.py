@@ -108,7 +108,27 @@ def test_a_file_without_a_study_says_so(text, tmp_path):
 def test_labels_must_differ():
     cell = Cell(model=LogisticRegressionSpec(), data=DataSpec(source=DigitsSource(), size=10))
     with pytest.raises(ValueError, match="'a' is used 2 times"):
-        Study(name="x", question="", series=(Series(label="a", cells=(cell,)), Series(label="a", cells=())))
+        Study(name="x", question="", series=(Series(label="a", cells=(cell,)), Series(label="a", cells=(cell,))))
+
+
+@pytest.mark.parametrize("num_seeds", [0, -1])
+def test_a_study_in_which_nothing_is_trained_is_refused_with_what_made_it_so(num_seeds):
+    with pytest.raises(InputError, match=rf"has no cells; .* \(with --set num_seeds={num_seeds}\)"):
+        resolve_study("performance_vs_data", [f"num_seeds={num_seeds}"])
+    with pytest.raises(InputError, match="series is empty"):
+        Study(name="x", question="", series=())
+
+
+def test_studies_of_the_working_directory_stand_beside_those_of_the_package(tmp_path, monkeypatch, capsys):
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs" / "mine.py").write_text(SOURCE)
+    monkeypatch.chdir(tmp_path)
+    assert resolve_study("mine").name == "mine"
+    assert resolve_study("performance_vs_data").name == "performance_vs_data"
+    assert capsys.readouterr().err == ""
+    (tmp_path / "configs" / "performance_vs_data.py").write_text(SOURCE)
+    assert resolve_study("performance_vs_data").name == "mine"
+    assert "configs/performance_vs_data.py is used, not " in capsys.readouterr().err
 
 
 def test_the_demo_study_is_the_picture_that_it_promises():
