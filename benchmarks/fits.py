@@ -256,7 +256,7 @@ def run_side(side: str) -> dict[str, Any]:
 
 def run_command(resamples: int) -> list[float]:
     """Returns wall and CPU seconds of `scaling fit` on the table; not numbers where the command fails."""
-    command = ["-m", "launch.cli", "fit", str(TABLE), "--law", "chinchilla", "--bootstrap", str(resamples)]
+    command = ["-P", "-m", "launch.cli", "fit", str(TABLE), "--law", "chinchilla", "--bootstrap", str(resamples)]
     command += [
         "--column",
         "num_params=Model Size",

@@ -60,7 +60,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def _start_jax(*flags: str) -> subprocess.CompletedProcess[str]:
     """Starts JAX with flags of XLA in a process of its own."""
-    command, environment = [sys.executable, "-c", FIRST_COMPILATION], {**os.environ, "XLA_FLAGS": _joined(*flags)}
+    command, environment = [sys.executable, "-P", "-c", FIRST_COMPILATION], {**os.environ, "XLA_FLAGS": _joined(*flags)}
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
 
 

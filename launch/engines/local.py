@@ -94,4 +94,4 @@ class Local:
 
 
 def _command(order: Order) -> list[str]:
-    return [sys.executable, "-m", "launch.cli", *order.words]
+    return [sys.executable, "-P", "-m", "launch.cli", *order.words]

@@ -187,7 +187,7 @@ class Slurm:
         }
         lines = [f"#SBATCH --{name}={value}" for name, value in options.items() if value is not None]
         lines += [f"#SBATCH --{'' if chosen.requeue else 'no-'}requeue", *(f"#SBATCH {word}" for word in chosen.sbatch)]
-        agent = [*chosen.container, chosen.python or sys.executable, "-m", "launch.cli", *order.words]
+        agent = [*chosen.container, chosen.python or sys.executable, "-P", "-m", "launch.cli", *order.words]
         if is_gang:
             agent = ["srun", "--kill-on-bad-exit=1", *agent, "--distributed"]
         here = shlex.quote(str(Path(__file__).resolve().parents[2]))

@@ -41,7 +41,7 @@ class WorkerProcess:
         # A regular file takes any amount of stderr without anybody reading it.
         self._log: IO[bytes] = _open_log(store, name)
         told = [f"--store={os.fspath(store.path)}", f"--options={options.canonical_json()}", f"--launch={launch}"]
-        command = [sys.executable, "-m", "launch.workers.worker", *told]
+        command = [sys.executable, "-P", "-m", "launch.workers.worker", *told]
         threads = str(max(len(slot.cores), 1))
         self._process: Any = subprocess.Popen(
             command,

@@ -136,7 +136,7 @@ def run_described(
     """
     request = {"topology": topology.name, "where": [function.__module__, function.__qualname__], "payload": payload}
     done = subprocess.run(
-        [sys.executable, "-c", f"from {__name__} import _answer; _answer()"],
+        [sys.executable, "-P", "-c", f"from {__name__} import _answer; _answer()"],
         input=json.dumps(request),
         capture_output=True,
         text=True,

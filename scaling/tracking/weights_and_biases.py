@@ -115,7 +115,7 @@ class WeightsAndBiases(Tracker):
 
     def _start(self) -> None:
         # A session of its own, so that what stops the trainer lets it finish.
-        command = [sys.executable, "-m", "scaling.tracking.follower", self._following.canonical_json()]
+        command = [sys.executable, "-P", "-m", "scaling.tracking.follower", self._following.canonical_json()]
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True)
         assert process.stdin is not None  # noqa: S101  (it was started with one)
         threading.Thread(target=_hand_on, args=(self._messages, process.stdin), daemon=True).start()

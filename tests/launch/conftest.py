@@ -60,7 +60,7 @@ class Command:
     """Runs `scaling …` in a folder of its own."""
 
     def __init__(self, python: str, folder: Path) -> None:
-        self.prefix, self.folder = [python, "-m", "launch.cli"], folder
+        self.prefix, self.folder = [python, "-P", "-m", "launch.cli"], folder
         self.environment = {**os.environ, "PYTHONPATH": str(ROOT)}
 
     def __call__(self, *words: object) -> subprocess.CompletedProcess[str]:

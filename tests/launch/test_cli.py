@@ -1,8 +1,12 @@
 """The command line: what people type, what they get, and one line when it cannot be done."""
 
+import re
+import subprocess
+
 import pytest
 
 from tests.launch.refusals import check_line
+from tests.places import ROOT
 
 COMMANDS = {
     "plan",
@@ -87,6 +91,36 @@ def test_debug_shows_the_whole_traceback(here):
     assert long.stderr.splitlines()[-1].startswith("scaling: mine.py, line 2: ModuleNotFoundError")
     for command in COMMANDS:
         assert "--debug" in here(command, "--help").stdout
+
+
+NAMES = ("launch", "scaling", "analysis", "configs", "jax", "numpy", "random", "json", "pandas", "flax", "pydantic")
+
+
+def spoil(folder, names=NAMES):
+    for name in names:
+        (folder / f"{name}.py").write_text(f"raise RuntimeError('{name} of the working directory was imported')")
+
+
+def test_files_of_the_working_directory_are_not_ours_whatever_their_names(scaling, study_file):
+    spoil(scaling.folder)
+    small = ("--set", "data.size=50", "--set", "num_seeds=1", "--set", "num_steps=2", "--workers", 1)
+    done = scaling("run", study_file, "--store", "store", *small)
+    assert (done.returncode, "2 of 2 cells complete" in done.stdout) == (0, True), done.stderr
+
+
+def test_a_command_that_is_typed_for_python_leaves_the_working_directory_out(python, scaling):
+    spoil(scaling.folder, NAMES[1:])
+    by_hand = [python, "-m", "launch.cli", "models", "--family", "mlp", "--params", "1k"]
+    done = subprocess.run(
+        by_hand, capture_output=True, text=True, check=False, cwd=scaling.folder, env=scaling.environment
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_no_process_of_ours_is_started_with_the_working_directory_on_its_path():
+    for folder in ("launch", "scaling", "analysis", "benchmarks"):
+        for path in (ROOT / folder).rglob("*.py"):
+            assert not re.search(r'(executable|python)[^"\n]{0,20}, "-[mc]"', path.read_text()), path
 
 
 def test_a_study_that_is_interrupted_has_stopped(here):

@@ -184,7 +184,7 @@ class Host:
         if not self.code.exists():
             again(self._unpack)
         image, install, python = self.order["image"], self.order["install"], self.order["python"]
-        words = ["-m", "launch.cli", *self.order["words"]]
+        words = ["-P", "-m", "launch.cli", *self.order["words"]]
         self.environment["PYTHONPATH"] = str(self.code)
         self.environment["SCALING_PLACE"] = f"{self.order['name'].rpartition('/')[2]}/{self.name}"
         if image:

@@ -262,7 +262,7 @@ class Gke:
         container = {
             "name": "agent",
             "image": settings.image,
-            "command": [settings.python, "-m", "launch.cli", *words],
+            "command": [settings.python, "-P", "-m", "launch.cli", *words],
             "env": [place, *({"name": name, "value": value} for name, value in environment.items())],
             "ports": [{"containerPort": 8471}, {"containerPort": 8080}],  # of libtpu, and between slices
             "resources": {"requests": chips, "limits": chips},

@@ -265,7 +265,7 @@ class AgentActor:
         if not self._settings.has_accelerators:
             environment["JAX_PLATFORMS"] = "cpu"  # those that others have asked for are here perhaps, and seen
             self._keep_to_cores()
-        command = [sys.executable, "-m", "launch.cli", *words]
+        command = [sys.executable, "-P", "-m", "launch.cli", *words]
         self._leash = subprocess.Popen(
             [sys.executable, "-P", leash.__file__, str(self._settings.grace_seconds), *command],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment,

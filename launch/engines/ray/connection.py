@@ -8,7 +8,7 @@ import re
 import signal
 import socket
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from launch.engines import EngineError
@@ -85,6 +85,7 @@ def connect_to(address: str, environment: Mapping[str, Any] | None = None) -> Co
                 namespace=NAMESPACE,
                 runtime_env=dict(environment) if environment else None,
                 log_to_driver=False,
+                **_keep_folder_here(address),
                 logging_level=logging.ERROR,
                 include_dashboard=False if address == LOCAL else None,
             )
@@ -93,6 +94,24 @@ def connect_to(address: str, environment: Mapping[str, Any] | None = None) -> Co
     found = address if address.startswith("ray://") else ray.get_runtime_context().gcs_address
     _connection = Connection(address, found, environment or {})
     return _connection
+
+
+def _keep_folder_here(address: str) -> dict[str, Any]:
+    """Returns what keeps Ray from putting this process's working directory first on the path of the actors'."""
+    if address.startswith("ray://"):
+        return {}  # it does so for a driver alone
+    from ray.job_config import JobConfig
+
+    config = JobConfig()
+    config._py_driver_sys_path = _Fixed()
+    return {"job_config": config}
+
+
+class _Fixed(list[str]):
+    """A list that is not made longer."""
+
+    def extend(self, _: Iterable[str], /) -> None:
+        """Does nothing."""
 
 
 def disconnect() -> None:

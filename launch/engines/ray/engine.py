@@ -69,7 +69,7 @@ class RayEngine:
             "allocations": str(count),
             "machines of each": machines,
             "runtime_env": canonical_json(settings.runtime_env),
-            "command": "python -m launch.cli " + shlex.join(order.words),
+            "command": "python -P -m launch.cli " + shlex.join(order.words),
         }
         if settings.hosts > 1 or settings.topology is not None:
             lines["command"] += " --distributed --coordinator=… --num-processes=… --process-id=…"

@@ -135,6 +135,6 @@ def test_a_container_gets_the_command_the_code_and_the_names_of_variables(runnin
     assert "docker: login -u oauth2accesstoken --password-stdin https://us-docker.pkg.dev" in said
     assert "-e SECRET" in said
     assert "hidden" not in said
-    assert "--entrypoint python3 us-docker.pkg.dev/p/r/scaling:1 -m launch.cli work gs://bucket/store" in said
+    assert "--entrypoint python3 us-docker.pkg.dev/p/r/scaling:1 -P -m launch.cli work gs://bucket/store" in said
     with contextlib.suppress(EngineError):
         engine.cancel([handle])

@@ -121,7 +121,7 @@ def test_a_slice_of_several_hosts_is_one_indexed_job_that_starts_again_as_a_whol
     }
     (container,) = pod["containers"]
     assert container["resources"]["limits"] == {"google.com/tpu": "4"}
-    assert container["command"] == ["python3", "-m", "launch.cli", *ORDER.words, "--distributed"]
+    assert container["command"] == ["python3", "-P", "-m", "launch.cli", *ORDER.words, "--distributed"]
     labels = made["metadata"]["labels"]
     assert labels["kueue.x-k8s.io/queue-name"] == "tpus"
     assert labels["kueue.x-k8s.io/priority-class"] == "low"

@@ -35,7 +35,7 @@ def test_what_is_described_is_what_would_be_asked_for_and_starts_nothing():
     text = RayEngine(settings).describe(Order("now", "/store", ("work", "/a store")), 3)
     assert 'machines of each: 2 of {"CPU":8.0,"GPU":1.0}, each another node' in text
     assert "allocations: 3" in text
-    assert "command: python -m launch.cli work '/a store' --distributed" in text
+    assert "command: python -P -m launch.cli work '/a store' --distributed" in text
 
 
 @pytest.fixture(scope="module")
