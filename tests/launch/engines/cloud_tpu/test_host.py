@@ -62,7 +62,7 @@ def test_words_reach_the_agent_as_they_are(running_hosts, store, agent, monkeypa
     wait_until(lambda: "agent:" in host.output())
     said = next(line for line in host.output().splitlines() if line.startswith("agent:"))
     place = f"{handle}/{handle}-w-0"
-    assert said == f"agent: -m launch.cli {' '.join(words)} place={place} secret=$HOME 'x'"
+    assert said == f"agent: -P -m launch.cli {' '.join(words)} place={place} secret=$HOME 'x'"
     engine.cancel([handle])
 
 
