@@ -11,7 +11,7 @@ from launch.engines import LIVE, EngineError, reconnect
 from launch.exits import DONE, WORK_FAILED
 from launch.text import print_json
 from scaling.specs.base import InputError, Json
-from scaling.store.store import Store
+from scaling.store.store import Store, cell_labels
 
 # How long workers may take to save before their machines are taken away; they hear of it with their next heartbeat.
 SAVE_SECONDS = 60.0
@@ -33,11 +33,18 @@ def command(options: argparse.Namespace) -> int:
         raise InputError(
             f"--launch {options.launch}: {str(store.path)!r} has no such launch; see {store.path}/launches"
         )
-    names = [launch.name for launch in launches if not is_cancelled(store, launch.name)]
+    all_names = {launch.name for launch in launches}
+    were_busy = bool(_workers_of(store, all_names))
+    # Where a cell is left, a launch that shows nothing may be about to begin, here or elsewhere, and is told as well.
+    may_begin = not all(map(store.is_complete, cell_labels(store.study)))
+    names = [
+        launch.name
+        for launch in launches
+        if not is_cancelled(store, launch.name) and (were_busy or may_begin or _may_live(store, launch))
+    ]
     for name in names:
         cancel_launch(store, name)
     deadline = time.monotonic() + (0.0 if options.now else SAVE_SECONDS)
-    all_names = {launch.name for launch in launches}
     while (busy := _workers_of(store, all_names)) and time.monotonic() < deadline:
         time.sleep(0.2)
     problems = []
@@ -56,12 +63,30 @@ def command(options: argparse.Namespace) -> int:
     if options.json:
         print_json(document)
     else:
-        print(f"{len(names)} launches cancelled, {ended} allocations ended; the same `scaling run` goes on from here")
+        print(_describe(store, names, ended, is_idle=not (were_busy or ended or problems), may_begin=may_begin))
         for words in problems:
             print(f"scaling: {words}", file=sys.stderr)
         if busy:
             print(f"scaling: {len(busy)} workers have not ended yet: {', '.join(busy)}", file=sys.stderr)
     return WORK_FAILED if problems or busy else DONE
+
+
+def _describe(store: Store, names: list[str], ended: int, *, is_idle: bool, may_begin: bool) -> str:
+    if is_idle:
+        told = f"; {len(names)} launches that could still begin are cancelled" if names else ""
+        return f"nothing is running on {store.path}" + (told if may_begin else ", and all of its cells are complete")
+    words = f"{len(names)} launches cancelled, {ended} allocations ended"
+    return f"{words}; the same `scaling run` goes on from here" if may_begin else words
+
+
+def _may_live(store: Store, launch: Launch) -> bool:
+    """Returns whether a launch has an allocation that waits or runs, or whose engine cannot be asked."""
+    handles = read_allocations(store, launch.name)
+    try:
+        seen = reconnect(launch.engine, launch.settings, store).observe(handles) if handles else {}
+    except (EngineError, InputError):
+        return True
+    return any(sighting.state in LIVE for sighting in seen.values())
 
 
 def _workers_of(store: Store, launches: set[str]) -> list[str]:

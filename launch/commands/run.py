@@ -27,6 +27,8 @@ from scaling.store.code import keep_code, pack
 from scaling.store.files import is_local
 from scaling.store.store import Store
 
+CALMER = "lower the learning rate (--set training.optimizer.peak_lr=…), or set training.clip_norm"
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of this command."""
@@ -163,6 +165,9 @@ def _conclude(given: argparse.Namespace, study: Study, store: Store, ended: Ende
     if ended is not None and ended.stopped:
         print("stopped; what is complete is kept, and the same command continues", file=sys.stderr)
         return PREEMPTED
+    if diverged and diverged == len(study.cells):
+        print(f"every cell diverged, so that there is nothing to fit; {CALMER}", file=sys.stderr)
+        return WORK_FAILED
     return DONE if len(records) == len(study.cells) else WORK_FAILED
 
 

@@ -44,6 +44,24 @@ def test_cancel_ends_the_allocations_of_detached_launches(here, store):
     assert here.json("cancel", "store")["cancelled"] == []
 
 
+def test_a_finished_store_has_nothing_to_cancel(here, finished):
+    assert [launch.name for launch in read_launches(finished)]
+    before = sorted((here.folder / "store").rglob("*"))
+    done = here("cancel", "store")
+    assert (done.returncode, done.stdout) == (0, "nothing is running on store, and all of its cells are complete\n")
+    document = here.json("cancel", "store")
+    assert (document["cancelled"], document["allocations_ended"], document["workers_left"]) == ([], 0, [])
+    assert sorted((here.folder / "store").rglob("*")) == before
+
+
+def test_a_launch_that_may_still_begin_is_told_though_nothing_runs(here, finished):
+    next(finished.path.glob("cells/*/record.json")).unlink()
+    assert (
+        "nothing is running on store; 1 launches that could still begin are cancelled" in here("cancel", "store").stdout
+    )
+    assert here("cancel", "store").stdout == "nothing is running on store\n"
+
+
 def test_a_launch_that_is_not_there_cannot_be_cancelled(here, store):
     done = here("cancel", "store", "--launch", "nothing")
     assert done.returncode == 2

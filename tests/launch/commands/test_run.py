@@ -6,6 +6,7 @@ import shutil
 
 import pytest
 
+from scaling.store.record import Record
 from scaling.store.store import Store
 from tests.launch.refusals import check_line
 
@@ -52,6 +53,22 @@ def test_a_read_only_store_is_one_line_and_stays_as_it_was(finished, scaling, st
     assert scaling("run", study_file, "--store", "store").returncode == 0  # nothing to do, nothing to write
     check_line(scaling("report", "store"), 2, "choose another file")
     assert content() == before
+
+
+def test_cells_that_diverged_are_results_unless_all_have(finished, here, study_file):
+    def diverge(paths):
+        for path in paths:
+            record = Record.model_validate_json(path.read_text())
+            path.write_text(record.model_copy(update={"status": "diverged"}).canonical_json())
+
+    paths = sorted((here.folder / "store").rglob("record.json"))
+    diverge(paths[1:])
+    some = here("run", study_file, "--store", "store")
+    assert (some.returncode, some.stdout) == (0, "store: 12 of 12 cells complete, 11 of them diverged\n")
+    diverge(paths)
+    every = here("run", study_file, "--store", "store")
+    assert (every.returncode, every.stdout) == (1, "store: 12 of 12 cells complete, 12 of them diverged\n")
+    assert "every cell diverged, so that there is nothing to fit; lower the learning rate" in every.stderr
 
 
 def test_a_cell_that_cannot_be_trained_fails_alone(scaling, here, study_file):
