@@ -14,6 +14,7 @@ from scaling.specs.data import (
     ArraysSource,
     BreastCancerSource,
     CifarSource,
+    CodeSource,
     DataSpec,
     DiabetesSource,
     DigitsSource,
@@ -87,6 +88,10 @@ def _read(spec: AnySource, evaluation_size: int) -> Source:
             from scaling.data.sources import arrays
 
             return arrays.load_npz(spec, evaluation_size)
+        case CodeSource():
+            from scaling.data.sources import code
+
+            return code.load_code(spec, evaluation_size)
         case CifarSource():
             from scaling.data.sources import cifar
 

@@ -6,6 +6,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from scaling.specs.base import Fraction, InputError, Rate, Spec, since
+from scaling.specs.code import CodeReference, FrozenSettings, Settings
 
 Task = Literal["classify", "regress"]
 TokenObjective = Literal["next_token", "masked", "permuted"]
@@ -166,6 +167,23 @@ class ImageFolderSource(Spec):
     evaluation_folder: str | None = None
     side: PositiveInt
     channels: Literal[1, 3] = 3
+
+
+class CodeSource(Spec):
+    """Data of the user's own: what `load(evaluation_size, **settings)` returns, of a study's file or a package.
+
+    It returns (inputs, labels), out of which an evaluation set is held; or a dict of them, whose further entries are
+    `evaluation_inputs` and `evaluation_labels`, `groups`, `task` and `vocab_size` as those of `NpzSource`; or a
+    `scaling.data.source.Source`. What it returns must be the same each time: a record keeps its hash.
+
+    Attributes:
+      code: `name:function`.
+      settings: what the function is given beside the size of the evaluation set.
+    """
+
+    kind: Literal["code"] = "code"
+    code: CodeReference
+    settings: Settings = FrozenSettings()
 
 
 # --- text -----------------------------------------------------------------------------------------------------------
@@ -354,6 +372,7 @@ AnySource = (
     | IdxSource
     | ArraysSource
     | NpzSource
+    | CodeSource
     | CifarSource
     | TableSource
     | ImageFolderSource

@@ -101,7 +101,7 @@ def load_arrays(spec: ArraysSource, evaluation_size: int) -> Source:
     if not intact:
         raise InputError(f"{where}: {path} is damaged; call keep_arrays again, which replaces it")
     calls = {name: f"{where}: {name}" for name in arrays}
-    return _make_source(f"arrays-{spec.sha256[:12]}", arrays, task, vocab_size, calls, evaluation_size, mapped=False)
+    return make_source(f"arrays-{spec.sha256[:12]}", arrays, task, vocab_size, calls, evaluation_size, mapped=False)
 
 
 def _kept_path(sha256: str) -> Path:
@@ -134,7 +134,7 @@ def load_npz(spec: NpzSource, evaluation_size: int) -> Source:
     names = {name: getattr(spec, name) for name in ARRAY_NAMES if getattr(spec, name) is not None}
     arrays = _open_folder(path, names) if path.is_dir() else _open_npz(path, names)
     calls = {name: f"{path}: data.source.{name}={array!r}" for name, array in names.items()}
-    return _make_source(path.name, arrays, spec.task, spec.vocab_size, calls, evaluation_size, mapped=path.is_dir())
+    return make_source(path.name, arrays, spec.task, spec.vocab_size, calls, evaluation_size, mapped=path.is_dir())
 
 
 def _open_npz(path: Path, names: Mapping[str, str]) -> dict[str, np.ndarray]:
@@ -194,7 +194,7 @@ def _read_array(path: Path, file: Any, name: str) -> np.ndarray:
 # --- from checked arrays to a source --------------------------------------------------------------------------------
 
 
-def _make_source(
+def make_source(
     name: str,
     arrays: Mapping[str, np.ndarray],
     task: str,
