@@ -76,7 +76,7 @@ def fit(
     law = law.bind(variables) if variables else law
     goal, target = make_objective(objective or law.objective, delta, tilt), target or law.target
     distinct, twins = _drop_twins(keep_rows(table, keep))
-    positive = [*law.variables, target] if goal.is_log else law.variables
+    positive = [*(() if law.may_be_zero else law.variables), *([target] if goal.is_log else [])]
     rows, left_out, rule = select_rows(distinct, [*law.variables, target], positive=positive)
     left_out = {**({"the same cell under another label": twins} if twins else {}), **left_out}
     if rows.empty:

@@ -215,8 +215,10 @@ def test_every_kind_that_earlier_versions_wrote_is_still_there():
 
 @pytest.mark.parametrize("name", [name for name in COMPUTED if name != "schedules.json"])
 def test_what_is_computed_is_the_same(name):
-    found = json.loads(json.dumps(COMPUTED[name]()))
-    check_same(found, read(name), rel=1e-9 if name == "commands.json" else 1e-12)
+    found, golden = json.loads(json.dumps(COMPUTED[name]())), read(name)
+    if name == "laws.json":  # laws that came later stand beside those of earlier versions, none of which may go
+        found = {law: value for law, value in found.items() if law in golden}
+    check_same(found, golden, rel=1e-9 if name == "commands.json" else 1e-12)
 
 
 def test_training_has_the_same_learning_rates():

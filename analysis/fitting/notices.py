@@ -55,6 +55,8 @@ def check_design(law: Law, columns: Mapping[str, Array]) -> list[Notice]:
                     f"{MIN_LEVELS}, spread over a decade",
                 )
             )
+    if law.may_be_zero:  # proportions, which have no logarithms
+        return found
     names = [name for name, values in arrays.items() if len(np.unique(values)) >= MIN_LEVELS]
     for i, first in enumerate(names):
         for second in names[i + 1 :]:

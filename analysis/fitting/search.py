@@ -40,7 +40,7 @@ class Search:
         self.high = np.r_[np.full(self.k, np.inf), bounds[:, 1]]
         flat = all(isinstance(column, np.ndarray) for column in columns)
         # The middle of the design rides along as a last point, where every term is then divided by its value.
-        middle = [np.exp(np.log(column).mean(keepdims=True)) for column in columns] if flat else None
+        middle = [_middle(column, law.may_be_zero) for column in columns] if flat else None
         self.centre = middle
         self.extended = [np.r_[pair] for pair in zip(columns, middle, strict=True)] if middle else self.columns
         self.signed = signed
@@ -273,6 +273,11 @@ class Search:
             u = np.where(self.logs, np.log(np.where(self.logs, theta, 1.0)), theta)
         u = np.clip(u, self.low[self.k :], self.high[self.k :])
         return np.concatenate([params[:, : self.k] / self.scale * self.term_scale(u), u], axis=1)
+
+
+def _middle(column: Array, may_be_zero: bool) -> Array:
+    """Returns the mean [1] of a column, geometric unless zeros are among its values."""
+    return column.mean(keepdims=True) if may_be_zero else np.exp(np.log(column).mean(keepdims=True))
 
 
 def solve_nonnegative(gram: Array, moment: Array, signed: Array) -> tuple[Array, Array]:

@@ -85,6 +85,7 @@ class Law:
       held: Parameters that `hold` has fixed.
       has_closed_form: Whether it is L = E + A/N^alpha + B/D^beta in these parameters, in this order, so that its
         optimum and its frontier have closed forms.
+      may_be_zero: Whether its variables may be 0, as proportions may; they must be positive otherwise.
     """
 
     name: str
@@ -107,6 +108,7 @@ class Law:
     design: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     held: Mapping[str, float] = field(default_factory=dict)
     has_closed_form: bool = False
+    may_be_zero: bool = False
 
     @property
     def params(self) -> tuple[str, ...]:
@@ -207,11 +209,12 @@ class Law:
             if name not in columns:
                 raise suggest_name(f"law {self.name} needs a column that is missing: column", name, columns)
             values = np.asarray(columns[name], dtype=np.float64)
-            bad = ~(np.isfinite(values) & (values > 0))
+            bad = ~(np.isfinite(values) & ((values >= 0) if self.may_be_zero else (values > 0)))
             if bad.any():
+                need, rule = ("not negative", ">=0") if self.may_be_zero else ("positive", ">0")
                 raise AnalysisError(
-                    f"{name}={values[bad].flat[0]} must be finite and positive ({int(bad.sum())} of {values.size} "
-                    f"values are not); drop such rows with --keep '{name}>0'"
+                    f"{name}={values[bad].flat[0]} must be finite and {need} ({int(bad.sum())} of {values.size} "
+                    f"values are not); drop such rows with --keep '{name}{rule}'"
                 )
             arrays.append(values)
         return arrays

@@ -12,6 +12,7 @@ from analysis.laws import (  # noqa: F401  (these register themselves)
     kaplan,
     learning_curves,
     lr_batch,
+    mixtures,
     precision,
     repeated_data,
     size_and_data,

@@ -17,7 +17,8 @@ FORMS = "last1 pow2 log2 exp2 lin2 ilog2 pow3 exp3 vap3 expp3 expd3 logpower3 po
 OTHERS = (
     "power power_floor chinchilla chinchilla_tied m1 m2 m3 m4 kaplan_n kaplan_d kaplan_nd kaplan_ns skaling "
     "overtrained farseer rosenfeld data_constrained precision precision_ptq moe regions bnsl bnsl2 bnsl3 zhai "
-    "gadre_error accuracy_sigmoid step_law_lr step_law_batch deepseek_lr deepseek_batch"
+    "gadre_error accuracy_sigmoid mixture2 mixture3 mixture4 mixture5 step_law_lr "
+    "step_law_batch deepseek_lr deepseek_batch"
 )
 
 
