@@ -1,7 +1,15 @@
 """A study's cells, on machines."""
 
+from __future__ import annotations
+
+import importlib
 import os
 import sys
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from launch.options import Options
+    from launch.running import Result, run
 
 # `python -m launch.…` looks for all modules in the working directory first, where a file may have any name; it begins
 # with this one. Where the folder is that of this package, processes that are started in others find it there, too.
@@ -11,3 +19,19 @@ if sys.argv[:1] == ["-m"] and not sys.flags.safe_path:
         os.environ["PYTHONPATH"] = os.pathsep.join([_root, *filter(None, [os.environ.get("PYTHONPATH")])])
     else:
         del sys.path[0]
+
+# What a script or a notebook needs, by the module that has it, loaded when first used. See docs/python.md.
+FACE = {"run": "running", "Result": "running", "Options": "options"}
+__all__ = ["FACE", "Options", "Result", "run"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in FACE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{FACE[name]}"), name)
+    globals()[name] = value  # found without this function from now on
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *FACE})

@@ -5,7 +5,7 @@ words that start agents on other machines, and reaches every worker.
 """
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, get_args, get_origin
 
 from pydantic import Field, ValidationError
@@ -14,7 +14,7 @@ from pydantic.fields import FieldInfo
 from launch.coordination.claims import ONCE, Budget
 from launch.coordination.presence import PATIENCE_SECONDS
 from launch.text import count
-from scaling.specs.base import InputError, Spec, canonical_json, override, parse
+from scaling.specs.base import InputError, Spec, canonical_json, override, parse, suggest
 from scaling.specs.execution import CHECKPOINT_SECONDS, NUM_CHECKPOINTS, Execution
 
 
@@ -114,11 +114,27 @@ def read_options(given: argparse.Namespace) -> Options:
     typed = {name: value for name, value in vars(given).items() if name in Options.model_fields}
     if "execution" in typed:
         typed["execution"] = parse_execution(typed["execution"])
-    values = {name: tuple(value) if isinstance(value, list) else value for name, value in typed.items()}
+    return make_options(typed, as_typed=True)
+
+
+def make_options(values: Mapping[str, Any], *, as_typed: bool = False) -> Options:
+    """Returns the options with these fields.
+
+    Args:
+      values: by name.
+      as_typed: whether errors call a field as a command line does.
+
+    Raises:
+      InputError: there is no such option, or a value is out of bounds.
+    """
+    for name in values:
+        if name not in Options.model_fields:
+            raise InputError(f"{name}={values[name]!r}: there is no such option; {suggest(name, Options.model_fields)}")
+    given = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
     try:
-        return Options.model_validate(values)
+        return Options.model_validate(given)
     except ValidationError as error:
-        raise InputError(_describe(error)) from None
+        raise InputError(_describe(error, as_typed=as_typed)) from None
 
 
 def parse_execution(given: Sequence[str]) -> Execution | None:
@@ -163,10 +179,11 @@ def _reading(field: FieldInfo) -> dict[str, Any]:
     return {"type": count if kinds == [int] else kinds[0], "metavar": metavar}
 
 
-def _describe(error: ValidationError) -> str:
+def _describe(error: ValidationError, *, as_typed: bool) -> str:
     """Returns a line for the first value that is out of bounds: its option, the value, the bound, and what it means."""
     first, *_ = error.errors(include_url=False)
     name, bounds = str(first["loc"][0]), first.get("ctx", {})
     field = Options.model_fields[name]
     constraint = f"must be at least {bounds['ge']:g}" if "ge" in bounds else first["msg"]
-    return f"{_flag(name, field)} {first['input']}: {constraint} ({field.description})"
+    called = f"{_flag(name, field)} " if as_typed else f"{name}="
+    return f"{called}{first['input']}: {constraint} ({field.description})"

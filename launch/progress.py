@@ -1,6 +1,7 @@
-"""What a person sees while cells run: a bar on a terminal, plain lines elsewhere; and how a run of cells ended."""
+"""What a person sees while cells run: a bar on a terminal and in a notebook, else plain lines; and how a run ended."""
 
 import dataclasses
+import importlib.util
 import sys
 import time
 from typing import Any, Literal, assert_never
@@ -42,8 +43,8 @@ class Progress:
         self._started = time.monotonic()
         self._last_line = -PLAIN_INTERVAL_SECONDS
         self._bar: Any = None
-        if sys.stderr.isatty():
-            self._bar = tqdm(
+        if sys.stderr.isatty() or is_notebook():
+            self._bar = _find_bar()(
                 total=num_cells, unit="cell", bar_format="{l_bar}{bar}| {n_fmt}/{total_fmt} cells{postfix}", leave=False
             )
 
@@ -93,6 +94,21 @@ class Progress:
         left = elapsed * (self._work / self._work_done - 1.0) if self._work_done else 0.0
         bad = "".join(f" · {n} {name}" for name, n in (("diverged", self.diverged), ("failed", self.failed)) if n)
         return f"{format_seconds(elapsed)} elapsed, about {format_seconds(max(left, 0.0))} left{bad}"
+
+
+def is_notebook() -> bool:
+    """Returns whether this process is the kernel of a notebook."""
+    shell = sys.modules.get("IPython")
+    return shell is not None and hasattr(shell.get_ipython(), "kernel")
+
+
+def _find_bar() -> Any:
+    """Returns the kind of bar that can be shown here; a notebook without widgets shows it as text."""
+    if is_notebook() and importlib.util.find_spec("ipywidgets") is not None:
+        from tqdm.auto import tqdm as bar
+
+        return bar
+    return tqdm
 
 
 def format_seconds(seconds: float) -> str:

@@ -109,18 +109,6 @@ def plan_cells(study: Study, store: Store | None) -> list[Json]:
     return rows
 
 
-def check_cells(cells: dict[str, Cell]) -> None:
-    """Checks that every cell can be trained, so that a sweep does not fail after an hour.
-
-    Raises:
-      InputError: names the first cell's field, value and remedy.
-    """
-    from scaling.training.plan import describe_cell
-
-    for cell in cells.values():
-        describe_cell(cell)
-
-
 def summarise_plan(rows: list[Json]) -> list[Json]:
     """Returns a row for each label, m and D, its seeds put together."""
     groups: dict[tuple[str, int, int | None], list[Json]] = {}

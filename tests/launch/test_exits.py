@@ -1,10 +1,10 @@
 """Exit statuses stand in one place: who cannot import it, or hands statuses to another program, has the same ones."""
 
 from launch import exits
-from launch.commands.run import make_order
 from launch.engines.cloud_tpu import host
 from launch.engines.gke.engine import RESTARTED
 from launch.engines.slurm import Settings, Slurm
+from launch.running import make_order
 
 
 def test_a_startup_script_that_stands_alone_has_the_same_statuses():

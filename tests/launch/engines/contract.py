@@ -10,12 +10,12 @@ from typing import Protocol
 import pytest
 from etils import epath
 
-from launch.commands.run import make_order
 from launch.coordination.launches import begin_launch, note_allocations, read_allocations
 from launch.engines import LIVE, Engine, reconnect
 from launch.fleet import Fleet
 from launch.options import Options
 from launch.queue.cells import missing_cells
+from launch.running import make_order
 from scaling.specs.study import Study, resolve_study
 from scaling.store.attempts import read_attempts
 from scaling.store.store import Store

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from launch.commands.run import make_order
 from launch.engines import LIVE, EngineError, connect
+from launch.running import make_order
 from scaling.specs.base import InputError
 from scaling.specs.study import resolve_study
 from scaling.store.store import Store
