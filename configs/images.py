@@ -32,11 +32,21 @@ and a weight decay that falls as 1 / m, as a prior of fixed strength does. So th
 
 from typing import Literal, NamedTuple
 
-from scaling.specs.cell import Cell
-from scaling.specs.data import AugmentationSpec, DataSpec, TfdsSource
-from scaling.specs.models import ConvNetSpec, ModelSpec, ResNetSpec
-from scaling.specs.study import FitSpec, Series, Study, ladder
-from scaling.specs.training import AdamWSpec, TrainingSpec
+from scaling import (
+    AdamWSpec,
+    AugmentationSpec,
+    Cell,
+    ConvNetSpec,
+    DataSpec,
+    FitSpec,
+    ModelSpec,
+    ResNetSpec,
+    Series,
+    Study,
+    TfdsSource,
+    TrainingSpec,
+    ladder,
+)
 
 Dataset = Literal["mnist", "fashion_mnist", "cifar10", "cifar100", "caltech101", "imagenet"]
 

@@ -32,11 +32,21 @@ no model is trained until it stops improving: the exponents belong to this recip
 
 from typing import Literal, NamedTuple
 
-from scaling.specs.cell import Cell
-from scaling.specs.data import DataSpec, DocumentsSpec, StdlibDocuments, TextSource, TfdsDocuments
-from scaling.specs.models import TransformerSpec
-from scaling.specs.study import FitSpec, Series, Study, ladder
-from scaling.specs.training import AdamWSpec, TrainingSpec
+from scaling import (
+    AdamWSpec,
+    Cell,
+    DataSpec,
+    DocumentsSpec,
+    FitSpec,
+    Series,
+    StdlibDocuments,
+    Study,
+    TextSource,
+    TfdsDocuments,
+    TrainingSpec,
+    TransformerSpec,
+    ladder,
+)
 
 
 class Setting(NamedTuple):

@@ -26,11 +26,20 @@ one seed at four m, so the exponents belong to this recipe.
 
 import math
 
-from scaling.specs.cell import Cell
-from scaling.specs.data import DataSpec, MarkovSource
-from scaling.specs.models import LSTMSpec, ModelSpec, TransformerSpec
-from scaling.specs.study import FitSpec, Series, Study, ladder
-from scaling.specs.training import AdamWSpec, TrainingSpec
+from scaling import (
+    AdamWSpec,
+    Cell,
+    DataSpec,
+    FitSpec,
+    LSTMSpec,
+    MarkovSource,
+    ModelSpec,
+    Series,
+    Study,
+    TrainingSpec,
+    TransformerSpec,
+    ladder,
+)
 
 SOURCE = MarkovSource(vocab_size=32, zipf_exponent=1.0, order=1, sequence_length=32, num_sequences=5_000)
 NETWORKS: dict[str, tuple[ModelSpec, float]] = {  # label: model, peak learning rate

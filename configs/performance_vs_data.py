@@ -19,11 +19,23 @@ m, so the exponents belong to this recipe. Laws are fitted from m = 400 on: belo
 guess, and no power law holds.
 """
 
-from scaling.specs.cell import Cell
-from scaling.specs.data import DataSpec, StdlibSource
-from scaling.specs.models import LinearSVMSpec, LogisticRegressionSpec, MLPSpec, ModelSpec, RandomForestSpec, RBFSVMSpec
-from scaling.specs.study import FitSpec, Series, Study, ladder
-from scaling.specs.training import AdamWSpec, TrainingSpec
+from scaling import (
+    AdamWSpec,
+    Cell,
+    DataSpec,
+    FitSpec,
+    LinearSVMSpec,
+    LogisticRegressionSpec,
+    MLPSpec,
+    ModelSpec,
+    RandomForestSpec,
+    RBFSVMSpec,
+    Series,
+    StdlibSource,
+    Study,
+    TrainingSpec,
+    ladder,
+)
 
 CLASSICAL: dict[str, tuple[ModelSpec, int]] = {  # label: model, largest m that its cost allows
     "logistic regression": (LogisticRegressionSpec(), 51_200),

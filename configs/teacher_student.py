@@ -22,11 +22,20 @@ loss. Adam would scale every feature alike and so lose the spectrum: its error a
 learning rate was chosen by hand on one seed at three m.
 """
 
-from scaling.specs.cell import Cell
-from scaling.specs.data import DataSpec, TeacherSource
-from scaling.specs.models import MLPSpec, ModelSpec, RidgeSpec
-from scaling.specs.study import FitSpec, Series, Study, ladder
-from scaling.specs.training import SGDSpec, TrainingSpec
+from scaling import (
+    Cell,
+    DataSpec,
+    FitSpec,
+    MLPSpec,
+    ModelSpec,
+    RidgeSpec,
+    Series,
+    SGDSpec,
+    Study,
+    TeacherSource,
+    TrainingSpec,
+    ladder,
+)
 
 SOURCE = TeacherSource(num_features=4_000, spectrum_exponent=1.5, target_exponent=2.0, num_examples=6_000)
 STUDENTS: dict[str, tuple[ModelSpec, TrainingSpec | None]] = {

@@ -1,3 +1,183 @@
 """One training run, from its cell to its record."""
 
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from scaling.data.sources.arrays import keep_arrays
+    from scaling.models.registry import find_preset
+    from scaling.specs.base import InputError, Spec
+    from scaling.specs.cell import Cell, EstimatorCell, NetworkCell
+    from scaling.specs.data import (
+        ArraysSource,
+        AugmentationSpec,
+        BreastCancerSource,
+        BytesTokenizer,
+        CifarSource,
+        DataSpec,
+        DiabetesSource,
+        DigitsSource,
+        DocumentsSpec,
+        FileDocuments,
+        HuggingFaceTokenizer,
+        IdxSource,
+        ImageFolderSource,
+        MarkovSource,
+        NpzSource,
+        SentencePieceTokenizer,
+        SourceSpec,
+        StdlibDocuments,
+        StdlibSource,
+        TableSource,
+        TeacherSource,
+        TextSource,
+        TfdsDocuments,
+        TfdsSource,
+        TokenizerSpec,
+        WineSource,
+    )
+    from scaling.specs.execution import Execution, MeshSpec
+    from scaling.specs.fits import FitSpec
+    from scaling.specs.models import (
+        ConvNetSpec,
+        GradientBoostingSpec,
+        InceptionSpec,
+        LinearSVMSpec,
+        LogisticRegressionSpec,
+        LSTMSpec,
+        MLPSpec,
+        ModelSpec,
+        NaiveBayesSpec,
+        NetworkSpec,
+        RandomForestSpec,
+        RBFSVMSpec,
+        ResNetSpec,
+        RidgeSpec,
+        TransformerSpec,
+        ViTSpec,
+        XceptionSpec,
+    )
+    from scaling.specs.schedules import (
+        ConstantSchedule,
+        CosineSchedule,
+        InverseSqrtSchedule,
+        LinearSchedule,
+        Schedule,
+        ScheduleSpec,
+        WSDSchedule,
+    )
+    from scaling.specs.study import Series, Study, at_horizons, ladder, resolve_study
+    from scaling.specs.training import (
+        AdamSpec,
+        AdamWSpec,
+        LayerwiseSpec,
+        LionSpec,
+        MuonSpec,
+        OptimizerSpec,
+        RMSPropSpec,
+        SGDSpec,
+        TrainingSpec,
+    )
+    from scaling.store.record import Record
+    from scaling.store.store import Store
+    from scaling.training.runner import load_state, train_cell, train_cells
+
 __version__ = "0.1.0"
+
+# What a study, a script or a notebook needs, by the module that has it; loaded when first used; the imports
+# above are for who reads types. See docs/python.md.
+FACE = {
+    "keep_arrays": "data.sources.arrays",
+    "find_preset": "models.registry",
+    "InputError": "specs.base",
+    "Spec": "specs.base",
+    "Cell": "specs.cell",
+    "EstimatorCell": "specs.cell",
+    "NetworkCell": "specs.cell",
+    "ArraysSource": "specs.data",
+    "AugmentationSpec": "specs.data",
+    "BreastCancerSource": "specs.data",
+    "BytesTokenizer": "specs.data",
+    "CifarSource": "specs.data",
+    "DataSpec": "specs.data",
+    "DiabetesSource": "specs.data",
+    "DigitsSource": "specs.data",
+    "DocumentsSpec": "specs.data",
+    "FileDocuments": "specs.data",
+    "HuggingFaceTokenizer": "specs.data",
+    "IdxSource": "specs.data",
+    "ImageFolderSource": "specs.data",
+    "MarkovSource": "specs.data",
+    "NpzSource": "specs.data",
+    "SentencePieceTokenizer": "specs.data",
+    "SourceSpec": "specs.data",
+    "StdlibDocuments": "specs.data",
+    "StdlibSource": "specs.data",
+    "TableSource": "specs.data",
+    "TeacherSource": "specs.data",
+    "TextSource": "specs.data",
+    "TfdsDocuments": "specs.data",
+    "TfdsSource": "specs.data",
+    "TokenizerSpec": "specs.data",
+    "WineSource": "specs.data",
+    "Execution": "specs.execution",
+    "MeshSpec": "specs.execution",
+    "FitSpec": "specs.fits",
+    "ConvNetSpec": "specs.models",
+    "GradientBoostingSpec": "specs.models",
+    "InceptionSpec": "specs.models",
+    "LSTMSpec": "specs.models",
+    "LinearSVMSpec": "specs.models",
+    "LogisticRegressionSpec": "specs.models",
+    "MLPSpec": "specs.models",
+    "ModelSpec": "specs.models",
+    "NaiveBayesSpec": "specs.models",
+    "NetworkSpec": "specs.models",
+    "RBFSVMSpec": "specs.models",
+    "RandomForestSpec": "specs.models",
+    "ResNetSpec": "specs.models",
+    "RidgeSpec": "specs.models",
+    "TransformerSpec": "specs.models",
+    "ViTSpec": "specs.models",
+    "XceptionSpec": "specs.models",
+    "ConstantSchedule": "specs.schedules",
+    "CosineSchedule": "specs.schedules",
+    "InverseSqrtSchedule": "specs.schedules",
+    "LinearSchedule": "specs.schedules",
+    "Schedule": "specs.schedules",
+    "ScheduleSpec": "specs.schedules",
+    "WSDSchedule": "specs.schedules",
+    "Series": "specs.study",
+    "Study": "specs.study",
+    "at_horizons": "specs.study",
+    "ladder": "specs.study",
+    "resolve_study": "specs.study",
+    "AdamSpec": "specs.training",
+    "AdamWSpec": "specs.training",
+    "LayerwiseSpec": "specs.training",
+    "LionSpec": "specs.training",
+    "MuonSpec": "specs.training",
+    "OptimizerSpec": "specs.training",
+    "RMSPropSpec": "specs.training",
+    "SGDSpec": "specs.training",
+    "TrainingSpec": "specs.training",
+    "Record": "store.record",
+    "Store": "store.store",
+    "load_state": "training.runner",
+    "train_cell": "training.runner",
+    "train_cells": "training.runner",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in FACE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{FACE[name]}"), name)
+    globals()[name] = value  # found without this function from now on
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *FACE})
