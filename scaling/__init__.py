@@ -82,6 +82,7 @@ if TYPE_CHECKING:
     )
     from scaling.store.record import Record
     from scaling.store.store import Store
+    from scaling.training.checkpoints.keeper import Keeping
     from scaling.training.runner import load_state, train_cell, train_cells
 
 __version__ = "0.1.0"
@@ -165,6 +166,7 @@ FACE = {
     "TrainingSpec": "specs.training",
     "Record": "store.record",
     "Store": "store.store",
+    "Keeping": "training.checkpoints.keeper",
     "load_state": "training.runner",
     "train_cell": "training.runner",
     "train_cells": "training.runner",
