@@ -152,7 +152,7 @@ class Running:
         missing = missing_cells(self.study, self.store)
         if missing:
             print(f"{self.study.name}: {len(missing)} of {len(self.study.cells)} cells to train", file=sys.stderr)
-            check_cells(missing)
+            check_cells(missing, self.study)
         return missing, complete
 
     def describe(self) -> str:
@@ -287,13 +287,14 @@ def make_order(store: Store, launch: str, words: Sequence[str]) -> Order:
     return Order(launch, path, ("work", path, f"--launch={launch}", *words))
 
 
-def check_cells(cells: dict[str, Cell]) -> None:
-    """Checks that every cell can be trained, so that a sweep does not fail after an hour.
+def check_cells(cells: dict[str, Cell], study: Study) -> None:
+    """Checks that every cell can be trained and will have the metric, so that a sweep does not fail after an hour.
 
     Raises:
       InputError: names the first cell's field, value and remedy.
     """
-    from scaling.training.plan import describe_cell
+    from scaling.training.plan import check_metric, describe_cell
 
     for cell in cells.values():
         describe_cell(cell)
+        check_metric(study.metric, cell)

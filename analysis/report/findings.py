@@ -13,6 +13,7 @@ from analysis.fit_table import SIZE, fit_study, format_interval
 from analysis.tables.table import fingerprint_table, select_rows
 from analysis.uncertainty.bootstrap import Bootstrap, mean_interval
 from scaling.specs.fits import RESAMPLES
+from scaling.specs.metrics import is_lower_better
 from scaling.store.store import cell_labels
 
 if TYPE_CHECKING:
@@ -80,9 +81,11 @@ def find_all(store: Store, resamples: int = RESAMPLES) -> Findings:
     points = _summarise_points(rows, metric)
     bootstrap, notices = fit_study(table, store.study, resamples)
     records = store.records()
-    order = order_by_size(table, metric)
+    known = [facts for record in records.values() for facts in record.data.metrics]
+    lower = is_lower_better(metric, known)
+    order = order_by_size(table, metric, lower_is_better=lower)
     unsettled = _find_ranges(points, order)
-    crossings = sorted(find_crossings(bootstrap), key=lambda crossing: crossing.size)
+    crossings = sorted(find_crossings(bootstrap, lower_is_better=lower), key=lambda crossing: crossing.size)
     return Findings(
         name=store.study["name"],
         question=store.study["question"],
@@ -96,7 +99,8 @@ def find_all(store: Store, resamples: int = RESAMPLES) -> Findings:
         order=order,
         unsettled=unsettled,
         notices=notices,
-        sentences=_count_missing(store, records, left_out) + _put_into_words(points, order, unsettled),
+        sentences=_count_missing(store, records, left_out)
+        + _put_into_words(points, order, unsettled, lower_is_better=lower),
         slopes=[_describe_slope(label, points) for label in dict.fromkeys(points["label"])],
         provenance=_check_provenance(records),
         table_sha256=fingerprint_table(table),
@@ -186,17 +190,19 @@ def _count_missing(store: Store, records: dict[str, Record], left_out: dict[str,
     return sentences
 
 
-def _put_into_words(points: pd.DataFrame, order: Ordering, unsettled: list[tuple[float, float]]) -> list[str]:
-    sentences = []
+def _put_into_words(
+    points: pd.DataFrame, order: Ordering, unsettled: list[tuple[float, float]], *, lower_is_better: bool
+) -> list[str]:
+    sentences, extreme = [], "lowest" if lower_is_better else "highest"
     labels = list(dict.fromkeys(points["label"]))
     sizes = sorted(points["m"].unique())
-    last = points[points["m"] == sizes[-1]].sort_values("mean")
+    last = points[points["m"] == sizes[-1]].sort_values("mean", ascending=lower_is_better)
     if not last.empty:
         best = last.iloc[0]
         since = _ahead_of_all_from(best["label"], labels, points, order)
         if since is None:
             sentences.append(
-                f"At the largest m, {sizes[-1]:,}, {best['label']} has the lowest mean ({best['mean']:.4g}), but is "
+                f"At the largest m, {sizes[-1]:,}, {best['label']} has the {extreme} mean ({best['mean']:.4g}), but is "
                 "not significantly ahead of every other series."
             )
         else:

@@ -18,6 +18,7 @@ from launch.exits import DONE
 from launch.text import count, print_json, render_table
 from scaling.specs.base import Json
 from scaling.specs.fits import LAW, RESAMPLES
+from scaling.specs.metrics import is_lower_better
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -46,6 +47,7 @@ def command(options: argparse.Namespace) -> int:
     for flag, label in zip(("--baseline", "--candidate"), pair, strict=True):
         check_label(frame, flag, label)
     target, rows = options.target or study["metric"], frame[frame["label"].isin(pair)]
+    lower = is_lower_better(target)
     law, notices = get_law(options.law or LAW), []
     declared = {name: study["fit"][name] for name in ("objective", "delta")} | {"resamples": options.bootstrap}
     document: Json = {"baseline": pair[0], "candidate": pair[1], "target": target}
@@ -60,8 +62,10 @@ def command(options: argparse.Namespace) -> int:
         ]
         part: Json = {"crossings": [], "gain": None}
         if name == "data":
-            part["order"] = order_by_size(rows, target).pairs.to_dict("records")
-            part["crossings"] = [dataclasses.asdict(crossing) for crossing in find_crossings(bootstrap)]
+            part["order"] = order_by_size(rows, target, lower_is_better=lower).pairs.to_dict("records")
+            part["crossings"] = [
+                dataclasses.asdict(crossing) for crossing in find_crossings(bootstrap, lower_is_better=lower)
+            ]
         try:
             gain = compare_series(bootstrap, *pair)
         except AnalysisError as error:

@@ -86,13 +86,14 @@ def plan_cells(study: Study, store: Store | None) -> list[Json]:
     Raises:
       InputError: a cell cannot be trained: its data is missing or too small, or no model of its size exists.
     """
-    from scaling.training.plan import describe_cell
+    from scaling.training.plan import check_metric, describe_cell
 
     rows, shares = [], paid_shares(study.cells.values())
     for series in study.series:
         for cell in series.cells:
             name = cell.fingerprint()
             counts = describe_cell(cell)
+            check_metric(study.metric, cell)
             flops = counts["train_flops"]
             rows.append(
                 {

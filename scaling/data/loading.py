@@ -1,12 +1,13 @@
 """From a cell's data to the examples of its source, once per process."""
 
+import dataclasses
 import functools
 from typing import assert_never
 
 import numpy as np
 
 from scaling.data.order.subsets import Subset, draw_subset
-from scaling.data.source import Source
+from scaling.data.source import Source, task_shape
 from scaling.specs.base import InputError
 from scaling.specs.cell import Cell
 from scaling.specs.data import (
@@ -29,6 +30,7 @@ from scaling.specs.data import (
     TfdsSource,
     WineSource,
 )
+from scaling.specs.metrics import check_metrics
 
 
 def load_source(data: DataSpec) -> Source:
@@ -124,12 +126,67 @@ def _read(spec: AnySource, evaluation_size: int) -> Source:
             assert_never(spec)
 
 
-def check_data(data: DataSpec, source: Source) -> None:
-    """Checks that a subset of the asked size, order and treatment exists.
+def load_sets(data: DataSpec) -> dict[str, Source]:
+    """Returns the further evaluation sets of a cell by name; their pools are left out where they take memory.
 
     Raises:
-      InputError: m exceeds the pool, or its examples cannot be ordered, changed or scaled as asked.
+      InputError: a set cannot be read, has fewer examples, or is of another task than the cell's source.
     """
+    sets: dict[str, Source] = {}
+    for spec in data.evaluation_sets:
+        sets[spec.name] = _load_set(spec.source.model_dump_json(), spec.source, spec.size, spec.name)
+        _check_set(f"data.evaluation_sets.source ({spec.name})", load_source(data), sets[spec.name])
+    return sets
+
+
+@functools.lru_cache(maxsize=16)
+def _load_set(key: str, spec: AnySource, size: int, name: str) -> Source:
+    del key
+    try:
+        source = _read(spec, size)
+    except InputError as error:
+        raise InputError(f"data.evaluation_sets {name!r}: {error}") from None
+    if source.evaluation_size < size:
+        raise InputError(
+            f"data.evaluation_sets.size={size} ({name}) exceeds the {source.evaluation_size} evaluation examples of "
+            f"{source.name}; choose at most {source.evaluation_size}"
+        )
+    if not isinstance(source.inputs, np.ndarray):
+        return source
+    labels = None if source.labels is None else source.labels[:0].copy()
+    return dataclasses.replace(source, inputs=source.inputs[:0].copy(), labels=labels, groups=None)
+
+
+def _check_set(where: str, source: Source, found: Source) -> None:
+    """Checks that a set is of the task that a model learns from a source, with numbers in the same units."""
+    own, other = (
+        dataclasses.asdict(task_shape(each))
+        | {"scaling": each.scaling, "unit": each.unit, "tokenizer": each.facts.get("tokenizer_sha256")}
+        for each in (source, found)
+    )
+    for name, value in other.items():
+        if value != own[name]:
+            raise InputError(
+                f"{where}: {found.name} has {name}={value!r}, but {source.name} of data.source has {own[name]!r}; give "
+                "a source of the same task"
+            )
+
+
+def check_data(data: DataSpec, source: Source) -> None:
+    """Checks that a subset of the asked size, order and treatment exists, and what it is evaluated by.
+
+    Raises:
+      InputError: m exceeds the pool, its examples cannot be ordered, changed or scaled as asked, or the task does not
+        have a metric or fit an evaluation set.
+    """
+    is_text = source.bytes_per_token is not None
+    check_metrics(data.metrics, task_shape(source), is_text=is_text, where=source.name)
+    for name, each in {"": source, **load_sets(data)}.items():
+        if "auc" in data.metrics and each.eval_labels is not None and len(np.unique(each.eval_labels)) < 2:
+            raise InputError(
+                f"data.metrics='auc' needs both classes, but the evaluation set {name or 'of ' + each.name} holds one; "
+                "choose a larger one, or leave the metric out"
+            )
     if data.size > source.size:
         raise InputError(
             f"data.size={data.size} exceeds the {source.size} training examples of {source.name}; "

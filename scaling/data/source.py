@@ -73,9 +73,10 @@ class Source:
       name: for people.
       inputs: the pool; [n, T] tokens below `vocab_size` ([n, T + 1] where the next token is predicted), or [n, F]
         numbers, the rows of an image included.
-      labels: [n] int32 in 0 … num_classes - 1 to classify, [n] float32 to regress; None where tokens are predicted.
+      labels: [n] int32 in 0 … num_classes - 1 to classify, float32 to regress: [n], or [n, M] for several numbers; None
+        where tokens are predicted.
       eval_inputs, eval_labels: the fixed evaluation set, disjoint from the pool.
-      num_classes: K; 1 to regress; V where tokens are predicted.
+      num_classes: K; M to regress; V where tokens are predicted.
       objective: what is learned.
       vocab_size: V for token inputs; None for numbers.
       scaling: `unit` when `inputs * unit` is of order one; `standardize` when columns have units of their own and a
@@ -187,7 +188,7 @@ def split_examples(
     Args:
       name: the name of the source.
       inputs: [n, …].
-      labels: [n] classes or numbers.
+      labels: [n] classes, or [n] or [n, M] numbers.
       evaluation_size: examples to hold out.
       groups: [n] that must not be torn apart.
       **how: further fields of the source.
@@ -201,10 +202,15 @@ def split_examples(
         labels=labels[pool],
         eval_inputs=inputs[held_out],
         eval_labels=labels[held_out],
-        num_classes=1 if regress else int(labels.max()) + 1,
+        num_classes=count_numbers(labels) if regress else int(labels.max()) + 1,
         groups=None if groups is None else np.unique(groups, return_inverse=True)[1][pool],
         **how,
     )
+
+
+def count_numbers(labels: np.ndarray) -> int:
+    """Returns M, how many numbers a label [n] or [n, M] is."""
+    return labels.shape[1] if labels.ndim == 2 else 1
 
 
 def hash_examples(inputs: Rows, labels: np.ndarray | None) -> str:

@@ -1,6 +1,6 @@
 """What a network is trained for: classes or numbers of examples, or tokens: next, masked, or in a permuted order.
 
-Dims: B batch, T tokens, K classes, V vocabulary.
+Dims: B batch, T tokens, K classes, M numbers, V vocabulary.
 """
 
 from typing import Any, Literal, NamedTuple, assert_never
@@ -28,8 +28,8 @@ class Batch(NamedTuple):
 
     Attributes:
       inputs: the inputs of the network: numbers [B, …], tokens [B, T], or a dict of tokens and what is said of them.
-      targets: [B] classes, [B] numbers in floating point, or [B, T] tokens.
-      weights: like targets: 1 where the loss counts, else 0; None for everywhere.
+      targets: [B] classes, [B] or [B, M] numbers in floating point, or [B, T] tokens.
+      weights: one a prediction, [B] or [B, T]: 1 where the loss counts, else 0; None for everywhere.
     """
 
     inputs: Any
@@ -43,7 +43,7 @@ def make_batch(task: TaskShape, inputs: jax.Array, labels: jax.Array, key: jax.A
     Args:
       task: with the objective.
       inputs: [B, …] examples; tokens [B, T + 1] for `next_token`, whose last ones are targets alone; else [B, T].
-      labels: [B] classes or float32 numbers; ignored where tokens are predicted.
+      labels: [B] classes, or [B] or [B, M] float32 numbers; ignored where tokens are predicted.
       key: draws masks and permutations.
     """
     match task.objective:
@@ -91,16 +91,22 @@ def is_regression(batch: Batch) -> bool:
 
 
 def prediction_losses(logits: jax.Array, batch: Batch, cross_entropy: CrossEntropy = "auto") -> jax.Array:
-    """Returns the loss of each prediction, like the targets: the squared error of a number, else nats.
+    """Returns the loss of each prediction, [B] or [B, T]: the squared error of a number, the mean of M, else nats.
 
     Args:
-      logits: [B, 1] predicted numbers, or [B, K] or [B, T, V] logits.
+      logits: [B, M] predicted numbers, or [B, K] or [B, T, V] logits.
       batch: with the targets.
       cross_entropy: as in `Execution`.
     """
     if is_regression(batch):
-        return (logits[..., 0] - batch.targets) ** 2
+        squares = _squared_errors(logits, batch)
+        return squares if squares.ndim == 1 else squares.mean(axis=-1)
     return nats(logits, batch.targets, cross_entropy)
+
+
+def _squared_errors(logits: jax.Array, batch: Batch) -> jax.Array:
+    """Returns the squared error of each number, like the targets."""
+    return (logits.reshape(batch.targets.shape) - batch.targets) ** 2
 
 
 def training_loss(
@@ -135,25 +141,29 @@ def keep_real(batch: Batch, is_real: jax.Array) -> Batch:
     """Returns a batch of which only some examples count.
 
     Args:
-      batch: with targets [B] or [B, T].
+      batch: with targets [B], [B, M] or [B, T].
       is_real: [B], 1 for examples that count and 0 for padding.
     """
-    return batch._replace(weights=_weights(batch) * is_real.reshape(-1, *(1,) * (batch.targets.ndim - 1)))
+    weights = _weights(batch)
+    return batch._replace(weights=weights * is_real.reshape(-1, *(1,) * (weights.ndim - 1)))
 
 
 def _weights(batch: Batch) -> jax.Array:
-    """Returns how much each target counts, like the targets."""
-    return jnp.ones(batch.targets.shape) if batch.weights is None else batch.weights
+    """Returns how much each prediction counts, [B] or [B, T]."""
+    shape = batch.targets.shape[:1] if is_regression(batch) else batch.targets.shape
+    return jnp.ones(shape) if batch.weights is None else batch.weights
 
 
 def evaluation_sums(outputs: Outputs, batch: Batch) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Returns (summed loss, number predicted right, number of predictions).
 
-    The loss is in nats, and the squared error where numbers are predicted, none of which counts as right.
+    The loss is in nats, and the squared error where numbers are predicted, none of which counts as right; of M numbers
+    [M], since each has a unit of its own.
     """
     weights = _weights(batch)
-    loss = (prediction_losses(outputs.logits, batch) * weights).sum()
     if is_regression(batch):
-        return loss, jnp.zeros(()), weights.sum()
+        squares = _squared_errors(outputs.logits, batch)
+        return (squares * weights.reshape(-1, *(1,) * (squares.ndim - 1))).sum(axis=0), jnp.zeros(()), weights.sum()
+    loss = (prediction_losses(outputs.logits, batch) * weights).sum()
     right = outputs.logits.argmax(-1) == batch.targets
     return loss, (right * weights).sum(), weights.sum()

@@ -1,12 +1,14 @@
 """Specifications of data: one class a source; which of its examples a cell sees, and what is done to them."""
 
 import math
+from collections.abc import Sequence
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, PositiveFloat, PositiveInt, TypeAdapter, model_validator
 
-from scaling.specs.base import Fraction, InputError, Rate, Spec, since
+from scaling.specs.base import Fraction, InputError, Rate, Spec, since, suggest
 from scaling.specs.code import CodeReference, FrozenSettings, Settings
+from scaling.specs.metrics import BUILT_IN, is_reference
 
 Task = Literal["classify", "regress"]
 TokenObjective = Literal["next_token", "masked", "permuted"]
@@ -77,7 +79,7 @@ class NpzSource(Spec):
       inputs, labels: names of the arrays. Inputs are [n, F] numbers, [n, H, W] or [n, H, W, C] images of bytes or of
         numbers of order one, or [n, T] tokens.
       evaluation_inputs, evaluation_labels: names of an evaluation set's arrays; None holds examples of the pool out.
-      task: whether labels are classes (integers from 0) or numbers.
+      task: whether labels are classes (integers from 0) or numbers: [n], or [n, M] for several an example.
       vocab_size: V where inputs are tokens; None where they are numbers.
       groups: name of an array [n] of integers; examples of one group never meet in pool and evaluation set.
     """
@@ -119,7 +121,8 @@ class TableSource(Spec):
 
     Attributes:
       path: the path of the file; `.parquet` is Parquet, anything else is text.
-      label_column: by position (0 is the first, -1 the last) or, where there is a header, by name.
+      label_column: by position (0 is the first, -1 the last) or, where there is a header, by name; several columns
+        where several numbers are regressed.
       delimiter: the delimiter of text. Values between tabs are taken as they are, others may stand in double quotes.
       header: whether the first line of text names the columns. Parquet always names them.
       evaluation_path: a table of the same columns to evaluate on; None holds rows of the first one out.
@@ -136,7 +139,10 @@ class TableSource(Spec):
 
     kind: Literal["table"] = "table"
     path: str
-    label_column: Annotated[Column, Field(description="0 is the first column, -1 the last")] = -1
+    label_column: Annotated[
+        Column | Annotated[tuple[Column, ...], Field(min_length=1)],
+        Field(description="0 is the first column, -1 the last; several to regress several numbers"),
+    ] = -1
     delimiter: Annotated[str, Field(min_length=1, max_length=1)] = ","
     header: bool = False
     evaluation_path: str | None = since(None)
@@ -148,6 +154,15 @@ class TableSource(Spec):
     ignore: tuple[Column, ...] = since(())
     missing: str | None = since(None)
     group_column: Column | None = since(None)
+
+    @model_validator(mode="after")
+    def _classes_have_one_column(self) -> Self:
+        if isinstance(self.label_column, tuple) and self.task == "classify":
+            raise InputError(
+                f"data.source.label_column={list(self.label_column)} are several columns, which is for numbers; name "
+                "one column, or set data.source.task='regress'"
+            )
+        return self
 
 
 class ImageFolderSource(Spec):
@@ -295,7 +310,7 @@ class TfdsSource(Spec):
     Attributes:
       name: as `tfds.builder` takes it, for instance `mnist` or `cifar10:3.0.2`.
       split, evaluation_split: slices included, `train[:90%]`. None for the second holds examples of the first out.
-      inputs, labels: names of the features: an image or a vector of numbers; a class or a number.
+      inputs, labels: names of the features: an image or a vector of numbers; a class, a number or a vector of them.
       side: images of varying size are resized and cropped to a square of so many pixels; None takes them as they are.
       data_dir: where the dataset is prepared; None for `TFDS_DATA_DIR`, or `~/tensorflow_datasets`.
       download: whether to download and prepare it where it is missing.
@@ -398,6 +413,48 @@ class AugmentationSpec(Spec):
     flip: bool = False
 
 
+# Words that names of columns begin with, so that no evaluation set may.
+RESERVED = (
+    "ema",
+    "train",
+    "noise",
+    "params",
+    "flops",
+    "top5",
+    "bits",
+    "num",
+    "data",
+    "peak",
+    "batch",
+    "wall",
+    "device",
+)
+
+
+class EvaluationSet(Spec):
+    """A further evaluation set: what another source, of the same task, holds out.
+
+    Attributes:
+      name: before the loss and the metrics of its columns, as in `ood_loss`.
+      source: where its examples come from; the training examples of that source are not used.
+      size: its number of examples.
+    """
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$")]
+    source: SourceSpec
+    size: PositiveInt = 5_000
+
+    @model_validator(mode="after")
+    def _name_is_free(self) -> Self:
+        word = self.name.partition("_")[0]
+        if word in RESERVED:
+            raise InputError(
+                f"data.evaluation_sets.name={self.name!r} begins with {word!r}, as other columns do; choose another "
+                "name"
+            )
+        return self
+
+
 class DataSpec(Spec):
     """Which examples a cell sees: the first `size` of one seeded permutation of a source.
 
@@ -414,6 +471,9 @@ class DataSpec(Spec):
         record does not.
       augmentation: the augmentation of training images.
       normalize: whether each channel of images is scaled by the mean and deviation of the subset's.
+      metrics: measured beside those that every record of the task has: names of `scaling.specs.metrics`, or
+        `"name:attribute"` for a `Metric` of one's own.
+      evaluation_sets: sets to evaluate on beside the fixed one.
     """
 
     source: SourceSpec
@@ -424,6 +484,28 @@ class DataSpec(Spec):
     duplication: Rate = since(0.0)
     augmentation: AugmentationSpec | None = since(None)
     normalize: bool = since(False)
+    metrics: tuple[str, ...] = since(())
+    evaluation_sets: tuple[EvaluationSet, ...] = since(())
+
+    @model_validator(mode="after")
+    def _metrics_are_known(self) -> Self:
+        for metric in self.metrics:
+            if is_reference(metric):
+                TypeAdapter(CodeReference).validate_python(metric)
+            elif metric not in BUILT_IN:
+                raise InputError(
+                    f"data.metrics={metric!r} is no metric of this package; {suggest(metric, BUILT_IN)}, or name one "
+                    "of your own as 'name:attribute'"
+                )
+        _check_distinct("data.metrics", self.metrics)
+        _check_distinct("data.evaluation_sets.name", [each.name for each in self.evaluation_sets])
+        return self
+
+
+def _check_distinct(field: str, names: Sequence[str]) -> None:
+    for name in names:
+        if names.count(name) > 1:
+            raise InputError(f"{field}={name!r} is there {names.count(name)} times; name it once")
 
 
 def count_unique(size: int, share: float) -> int:

@@ -6,8 +6,6 @@ from pydantic import PositiveFloat, PositiveInt
 
 from scaling.specs.base import Spec
 
-# What a study's laws may be fitted to.
-Metric = Literal["loss", "error"]
 # What a study may declare; `analysis.fitting.objective` says what each charges.
 DeclaredObjective = Literal["huber", "lad", "log_mse", "mse"]
 # The last one has a tilt, which a study does not declare.
@@ -18,7 +16,7 @@ AnyScheme = Literal["auto", Scheme]
 # How the ends of an interval are read from the draws.
 IntervalKind = Literal["percentile", "bca"]
 
-METRIC: Metric = "loss"
+METRIC = "loss"
 LAW = "power_floor"
 OBJECTIVE: DeclaredObjective = "huber"
 DELTA = 1e-3

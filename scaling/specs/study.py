@@ -15,7 +15,8 @@ from scaling.specs.base import InputError, Spec, override, parse, parse_value, s
 from scaling.specs.blame import blame
 from scaling.specs.cell import Cell
 from scaling.specs.code import load_file
-from scaling.specs.fits import METRIC, FitSpec, Metric
+from scaling.specs.fits import METRIC, FitSpec
+from scaling.specs.metrics import AVERAGED, BUILT_IN, OF_TRAINING, check_objective, is_reference, suggest_metric
 from scaling.specs.schedules import WSDSchedule
 from scaling.specs.training import TrainingSpec
 
@@ -42,14 +43,14 @@ class Study(Spec):
     Attributes:
       name: letters, digits, `-` and `_`; names the default store.
       question: what the study asks, in one sentence.
-      metric: the column that the study's laws are fitted to.
+      metric: the column that the study's laws are fitted to; every cell has it.
       fit: how.
       series: the curves, in the order in which they are reported.
     """
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")]
     question: str
-    metric: Metric = METRIC
+    metric: str = METRIC
     fit: FitSpec = FitSpec()
     series: tuple[Series, ...]
 
@@ -65,10 +66,46 @@ class Study(Spec):
             )
         return self
 
+    @model_validator(mode="after")
+    def _metric_is_measured(self) -> Self:
+        check_objective(self.metric, self.fit.objective, "set fit.objective='mse'")
+        for series in self.series:
+            for cell in series.cells:
+                columns = possible_columns(cell)
+                if self.metric not in columns and not any(map(is_reference, cell.data.metrics)):
+                    raise InputError(
+                        f"metric={self.metric!r} is no column that {series.label!r} will have; "
+                        f"{suggest_metric(self.metric, columns)}"
+                    )
+        return self
+
     @property
     def cells(self) -> dict[str, Cell]:
         """The study's distinct cells by fingerprint, in order."""
         return {cell.fingerprint(): cell for series in self.series for cell in series.cells}
+
+
+def possible_columns(cell: Cell) -> tuple[str, ...]:
+    """Returns the columns that a cell's record may have, as far as is known without its data and a user's code."""
+    names = [name for name, metric in BUILT_IN.items() if not metric.is_asked or name in cell.data.metrics]
+    return spread_columns(cell, names)
+
+
+def spread_columns(cell: Cell, names: Sequence[str]) -> tuple[str, ...]:
+    """Returns columns with those of a cell's further evaluation sets, of its averaged weights and of its training.
+
+    Args:
+      cell: the cell.
+      names: of the loss and the metrics of one evaluation set.
+    """
+    prefixes = ["", *(f"{each.name}_" for each in cell.data.evaluation_sets)]
+    columns = [prefix + name for prefix in prefixes for name in names]
+    if cell.training is None:
+        return tuple(columns)
+    if cell.training.ema_decay:
+        columns += [f"{AVERAGED}_{column}" for column in columns]
+    measured = cell.training.noise_scale_parts is not None
+    return (*columns, *(name for name in OF_TRAINING if name != "noise_scale" or measured))
 
 
 def ladder(smallest: int, largest: int, factor: float = 2.0) -> tuple[int, ...]:

@@ -14,9 +14,9 @@ class TaskShape:
     Attributes:
       num_features: F numbers, or T tokens, in an example.
       vocab_size: V for tokens; None for numbers.
-      num_classes: K; 1 where a number is predicted, V where tokens are.
+      num_classes: K; M where M numbers are predicted, V where tokens are.
       image_shape: (H, W, C) where the F numbers are an image.
-      objective: `classify` an example, `regress` a number on it, or predict its tokens: the `next_token`, `masked` ones
+      objective: `classify` an example, `regress` numbers on it, or predict its tokens: the `next_token`, `masked` ones
         (Devlin et al. 2018), or in a `permuted` order (Yang et al. 2019); `none` stops at the features.
       boundary: the token that ends a document, where sequences are packed from documents.
     """

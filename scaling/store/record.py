@@ -5,6 +5,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from scaling.specs.base import Spec, since
+from scaling.specs.metrics import MetricFacts
 
 
 class Evaluation(Spec):
@@ -23,6 +24,24 @@ class Evaluation(Spec):
     train_flops: float | None
     loss: float | None
     metrics: dict[str, float]
+
+
+class EvaluationManifest(Spec):
+    """What a further evaluation set was.
+
+    Attributes:
+      name: before its columns.
+      source: the data's name.
+      size: its number of examples.
+      sha256: hash of its inputs and labels.
+      in_evaluation: training examples that have the inputs of one of its examples; None where this was not looked for.
+    """
+
+    name: str
+    source: str
+    size: int
+    sha256: str
+    in_evaluation: int | None
 
 
 class SubsetManifest(Spec):
@@ -45,6 +64,8 @@ class SubsetManifest(Spec):
       in_evaluation: examples that are other rows than the evaluation set's, yet have the same inputs as one of them;
         None where this was not looked for.
       facts: what the source tells of itself: numbers of documents and tokens, of examples passed over, versions.
+      evaluation_sets: those beside the fixed one.
+      metrics: the user's metrics that were measured.
     """
 
     source: str
@@ -62,6 +83,8 @@ class SubsetManifest(Spec):
     duplication: float = 0.0
     in_evaluation: int | None = None
     facts: dict[str, int | float | str] = Field(default_factory=dict)
+    evaluation_sets: tuple[EvaluationManifest, ...] = since(())
+    metrics: tuple[MetricFacts, ...] = since(())
 
     def is_prefix_of(self, larger: "SubsetManifest") -> bool:
         """Returns whether the two manifests prove that this subset is the beginning of the larger one.

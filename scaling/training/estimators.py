@@ -5,17 +5,19 @@ import warnings
 from collections.abc import Collection
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 
 from scaling.data.feeding.placement import read_all
 from scaling.data.feeding.standard import standard_of, undo_labels
-from scaling.data.loading import draw_cell
-from scaling.data.source import task_shape
+from scaling.data.loading import draw_cell, load_sets
+from scaling.data.source import Source, task_shape
+from scaling.learning.metrics import conclude, measure, resolve_metrics
 from scaling.models.families import classical
 from scaling.specs.cell import EstimatorCell
 from scaling.store.record import Evaluation, Record
 from scaling.tracking import Tracker
-from scaling.training.evaluate import log_loss, task_metrics
+from scaling.training.evaluate import Verdict, log_loss, task_metrics
 from scaling.training.records import common_fields, make_manifest
 
 
@@ -54,16 +56,29 @@ def train_estimator(cell: EstimatorCell, study_sizes: Collection[int], tracker: 
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", ConvergenceWarning)
         estimator.fit(prepared(inputs), labels)
-    eval_inputs = prepared(source.eval_inputs[:])
-    predicted = estimator.predict(eval_inputs)
-    loss: float | None
-    if task.objective == "regress":
-        loss = float(np.square(undo_labels(predicted, standard) - source.eval_labels).mean())
-        metrics = task_metrics(source, loss, 0.0, source.evaluation_size)
-    else:
-        probabilities = classical.class_probabilities(cell.model, estimator, eval_inputs)
-        loss = log_loss(probabilities, estimator.classes_, source)
-        metrics = task_metrics(source, loss, float((predicted == source.eval_labels).sum()), source.evaluation_size)
+    asked = resolve_metrics(cell.data.metrics)
+
+    def judge(source: Source) -> Verdict:
+        eval_inputs, labels = prepared(source.eval_inputs[:]), source.eval_labels
+        predicted = estimator.predict(eval_inputs)
+        if task.objective == "regress":
+            outputs = undo_labels(predicted, standard).astype(np.float32)
+            loss: float | None = float(np.square(undo_labels(predicted, standard) - labels).mean())
+            right = 0.0
+        else:
+            probabilities = classical.class_probabilities(cell.model, estimator, eval_inputs)
+            loss, right = log_loss(probabilities, estimator.classes_, source), float((predicted == labels).sum())
+            outputs = classical.class_logits(estimator, eval_inputs, task.num_classes) if asked else predicted
+        metrics = task_metrics(source, loss, right, source.evaluation_size)
+        weights = jnp.ones(source.evaluation_size, jnp.float32)
+        measured = measure(asked, jnp.asarray(outputs), jnp.asarray(labels), weights)
+        return Verdict(loss, metrics | conclude(asked, [measured]))
+
+    loss, metrics = judge(source)
+    for name, other in load_sets(cell.data).items():
+        of_set = judge(other)
+        metrics |= {f"{name}_{metric}": value for metric, value in of_set.metrics.items()}
+        metrics |= {} if of_set.loss is None else {f"{name}_loss": of_set.loss}
     params = classical.effective_params(cell.model, estimator)
     train_flops = classical.train_flops(cell.model, estimator, subset.size, task.num_features)
     evaluation = Evaluation(

@@ -1,7 +1,8 @@
 """What the fixed evaluation set says of networks: loss and the task's metrics, of one cell or of a whole population."""
 
+import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Self
+from typing import NamedTuple, Self
 
 import jax
 import numpy as np
@@ -9,11 +10,15 @@ import numpy as np
 from scaling.data.feeding.placement import Standard, evaluation_batches
 from scaling.data.source import Source
 from scaling.devices.processes import fetch
+from scaling.learning.metrics import Parts, conclude
 from scaling.learning.step import Monitor
 from scaling.models.network import Variables
 from scaling.specs.execution import MeshSpec
 from scaling.specs.training import TrainingSpec
 from scaling.training.program import Program
+
+# Whose exponential is still a number in floating point.
+MOST_NATS = 700.0
 
 
 class Verdict(NamedTuple):
@@ -44,15 +49,25 @@ def evaluate_members(
       standard: how each sees numbers, on the device.
       mesh: the mesh of the program.
     """
-    sums: Any = 0.0
+    losses, right, total = (np.zeros(1) for _ in range(3))
+    measured: list[list[dict[str, Parts]]] = []  # by batch, then by member
     for batch in evaluation_batches(source, mesh.batch_shards, program.layout.put):
-        batch_sums = jax.device_get(program.evaluate(variables, standard, batch.inputs, batch.labels, batch.is_real))
-        sums = sums + np.stack([np.atleast_1d(each).astype(np.float64) for each in batch_sums])  # [3, P]
-    scales = np.atleast_1d(fetch(standard.label_scale).astype(np.float64))
+        sums, parts = jax.device_get(program.evaluate(variables, standard, batch.inputs, batch.labels, batch.is_real))
+        of_loss, of_right, of_total = (np.asarray(each, np.float64) for each in sums)
+        is_alone = of_total.ndim == 0
+        right, total = right + of_right.reshape(-1), total + of_total.reshape(-1)  # [P]
+        losses = losses + of_loss.reshape(len(total), -1)  # [P, 1], or [P, M] of several numbers
+        measured.append([parts] if is_alone else [_of_member(parts, member) for member in range(len(total))])
+    scales = fetch(standard.label_scale).astype(np.float64).reshape(len(total), -1)  # alike
+    means = (losses / total[:, None] / scales**2).mean(axis=1)
     return [
-        _verdict(source, float(loss / total / scale**2), float(right), float(total))
-        for (loss, right, total), scale in zip(sums.T, scales, strict=True)
+        _verdict(source, *map(float, each)).joined(conclude(program.metrics, of_member))
+        for *each, of_member in zip(means, right, total, zip(*measured, strict=True), strict=True)
     ]
+
+
+def _of_member(parts: dict[str, Parts], member: int) -> dict[str, Parts]:
+    return {name: (first[member], second[member]) for name, (first, second) in parts.items()}
 
 
 def _verdict(source: Source, loss: float, right: float, total: float) -> Verdict:
@@ -78,11 +93,18 @@ def noise_scales(monitor: Monitor, training: TrainingSpec) -> list[dict[str, flo
 
 
 def task_metrics(source: Source, loss: float | None, right: float, total: float) -> dict[str, float]:
-    """Returns the task's metrics: accuracy and error of classes and of tokens, bits per byte of text, R² of numbers."""
+    """Returns the metrics that follow from the loss and from how many predictions are right.
+
+    Accuracy and error of classes and of tokens, perplexity of tokens, bits per byte of text, R² and root mean squared
+    error of numbers; one that is no number is left out.
+    """
     if source.objective == "regress":
         assert source.eval_labels is not None and loss is not None  # noqa: S101  (numbers were predicted)
-        return {"r2": 1.0 - loss / float(np.var(source.eval_labels, dtype=np.float64))}
+        variance = np.var(source.eval_labels, axis=0, dtype=np.float64).mean()  # of M numbers the total one over M
+        return ({"r2": 1.0 - loss / float(variance)} if variance > 0 else {}) | {"rmse": math.sqrt(loss)}
     metrics = {"accuracy": right / total, "error": (total - right) / total}
+    if source.labels is None and loss is not None and loss < MOST_NATS:
+        metrics["perplexity"] = math.exp(loss)
     if source.bytes_per_token is not None and source.objective == "next_token" and loss is not None:
         metrics["bits_per_byte"] = loss / np.log(2.0) / source.bytes_per_token
     return metrics

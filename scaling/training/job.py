@@ -5,17 +5,19 @@ Dims: P members, S steps of a chunk.
 
 import time
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
 from scaling.data.feeding.placement import DeviceData, StreamedData
+from scaling.data.loading import load_sets
 from scaling.data.order.subsets import Subset
 from scaling.data.source import Source
 from scaling.devices.hardware import mfu
 from scaling.devices.processes import fetch, platform_facts
+from scaling.learning.metrics import resolve_metrics
 from scaling.learning.pretraining import pretraining_flops
 from scaling.models.counting.flops import count_flops
 from scaling.models.shape import Shape
@@ -65,10 +67,13 @@ def train_together(
     began = time.monotonic()
     data, stacked = place_members(tree, subsets, execution, num_workers)
     training = tree.trainings[0]
-    program = get_program(shape, training, tree.cells[0][0].data.augmentation, execution, stacked)
-    check_streamed(program, data, tree.cells[0][0].data.size)
+    asked = tree.cells[0][0].data  # of which members differ in values alone
+    metrics, sets = resolve_metrics(asked.metrics), load_sets(asked)
+    program = get_program(shape, training, asked.augmentation, execution, stacked, metrics)
+    check_streamed(program, data, asked.size)
     legs, hypers = plan_legs(tree.trainings), make_hypers(tree, program.layout)
-    run = _Run(tree, shape, legs, program, data, subsets[0].source, execution, tracker, on_measured, keeper, began)
+    source = subsets[0].source
+    run = _Run(tree, shape, legs, program, data, source, sets, execution, tracker, on_measured, keeper, began)
     start = run.resume(hypers[0].seed)
     if start is None:
         state = program.init(hypers[0].seed)
@@ -104,6 +109,7 @@ class _Run(Watcher):
         program: Program,
         data: DeviceData | StreamedData,
         source: Source,
+        sets: Mapping[str, Source],
         execution: Execution,
         tracker: Tracker,
         on_measured: Callable[[NetworkCell, Measured], None],
@@ -111,7 +117,7 @@ class _Run(Watcher):
         began: float,
     ) -> None:
         self._training, self._legs, self._program, self._data = tree.trainings[0], legs, program, data
-        self._source, self._execution = source, execution
+        self._source, self._sets, self._execution = source, sets, execution
         self._tracker, self._on_measured, self._keeper = tracker, on_measured, keeper
         self._leaves = Leaves(tree, legs)
         self._losses = LossWindow(len(tree.cells), legs[-1].num_steps)
@@ -196,7 +202,11 @@ class _Run(Watcher):
 
         def judge(variables: Any) -> list[Verdict]:
             standard, mesh = self._data.standard, self._execution.mesh
-            return evaluate_members(self._program, variables, self._source, standard, mesh)
+            verdicts = evaluate_members(self._program, variables, self._source, standard, mesh)
+            for name, source in self._sets.items():
+                others = evaluate_members(self._program, variables, source, standard, mesh)
+                verdicts = [own.joined(other.named(name)) for own, other in zip(verdicts, others, strict=True)]
+            return verdicts
 
         verdicts = judge(place.state.variables)
         if place.state.average:

@@ -2,15 +2,49 @@
 
 from scaling.data.loading import check_data, load_source
 from scaling.data.source import task_shape
+from scaling.learning.metrics import check_functions, resolve_metrics
 from scaling.learning.pretraining import check_pretraining, pretraining_flops
 from scaling.learning.step import check_learner
 from scaling.models.counting.flops import count_flops
 from scaling.models.counting.params import count_params
 from scaling.models.families import classical
+from scaling.models.families.learners import learner_of
 from scaling.models.registry import make_shape
-from scaling.specs.base import Json
+from scaling.specs.base import InputError, Json
 from scaling.specs.cell import Cell, is_network, narrow
 from scaling.specs.data import count_unique
+from scaling.specs.metrics import suggest_metric, task_columns
+from scaling.specs.study import spread_columns
+
+
+def check_metric(metric: str, cell: Cell) -> None:
+    """Checks that a cell's record will have the column that a study's laws are fitted to.
+
+    Raises:
+      InputError: it will not, or the cell's metrics cannot be had.
+    """
+    columns = metric_columns(cell)
+    if metric not in columns:
+        raise InputError(
+            f"metric={metric!r} is no column of {cell.model.kind} on {cell.data.source.kind} ({cell.fingerprint()}); "
+            f"{suggest_metric(metric, columns)}"
+        )
+
+
+def metric_columns(cell: Cell) -> tuple[str, ...]:
+    """Returns the columns of loss and metrics that a cell's record will have.
+
+    Raises:
+      InputError: its data is missing, or a metric is not there.
+    """
+    source, metrics = load_source(cell.data), resolve_metrics(cell.data.metrics)
+    is_text = source.bytes_per_token is not None
+    columns = dict.fromkeys(task_columns(cell.data.metrics, task_shape(source), is_text=is_text))
+    columns |= dict.fromkeys(metric.name for metric in metrics)
+    narrowed = narrow(cell)
+    if not is_network(narrowed) and source.objective == "classify" and not learner_of(narrowed.model).is_likely:
+        del columns["loss"]  # it has no probabilities
+    return spread_columns(cell, tuple(columns))
 
 
 def describe_cell(cell: Cell) -> Json:
@@ -24,6 +58,7 @@ def describe_cell(cell: Cell) -> Json:
     source = load_source(cell.data)
     check_data(cell.data, source)
     task = task_shape(source)
+    check_functions(resolve_metrics(cell.data.metrics), task)
     data_unique = count_unique(cell.data.size, cell.data.duplication) * source.example_tokens
     narrowed = narrow(cell)
     if not is_network(narrowed):

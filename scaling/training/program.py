@@ -28,7 +28,8 @@ from scaling.devices.sharding import (
     make_mesh,
     state_shardings,
 )
-from scaling.learning.objectives import evaluation_sums, keep_real, make_batch
+from scaling.learning.metrics import Metric, Parts, measure
+from scaling.learning.objectives import evaluation_sums, is_regression, keep_real, make_batch
 from scaling.learning.optim import to_dtype
 from scaling.learning.pretraining import check_pretraining, pretrain_layers
 from scaling.learning.step import Hyper, TrainState, make_learner
@@ -120,8 +121,9 @@ class Program:
       run: (state, hyper, data, number of steps, int32, up to MAX_CHUNK) → (state, losses); donates the state. The
         losses are [MAX_CHUNK], of which the first so many are of these steps, or [MAX_CHUNK, P].
       run_batches: (state, hyper, inputs [S, B, …], labels [S, B], standard, number of steps) → the same, of one cell.
-      evaluate: (variables, standard, inputs, labels, is_real [B]) → (summed loss, number right, number of predictions),
-        of the examples that are real and not padding.
+      evaluate: (variables, standard, inputs, labels, is_real [B]) → ((summed loss, number right, number of
+        predictions), what `measure` says of each metric by name), of the examples that are real and not padding.
+      metrics: those that are measured beside the loss and what is right.
     """
 
     layout: Layout
@@ -130,7 +132,8 @@ class Program:
     pretrain: Callable[[TrainState, Hyper, DeviceData], TrainState] | None
     run: Callable[..., tuple[TrainState, PyTree]]
     run_batches: Callable[..., tuple[TrainState, PyTree]]
-    evaluate: Callable[..., tuple[jax.Array, jax.Array, jax.Array]]
+    evaluate: Callable[..., tuple[tuple[jax.Array, jax.Array, jax.Array], dict[str, Parts]]]
+    metrics: tuple[Metric, ...]
 
     def abstract_state(self, seeds: Any) -> TrainState:
         """Returns a state as shapes, dtypes and shardings, for seeds like these."""
@@ -147,6 +150,7 @@ def get_program(
     augmentation: AugmentationSpec | None = None,
     execution: Execution = DEFAULT,
     stacked: Stacked | None = None,
+    metrics: tuple[Metric, ...] = (),
 ) -> Program:
     """Returns the program of all cells with this shape, optimiser, schedule, batch size and augmentation.
 
@@ -158,12 +162,14 @@ def get_program(
       augmentation: the augmentation of images.
       execution: how to run.
       stacked: the arrays that a population has stacked; None for one cell.
+      metrics: to measure in evaluations, beside the loss and what is right.
 
     Raises:
       InputError: the batch or the network cannot be divided as the execution asks.
     """
     same = {"chunk_steps": None} | ({"population": 1} if stacked is None else {})
-    return _make_program(shape, program_training(training), augmentation, execution.model_copy(update=same), stacked)
+    same_execution = execution.model_copy(update=same)
+    return _make_program(shape, program_training(training), augmentation, same_execution, stacked, metrics)
 
 
 @functools.lru_cache(maxsize=32)
@@ -173,6 +179,7 @@ def _make_program(
     augmentation: AugmentationSpec | None,
     execution: Execution,
     stacked: Stacked | None,
+    metrics: tuple[Metric, ...],
 ) -> Program:
     layout = make_layout(execution.mesh)
     check_memory(shape, training, execution, device_memory())
@@ -220,13 +227,18 @@ def _make_program(
 
     def evaluate(
         variables: Variables, standard: Standard, inputs: jax.Array, labels: jax.Array, is_real: jax.Array
-    ) -> tuple[jax.Array, jax.Array, jax.Array]:
+    ) -> tuple[tuple[jax.Array, jax.Array, jax.Array], dict[str, Parts]]:
         # Every evaluation asks the same questions: the masks and orders of seed 0, step 0.
         seen, dtype = prepare_inputs(divide(inputs), standard), jnp.dtype(training.precision)
         batch = make_batch(task, seen, prepare_labels(labels, standard), _objective_key(0, 0))
         cast = {"params": gather(to_dtype(variables["params"], dtype)), "state": variables["state"]}
         outputs, _ = model.apply(cast, to_dtype(batch.inputs, dtype), train=False, key=None)
-        return evaluation_sums(outputs, keep_real(batch, is_real))
+        counted = keep_real(batch, is_real)
+        assert counted.weights is not None  # noqa: S101  (keep_real)
+        predicted, targets = outputs.logits.astype(jnp.float32), counted.targets
+        if is_regression(counted):  # in the labels' units
+            predicted, targets = restore_labels(predicted.reshape(labels.shape), standard), labels
+        return evaluation_sums(outputs, counted), measure(metrics, predicted, targets, counted.weights)
 
     init: Callable[..., Any] = learner.init
     if stacked is not None:
@@ -261,6 +273,7 @@ def _make_program(
         run=_repeat(resident_step, execution.loop, like_step),
         run_batches=_repeat(streamed_step, execution.loop, like_step),
         evaluate=jax.jit(evaluate, **like_sums),
+        metrics=metrics,
     )
 
 
@@ -301,7 +314,21 @@ def prepare_labels(labels: jax.Array, standard: Standard) -> jax.Array:
     """Returns what the model is to predict: classes as they are, numbers shifted and scaled."""
     if not jnp.issubdtype(labels.dtype, jnp.floating):
         return labels
-    return (labels - standard.label_shift) * standard.label_scale
+    shift, scale = _by_number(labels, standard)
+    return (labels - shift) * scale
+
+
+def restore_labels(numbers: jax.Array, standard: Standard) -> jax.Array:
+    """Returns predicted numbers, [B] or [B, M], in the labels' own units."""
+    shift, scale = _by_number(numbers, standard)
+    return numbers / scale + shift
+
+
+def _by_number(labels: jax.Array, standard: Standard) -> tuple[jax.Array, jax.Array]:
+    """Returns the shift and scale of labels [B] or [B, M], as many dims as they have."""
+    if labels.ndim == 1:
+        return standard.label_shift, standard.label_scale
+    return standard.label_shift[None], standard.label_scale[None]
 
 
 def _objective_key(seed: jax.Array | int, step: jax.Array | int) -> jax.Array:

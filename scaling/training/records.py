@@ -8,9 +8,11 @@ from typing import Any
 
 import jax
 
+from scaling.data.loading import load_sets
 from scaling.data.order.subsets import Subset, digest_prefixes
 from scaling.data.source import Source
 from scaling.devices.processes import visible_cores
+from scaling.learning.metrics import resolve_metrics
 from scaling.learning.pretraining import pretraining_flops
 from scaling.models.counting.flops import EVERY_TERM, FLOPS_VERSION, count_flops
 from scaling.models.counting.params import count_params
@@ -19,10 +21,11 @@ from scaling.specs.cell import Cell, NetworkCell
 from scaling.specs.code import references_in
 from scaling.specs.data import count_unique
 from scaling.specs.execution import Execution
+from scaling.specs.metrics import is_reference
 from scaling.specs.sharing import Tree
 from scaling.specs.task import TaskShape
 from scaling.store.code import code_versions
-from scaling.store.record import Evaluation, Record, SubsetManifest
+from scaling.store.record import Evaluation, EvaluationManifest, Record, SubsetManifest
 from scaling.training.leaf import Measured
 
 
@@ -126,6 +129,17 @@ def make_manifest(cell: Cell, subset: Subset, study_sizes: Collection[int]) -> S
         duplication=cell.data.duplication,
         in_evaluation=subset.num_in_evaluation(),
         facts=source.facts,
+        evaluation_sets=tuple(
+            EvaluationManifest(
+                name=name,
+                source=each.name,
+                size=each.evaluation_size,
+                sha256=each.eval_sha256,
+                in_evaluation=subset.num_in_evaluation(each),
+            )
+            for name, each in load_sets(cell.data).items()
+        ),
+        metrics=tuple(metric.facts for metric in resolve_metrics(tuple(filter(is_reference, cell.data.metrics)))),
     )
 
 

@@ -4,7 +4,6 @@ Both give the same batches. What is resident costs the host nothing a step.
 """
 
 import dataclasses
-import functools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -35,7 +34,7 @@ class Standard(NamedTuple):
 
     Attributes:
       shift, scale: of inputs, [F] each; empty for tokens, which are seen as they are.
-      label_shift, label_scale: of labels that are numbers, scalars; classes are seen as they are.
+      label_shift, label_scale: of labels that are numbers, scalars, or [M] for M of them; classes are seen as they are.
     """
 
     shift: Any
@@ -49,7 +48,7 @@ class DeviceData(NamedTuple):
 
     Attributes:
       inputs: [n, F] numbers or [n, T] tokens: the whole pool, shared by all cells of a source, or the subset alone.
-      labels: [n] int32 or float32.
+      labels: [n] int32 or float32, or [n, M] float32.
       order: [n] int32; its first m entries are the subset, the rest is padding so that m may vary.
       standard: how numbers are seen.
     """
@@ -171,7 +170,7 @@ def read_all(subset: Subset, room: int | None = None) -> tuple[np.ndarray, np.nd
         inputs[part] = subset.rows[subset.order[part]]
     if subset.labels is None:
         return inputs, None
-    labels = np.zeros(len(inputs), subset.labels.dtype)
+    labels = np.zeros((len(inputs), *subset.labels.shape[1:]), subset.labels.dtype)
     labels[: subset.size] = subset.labels[subset.order[:]]
     return inputs, labels
 
@@ -197,14 +196,24 @@ def evaluation_batches(source: Source, shards: int = 1, put: Put = jnp.asarray) 
       shards: the size of a part is a multiple of this.
       put: carries an array to the device, or to every device.
     """
-    if _num_bytes(source.eval_inputs.shape, source.eval_inputs.dtype) <= resident_limit():
-        return _resident_evaluation(source, shards, put)
-    return _read_evaluation(source, shards, put)
+    limit = resident_limit()
+    if _num_bytes(source.eval_inputs.shape, source.eval_inputs.dtype) > limit:
+        return _read_evaluation(source, shards, put)
+    kept = _evaluations.pop((source, shards, put), None)
+    if kept is None:
+        kept = list(_read_evaluation(source, shards, put))
+    _evaluations[source, shards, put] = kept  # the last one that was used
+    while len(_evaluations) > 1 and sum(map(_bytes_on_device, _evaluations.values())) > limit:
+        del _evaluations[next(iter(_evaluations))]
+    return kept
 
 
-@functools.lru_cache(maxsize=1)
-def _resident_evaluation(source: Source, shards: int, put: Put) -> list[EvaluationBatch]:
-    return list(_read_evaluation(source, shards, put))
+# Evaluation sets on the device, the last used last; together they are no larger than one may be.
+_evaluations: dict[tuple[Source, int, Put], list[EvaluationBatch]] = {}
+
+
+def _bytes_on_device(batches: Sequence[EvaluationBatch]) -> int:
+    return sum(int(batch.inputs.nbytes) for batch in batches)
 
 
 def _read_evaluation(source: Source, shards: int, put: Put) -> Iterator[EvaluationBatch]:

@@ -11,7 +11,7 @@ STATISTICS_EXAMPLES = 100_000
 
 
 def standard_of(data: DataSpec, subset: Subset) -> Standard:
-    """Returns the shifts and scales of a subset's inputs, [F] float32, and of its labels, float32."""
+    """Returns the shifts and scales of a subset's inputs, [F] float32, and of its labels, float32, or [M]."""
     return Standard(*_of_inputs(data, subset), *_of_labels(subset))
 
 
@@ -43,9 +43,11 @@ def _of_inputs(data: DataSpec, subset: Subset) -> tuple[np.ndarray, np.ndarray]:
     return mean.astype(np.float32), scale.astype(np.float32)
 
 
-def _of_labels(subset: Subset) -> tuple[np.float32, np.float32]:
-    """Returns the shift and scale of labels that are numbers; classes stay what they are."""
+def _of_labels(subset: Subset) -> tuple[np.ndarray | np.float32, np.ndarray | np.float32]:
+    """Returns the shift and scale of labels that are numbers, each number its own; classes stay what they are."""
     if subset.source.objective != "regress" or subset.labels is None:
         return np.float32(0.0), np.float32(1.0)
     seen = subset.labels[subset.order[:]].astype(np.float64)
-    return np.float32(seen.mean()), np.float32(1.0 / (float(seen.std()) or 1.0))
+    deviation = seen.std(axis=0)  # a scalar, or [M]
+    scale = 1.0 / np.where(deviation > 0, deviation, 1.0)
+    return np.float32(seen.mean(axis=0)), np.float32(scale)

@@ -76,7 +76,9 @@ class ReadChunk(grain.transforms.Map):
         inputs, labels = read_examples(self.rows, self.labels, self.order, chosen.reshape(-1))
         return {
             "inputs": inputs.reshape(*chosen.shape, *inputs.shape[1:]),
-            "labels": np.zeros(chosen.shape, np.int32) if labels is None else labels.reshape(chosen.shape),
+            "labels": np.zeros(chosen.shape, np.int32)
+            if labels is None
+            else labels.reshape(*chosen.shape, *labels.shape[1:]),
             "positions": positions,
         }
 

@@ -85,9 +85,13 @@ class Subset:
         """Returns how many of the m have another label than the source gives them."""
         return 0 if self.noisy is None else int(self.noisy[self.order[:]].sum())
 
-    def num_in_evaluation(self) -> int | None:
-        """Returns how many of the m have the inputs of an evaluation example; None where looking would take long."""
-        shared = _rows_in_evaluation(self.source)
+    def num_in_evaluation(self, source: Source | None = None) -> int | None:
+        """Returns how many of the m have the inputs of an evaluation example; None where looking would take long.
+
+        Args:
+          source: with the evaluation set; None for the subset's own.
+        """
+        shared = _rows_in_evaluation(self.source, source or self.source)
         return None if shared is None else int(shared[self.order[:]].sum())
 
 
@@ -197,12 +201,16 @@ def _uniforms(seed: int, use: int, values: np.ndarray) -> np.ndarray:
     return mix(np, key, values).astype(np.float64) / 2.0**32
 
 
-@functools.lru_cache(maxsize=4)
-def _rows_in_evaluation(source: Source) -> np.ndarray | None:
-    """Returns which rows of an array, [n], equal an evaluation row in content; None for other rows and large arrays."""
-    pool, held_out = source.inputs, source.eval_inputs
+@functools.lru_cache(maxsize=8)
+def _rows_in_evaluation(source: Source, of: Source) -> np.ndarray | None:
+    """Returns which rows of a source's pool, [n], equal an evaluation row of another in content, or of its own.
+
+    None for rows that are no array in memory, and for large arrays.
+    """
+    pool, held_out = source.inputs, of.eval_inputs
     if not (isinstance(pool, np.ndarray) and isinstance(held_out, np.ndarray)) or pool.nbytes > COMPARED_BYTES:
         return None
+    held_out = held_out.astype(pool.dtype, copy=False)
     candidates = np.isin(_hash_rows(pool), _hash_rows(held_out))
     found = {row.tobytes() for row in held_out}
     candidates[candidates] = [row.tobytes() in found for row in pool[candidates]]

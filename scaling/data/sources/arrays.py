@@ -10,7 +10,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from scaling.data.source import Rows, SelectedRows, Source, draw_evaluation, hold_out, split_examples
+from scaling.data.source import (
+    Rows,
+    SelectedRows,
+    Source,
+    count_numbers,
+    draw_evaluation,
+    hold_out,
+    split_examples,
+)
 from scaling.specs.base import InputError, suggest
 from scaling.specs.data import ArraysSource, NpzSource, Task
 from scaling.store.cache import cache_folder, publish_arrays
@@ -43,7 +51,7 @@ def keep_arrays(
 
     Args:
       inputs: [n, F] numbers, [n, H, W] or [n, H, W, C] images, uint8 or floats of order one, or [n, T] tokens.
-      labels: [n] classes, integers from 0, or numbers.
+      labels: [n] classes, integers from 0, or numbers: [n], or [n, M] for M of them.
       evaluation_inputs: alike, to evaluate on; None holds some of the first out.
       evaluation_labels: theirs.
       task: `classify` or `regress`.
@@ -221,7 +229,7 @@ def make_source(
         return split_examples(name, inputs.astype(dtype, copy=False), labels, evaluation_size, groups, **how)
     if groups is not None:
         groups = np.unique(groups, return_inverse=True)[1]
-    num_classes = 1 if task == "regress" else int(labels.max()) + 1
+    num_classes = count_numbers(labels) if task == "regress" else int(labels.max()) + 1
     if eval_labels is None:
         pool, held_out = hold_out(name, len(labels), evaluation_size, groups)
         eval_inputs, eval_labels = inputs[held_out], labels[held_out]
@@ -269,13 +277,15 @@ def _check(
             )
         called = calls["evaluation_labels"]
         eval_labels = _check_labels(arrays["evaluation_labels"], len(eval_inputs), task, called)
+        if eval_labels.shape[1:] != labels.shape[1:]:
+            raise InputError(f"{called} has other numbers a label than {calls['labels']}; save both alike")
         if task == "classify" and eval_labels.max() > labels.max():
             raise InputError(
                 f"{called} holds class {eval_labels.max()}, which is above those of the training examples, 0 to "
                 f"{labels.max()}; leave such examples out"
             )
     groups = arrays.get("groups")
-    if groups is not None and (groups.shape != labels.shape or groups.dtype.kind not in "biu"):
+    if groups is not None and (groups.shape != labels.shape[:1] or groups.dtype.kind not in "biu"):
         raise InputError(
             f"{calls['groups']} is {_describe(groups)}; groups must be one integer for each of the {len(labels)} inputs"
         )
@@ -330,19 +340,22 @@ def _check_tokens(inputs: np.ndarray, vocab_size: int, called: str) -> np.dtype:
 
 
 def _check_labels(labels: np.ndarray, num_inputs: int, task: str, called: str) -> np.ndarray:
-    """Returns labels as int32 classes, or as float32 numbers."""
-    if labels.ndim != 1 or len(labels) != num_inputs:
-        raise InputError(f"{called} is {_describe(labels)}; give one label for each of the {num_inputs} inputs")
+    """Returns labels as int32 classes [n], or as float32 numbers, [n] or [n, M]."""
+    is_whole = labels.ndim == 1 or (task == "regress" and labels.ndim == 2 and labels.shape[1] > 0)
+    if not is_whole or len(labels) != num_inputs:
+        several = ", [n, M] for M numbers each" if task == "regress" else ""
+        raise InputError(
+            f"{called} is {_describe(labels)}; give one label for each of the {num_inputs} inputs{several}"
+        )
     if task == "regress":
         if labels.dtype.kind not in "biuf":
             raise InputError(f"{called} is {_describe(labels)}; labels to regress on must be numbers")
         with np.errstate(over="ignore"):
             numbers = np.asarray(labels).astype(np.float32)
-        if not np.isfinite(numbers).all():
-            raise InputError(
-                f"{called} is not finite (in float32) in row {int(np.argmin(np.isfinite(numbers)))}; remove such rows"
-            )
-        return numbers
+        finite = np.isfinite(numbers).reshape(len(numbers), -1).all(axis=1)
+        if not finite.all():
+            raise InputError(f"{called} is not finite (in float32) in row {int(np.argmin(finite))}; remove such rows")
+        return numbers[:, 0] if numbers.shape[1:] == (1,) else numbers
     if labels.dtype.kind not in "biu":
         raise InputError(
             f"{called} is {_describe(labels)}; classes must be integers from 0, or set task='regress' for numbers"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from scaling.data.source import Source, draw_evaluation, hold_out
+from scaling.data.source import Source, count_numbers, draw_evaluation, hold_out
 from scaling.data.sources.table_files import Table, read_table
 from scaling.specs.base import InputError, suggest
 from scaling.specs.data import Column, TableSource
@@ -26,7 +26,7 @@ def load_table(spec: TableSource, evaluation_size: int) -> Source:
     """
     table = read_table(Path(spec.path), "path", spec.delimiter, spec.header)
     columns = _Columns.find(spec, table)
-    labels, classes = _read_labels(spec, table, columns.label, None)
+    labels, classes = _read_labels(spec, table, columns.labels, None)
     groups = _read_groups(table, columns.group)
     values = [_parse(spec, columns, table, index) for index in columns.inputs]
     name = table.path.name
@@ -38,7 +38,7 @@ def load_table(spec: TableSource, evaluation_size: int) -> Source:
         _check_alike(table, held_out)
         pool, chosen = np.arange(len(table)), draw_evaluation(len(held_out), evaluation_size)
         eval_values = [_parse(spec, columns, held_out, index) for index in columns.inputs]
-        eval_labels, _ = _read_labels(spec, held_out, columns.label, classes)
+        eval_labels, _ = _read_labels(spec, held_out, columns.labels, classes)
         eval_groups = _read_groups(held_out, columns.group)
         if groups is not None and eval_groups is not None and len(shared := np.intersect1d(groups, eval_groups)):
             raise InputError(
@@ -56,7 +56,7 @@ def load_table(spec: TableSource, evaluation_size: int) -> Source:
         labels=labels[pool],
         eval_inputs=eval_inputs,
         eval_labels=eval_labels[chosen],
-        num_classes=1 if spec.task == "regress" else len(classes),
+        num_classes=count_numbers(labels) if spec.task == "regress" else len(classes),
         objective=spec.task,
         scaling="standardize",
         groups=None if groups is None else np.unique(groups, return_inverse=True)[1][pool],
@@ -67,7 +67,7 @@ def load_table(spec: TableSource, evaluation_size: int) -> Source:
 class _Columns:
     """Positions of columns by what they are for."""
 
-    label: int
+    labels: tuple[int, ...]
     group: int | None
     categorical: frozenset[int]
     text: frozenset[int]
@@ -92,17 +92,18 @@ class _Columns:
             uses[index] = field
             return index
 
-        label = claim("label_column", spec.label_column)
+        named = spec.label_column if isinstance(spec.label_column, tuple) else (spec.label_column,)
+        labels = tuple(claim("label_column", column) for column in named)
         group = None if spec.group_column is None else claim("group_column", spec.group_column)
         several = {
             field: frozenset(claim(field, column) for column in getattr(spec, field))
             for field in ("ignore", "categorical", "text")
         }
-        left_out = {label, group, *several["ignore"]}
+        left_out = {*labels, group, *several["ignore"]}
         inputs = tuple(index for index in range(len(table.columns)) if index not in left_out)
         if not inputs:
             raise InputError(f"{table.where} has no column left as input; leave fewer out by data.source.ignore")
-        return cls(label, group, several["categorical"], several["text"], inputs)
+        return cls(labels, group, several["categorical"], several["text"], inputs)
 
 
 def _find_column(table: Table, field: str, column: Column) -> int:
@@ -130,26 +131,29 @@ def _find_column(table: Table, field: str, column: Column) -> int:
 
 
 def _read_labels(
-    spec: TableSource, table: Table, index: int, known: Sequence[str] | None
+    spec: TableSource, table: Table, places: Sequence[int], known: Sequence[str] | None
 ) -> tuple[np.ndarray, Sequence[str]]:
-    """Returns labels [n], int32 or float32, and the names of the classes, in order.
+    """Returns labels, [n] int32 or float32 or [n, M] float32, and the names of the classes, in order.
 
     Args:
       spec: the specification of the source.
       table: whose rows are labelled.
-      index: the index of the label column.
+      places: the indices of the label columns; one for classes.
       known: classes of the pool, which these rows must keep to; None where they make the classes.
     """
-    texts = table.texts(index)
-    gone = [row for row, text in enumerate(texts) if not text or text == spec.missing]
-    if gone:
-        raise InputError(
-            f"{table.where}: the label, {table.call(index)}, is missing in {len(gone)} rows, the first of them row "
-            f"{gone[0]}; remove them"
-        )
+    texts: Sequence[str] = ()
+    for index in places:
+        texts = table.texts(index)
+        gone = [row for row, text in enumerate(texts) if not text or text == spec.missing]
+        if gone:
+            raise InputError(
+                f"{table.where}: the label, {table.call(index)}, is missing in {len(gone)} rows, the first of them row "
+                f"{gone[0]}; remove them"
+            )
     if spec.task == "regress":
         remedy = "and labels to regress on must be numbers; choose data.source.task='classify' for classes"
-        return table.numbers(index, None, remedy), ()
+        numbers = [table.numbers(index, None, remedy) for index in places]
+        return (numbers[0] if len(numbers) == 1 else np.stack(numbers, axis=1)), ()
     classes = sorted(set(texts)) if known is None else known
     numbers = {name: number for number, name in enumerate(classes)}
     unseen = sorted(set(texts) - set(numbers))

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from scaling.data.source import Rows, Source, draw_evaluation, hold_out
+from scaling.data.source import Rows, Source, count_numbers, draw_evaluation, hold_out
 from scaling.data.sources.tfds_folders import (
     check_disjoint,
     count_examples,
@@ -58,7 +58,7 @@ def load_tfds(spec: TfdsSource, evaluation_size: int) -> Source:
     rows: dict[str, Rows] = {split: kept[1] for split, kept in splits.items()}
     eval_labels = labels[eval_split][held_out]
     if objective == "regress":
-        num_classes = 1
+        num_classes = count_numbers(eval_labels)
     else:
         num_classes = declared or 1 + int(max(labels[spec.split].max(), eval_labels.max(initial=0)))
 
@@ -114,19 +114,20 @@ def _find_label_kind(builder: Any, spec: TfdsSource) -> tuple[Objective, int | N
     """Returns the objective, and the number of classes where the dataset declares it."""
     feature = find_feature(builder, "data.source.labels", spec.labels)
     shape, kind = describe_tensor(feature)
-    if shape != () or kind not in "iubf":
+    if kind not in ("iubf" if shape == () else "f" if len(shape) == 1 and shape[0] else ""):
         raise InputError(
-            f"data.source.labels={spec.labels!r} is {first_line(feature)} in {spec.name} and must be a class or a "
-            "number; choose another feature"
+            f"data.source.labels={spec.labels!r} is {first_line(feature)} in {spec.name} and must be a class, a "
+            "number or a vector of floats; choose another feature"
         )
     return ("regress" if kind == "f" else "classify"), getattr(feature, "num_classes", None)
 
 
 def _check_labels(spec: TfdsSource, split: str, labels: np.ndarray, declared: int | None) -> np.ndarray:
-    """Returns labels as a source has them, [n] int32 or float32."""
+    """Returns labels as a source has them, [n] int32 or float32, or [n, M] float32."""
     if labels.dtype.kind == "f":
-        bad = np.flatnonzero(~np.isfinite(labels))
+        bad = np.flatnonzero(~np.isfinite(labels).reshape(len(labels), -1).all(axis=1))
         allowed, kept = "finite", labels.astype(np.float32)
+        kept = kept[:, 0] if kept.shape[1:] == (1,) else kept
     else:
         bad = np.flatnonzero((labels < 0) | (labels >= (declared or np.iinfo(np.int32).max)))
         allowed, kept = f"in 0 … {declared - 1}" if declared else "a class from 0 on", labels.astype(np.int32)

@@ -21,7 +21,8 @@ def check_task(spec: AnyEstimatorSpec, task: TaskShape) -> None:
     """Checks that an estimator can learn what a source's task asks.
 
     Raises:
-      InputError: it predicts neither tokens, nor numbers in place of classes, nor classes in place of numbers.
+      InputError: it predicts neither tokens, nor numbers in place of classes, nor classes in place of numbers, nor
+        several numbers where it has one.
     """
     learner = learner_of(spec)
     if task.objective not in ("classify", "regress"):
@@ -33,6 +34,11 @@ def check_task(spec: AnyEstimatorSpec, task: TaskShape) -> None:
         raise InputError(
             f"model.kind={spec.kind} predicts classes, but the labels of data.source are numbers; choose "
             f"{_list_kinds('regresses')}"
+        )
+    if task.objective == "regress" and task.num_classes > 1 and not learner.regresses_several:
+        raise InputError(
+            f"model.kind={spec.kind} predicts one number, but the labels of data.source are {task.num_classes} each; "
+            f"choose {_list_kinds('regresses_several')}"
         )
     if task.objective == "classify" and not learner.classifies:
         raise InputError(
@@ -107,6 +113,24 @@ def train_flops(spec: AnyEstimatorSpec, estimator: Estimator, num_examples: int,
       num_features: F or T.
     """
     return learner_of(spec).train_flops(estimator, num_examples, num_features)
+
+
+def class_logits(estimator: Estimator, inputs: Any, num_classes: int) -> np.ndarray:
+    """Returns [n, K] log probabilities of a fitted classifier, float32, or its decision scores where it has none.
+
+    A class that it never saw is the least likely: as a share of 0, whose logarithm is taken at the smallest float32.
+    """
+    if hasattr(estimator, "predict_proba"):
+        least = float(np.log(np.finfo(np.float32).tiny))
+        with np.errstate(divide="ignore"):
+            scores = np.maximum(np.log(estimator.predict_proba(inputs)), least)
+    else:
+        scores = estimator.decision_function(inputs)
+        scores = np.stack([np.zeros(len(scores)), scores], axis=1) if scores.ndim == 1 else scores
+        least = float(scores.min()) - 1.0
+    logits = np.full((len(scores), num_classes), least, np.float32)
+    logits[:, estimator.classes_] = scores
+    return logits
 
 
 def class_probabilities(spec: AnyEstimatorSpec, estimator: Estimator, inputs: Any) -> np.ndarray | None:

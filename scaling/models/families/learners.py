@@ -43,6 +43,7 @@ class ClassicalLearner(abc.ABC, Generic[SpecT]):
       takes_doubles: whether numbers enter in double precision.
       is_likely: whether it is fitted by likelihood, and so has probabilities worth a log loss.
       classifies, regresses: which labels it can learn.
+      regresses_several: whether it can learn several numbers an example.
     """
 
     spec: SpecT
@@ -51,6 +52,7 @@ class ClassicalLearner(abc.ABC, Generic[SpecT]):
     is_likely: ClassVar[bool] = False
     classifies: ClassVar[bool] = True
     regresses: ClassVar[bool] = True
+    regresses_several: ClassVar[bool] = False
 
     @abc.abstractmethod
     def build(self, task: TaskShape, seed: int) -> Estimator:
@@ -64,7 +66,7 @@ class ClassicalLearner(abc.ABC, Generic[SpecT]):
     def effective_params(self, estimator: Estimator) -> dict[str, int]:
         """Returns the numbers that a fitted estimator predicts with, by group, over the classes that it has seen.
 
-        Where numbers are regressed, there is one output, as with two classes.
+        Where a number is regressed, there is one output, as with two classes; of M numbers there are M.
         """
 
     def train_flops(self, estimator: Estimator, num_examples: int, num_features: int) -> float | None:
@@ -82,7 +84,7 @@ class _Linear(ClassicalLearner[SpecT]):
     """A linear model; its parameters are `head`: coefficients and intercepts, R rows, for tokens of all T·V columns."""
 
     def count_params(self, task: TaskShape) -> dict[str, int]:
-        num_outputs = task.num_classes if task.num_classes > 2 else 1
+        num_outputs = 1 if task.objective == "classify" and task.num_classes <= 2 else task.num_classes
         return {"head": num_outputs * (task.num_features * (task.vocab_size or 1) + 1)}
 
     def effective_params(self, estimator: Estimator) -> dict[str, int]:
@@ -136,6 +138,7 @@ class RidgeLearner(_Linear[RidgeSpec]):
 
     takes_doubles = True  # it divides by the squares of singular values
     classifies = False
+    regresses_several = True
 
     def build(self, task: TaskShape, seed: int) -> Estimator:
         if self.spec.regularization == 0.0:
@@ -148,9 +151,10 @@ class RidgeLearner(_Linear[RidgeSpec]):
         """Returns p²·q + p³/3 with p the smaller and q the larger of m and F: the normal equations, or their dual.
 
         Without regularization 2·p²·q + 11·p³ by singular values (Golub & Van Loan, "Matrix Computations", table 5.5.1).
-        For tokens the solver iterates and does not tell how often: None.
+        Several numbers share them; what each takes beside them, 2·m·F, is left out as it is for one. For tokens the
+        solver iterates and does not tell how often: None.
         """
-        if estimator.coef_.size != num_features:
+        if estimator.coef_.size != num_features * np.size(estimator.intercept_):
             return None
         p, q = sorted((float(num_examples), float(num_features)))
         return p**2 * q + p**3 / 3 if self.spec.regularization else 2 * p**2 * q + 11 * p**3
@@ -182,6 +186,7 @@ class RandomForestLearner(ClassicalLearner[RandomForestSpec]):
     """A random forest; its work is sorting, comparing and counting, so it has no FLOPs."""
 
     takes_codes = True
+    regresses_several = True
 
     def build(self, task: TaskShape, seed: int) -> Estimator:
         from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
@@ -190,11 +195,11 @@ class RandomForestLearner(ClassicalLearner[RandomForestSpec]):
         return forest(self.spec.num_trees, n_jobs=1, random_state=seed)
 
     def effective_params(self, estimator: Estimator) -> dict[str, int]:
-        """Returns `splits`, a feature and a threshold for each inner node, and `leaves`, K − 1 free shares for each."""
+        """Returns `splits`, a feature and a threshold an inner node, and `leaves`: K − 1 free shares, or M numbers."""
         trees = [member.tree_ for member in estimator.estimators_]
         leaves = sum(int(tree.n_leaves) for tree in trees)
         splits = sum(int(tree.node_count) for tree in trees) - leaves
-        num_outputs = len(estimator.classes_) - 1 if is_classifier(estimator) else 1
+        num_outputs = len(estimator.classes_) - 1 if is_classifier(estimator) else estimator.n_outputs_
         return {"splits": 2 * splits, "leaves": leaves * num_outputs}
 
 
@@ -343,27 +348,27 @@ class LeastSquares:
     millionth of the first, must stay.
 
     Attributes:
-      coef_: [F].
-      intercept_: the intercept of the prediction.
+      coef_: [F], or [F, M] for M numbers.
+      intercept_: the intercept of the prediction, or [M] of them.
     """
 
     coef_: np.ndarray
-    intercept_: float
+    intercept_: float | np.ndarray
 
     def fit(self, inputs: Any, labels: np.ndarray) -> Self:
-        """Returns itself, fitted to [m, F] numbers, dense or sparse, and [m] labels."""
+        """Returns itself, fitted to [m, F] numbers, dense or sparse, and [m] or [m, M] labels."""
         if scipy.sparse.issparse(inputs):
             from sklearn.linear_model import LinearRegression
 
             solved = LinearRegression().fit(inputs, labels)  # LSQR from 0, which ends at the smallest norm
-            self.coef_, self.intercept_ = solved.coef_, float(solved.intercept_)
+            self.coef_, self.intercept_ = solved.coef_.T, solved.intercept_
             return self
-        center, middle = inputs.mean(axis=0), labels.mean(dtype=np.float64)
+        center, middle = inputs.mean(axis=0), labels.mean(axis=0, dtype=np.float64)
         threshold = max(inputs.shape) * np.finfo(np.float64).eps  # of numpy.linalg.matrix_rank
         self.coef_ = scipy.linalg.lstsq(inputs - center, labels - middle, cond=threshold)[0]
-        self.intercept_ = float(middle - center @ self.coef_)
+        self.intercept_ = middle - center @ self.coef_
         return self
 
     def predict(self, inputs: Any) -> np.ndarray:
-        """Returns [n] numbers."""
+        """Returns [n] or [n, M] numbers."""
         return inputs @ self.coef_ + self.intercept_

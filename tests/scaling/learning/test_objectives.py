@@ -7,7 +7,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from scaling.learning.objectives import Batch, evaluation_sums, is_regression, make_batch, training_loss
+from scaling.learning.objectives import (
+    Batch,
+    evaluation_sums,
+    is_regression,
+    keep_real,
+    make_batch,
+    prediction_losses,
+    training_loss,
+)
 from scaling.models.counting.params import count_params
 from scaling.models.network import Outputs, build
 from scaling.models.registry import make_shape
@@ -64,6 +72,17 @@ def test_a_regression_is_evaluated_by_its_sum_of_squares_and_nothing_is_right():
     assert (float(loss), float(right), float(count)) == (5.0, 0.0, 3.0)
     padded = Batch(None, LABELS, jnp.asarray([1.0, 1.0, 0.0]))
     assert [float(number) for number in evaluation_sums(PREDICTED, padded)] == [4.0, 0.0, 2.0]
+
+
+def test_several_numbers_have_one_loss_an_example_and_a_sum_of_squares_each():
+    predicted, labels = outputs([[1.0, 0.0], [2.0, 3.0]]), jnp.asarray([[2.0, 4.0], [2.0, 3.0]])
+    batch = Batch(None, labels, None)
+    assert prediction_losses(predicted.logits, batch).tolist() == [(1 + 16) / 2, 0.0]
+    assert training_loss(predicted, batch) == pytest.approx(17 / 4)
+    loss, right, count = evaluation_sums(predicted, batch)
+    assert (loss.tolist(), float(right), float(count)) == ([1.0, 16.0], 0.0, 2.0)
+    padded = keep_real(batch, jnp.asarray([0.0, 1.0]))
+    assert [each.tolist() for each in evaluation_sums(predicted, padded)] == [[0.0, 0.0], 0.0, 1.0]
 
 
 def test_classes_are_still_evaluated_in_nats():

@@ -2,10 +2,19 @@
 
 import pytest
 
+from scaling.models.families import classical
 from scaling.specs.base import InputError
 from scaling.specs.cell import Cell
 from scaling.specs.data import AugmentationSpec, DataSpec, DiabetesSource, TextSource
-from scaling.specs.models import LinearSVMSpec, LogisticRegressionSpec, MLPSpec, RidgeSpec
+from scaling.specs.models import (
+    GradientBoostingSpec,
+    LinearSVMSpec,
+    LogisticRegressionSpec,
+    MLPSpec,
+    RBFSVMSpec,
+    RidgeSpec,
+)
+from scaling.specs.task import TaskShape
 from scaling.training.plan import describe_cell
 from tests.scaling.training.cells import STDLIB, network
 
@@ -41,3 +50,10 @@ def test_learners_refuse_tasks_that_are_not_theirs():
     for data, model in ((text, LinearSVMSpec()), (numbers, LogisticRegressionSpec()), (STDLIB_DATA, RidgeSpec())):
         with pytest.raises(InputError, match=model.kind):
             describe_cell(Cell(model=model, data=data))
+
+
+@pytest.mark.parametrize("model", [LinearSVMSpec(), RBFSVMSpec(), GradientBoostingSpec()], ids=lambda model: model.kind)
+def test_learners_of_one_number_refuse_several(model):
+    places = TaskShape(num_features=4, vocab_size=None, num_classes=2, objective="regress")
+    with pytest.raises(InputError, match=r"predicts one number, but the labels .* are 2 each; choose ridge or random_"):
+        classical.check_task(model, places)

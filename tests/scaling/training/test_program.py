@@ -82,8 +82,8 @@ def test_members_of_a_population_take_the_steps_that_they_would_take_alone(stack
             own.variables,
         )
         is_real = jnp.ones(64)
-        sums = together.evaluate(state.variables, data.standard, each[0].inputs, each[0].labels, is_real)
-        own_sums = alone.evaluate(own.variables, each[member].standard, each[0].inputs, each[0].labels, is_real)
+        sums, _ = together.evaluate(state.variables, data.standard, each[0].inputs, each[0].labels, is_real)
+        own_sums, _ = alone.evaluate(own.variables, each[member].standard, each[0].inputs, each[0].labels, is_real)
         np.testing.assert_allclose([x[member] for x in sums], own_sums, rtol=1e-3)
 
 

@@ -6,6 +6,7 @@ import pytest
 from scaling.data.feeding.standard import standard_of, undo_labels
 from scaling.data.loading import load_source
 from scaling.data.order.subsets import draw_subset
+from scaling.data.sources.arrays import keep_arrays
 from scaling.specs.base import parse
 from scaling.specs.cell import Cell
 from scaling.specs.data import (
@@ -17,12 +18,15 @@ from scaling.specs.data import (
     TextSource,
 )
 from scaling.specs.models import (
+    ConvNetSpec,
     LinearSVMSpec,
     LogisticRegressionSpec,
     MLPSpec,
     RandomForestSpec,
+    ResNetSpec,
     RidgeSpec,
     TransformerSpec,
+    ViTSpec,
 )
 from scaling.specs.training import AdamWSpec, TrainingSpec
 from scaling.store.record import Evaluation, Record
@@ -30,6 +34,12 @@ from scaling.tracking import Tracker, is_evaluation
 from scaling.training.plan import describe_cell
 from scaling.training.runner import train_cell, train_cells
 from tests.scaling.training.cells import BEATABLE, SIZES, STDLIB, classical, network
+
+
+@pytest.fixture
+def keep_here(monkeypatch, tmp_path):
+    """Arrays are kept in a folder of the test's own."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
 
 
 class Told(Tracker):
@@ -146,6 +156,42 @@ def test_numbers_are_regressed_and_scored_in_their_own_unit(model):
     assert final.metrics["r2"] == pytest.approx(1 - final.loss / variance, rel=1e-4)
     assert 0.25 < final.metrics["r2"] < 0.75
     assert final.loss > 1000  # the labels reach from 25 to 346
+
+
+PIXELS = np.random.default_rng(7).normal(size=(400, 8, 8, 1)).astype(np.float32)
+PLACES = np.stack([PIXELS[:, :4].mean((1, 2, 3)), 1000 * PIXELS[:, 4:].mean((1, 2, 3)) + 5], axis=1)  # in other units
+VECTORS = [
+    RidgeSpec(),
+    RandomForestSpec(num_trees=20),
+    MLPSpec(num_params=2000),
+    ConvNetSpec(width=8),
+    ResNetSpec(width=8),
+    ViTSpec(width=16, depth=1),
+]
+
+
+@pytest.mark.parametrize("model", VECTORS, ids=lambda model: model.kind)
+def test_several_numbers_are_regressed_each_in_its_own_unit(model, keep_here):
+    data = DataSpec(source=keep_arrays(PIXELS, PLACES, task="regress"), size=300, evaluation_size=100)
+    training = TrainingSpec(optimizer=AdamWSpec(peak_lr=1e-2), batch_size=32, num_steps=30)
+    is_fast = not isinstance(model, RidgeSpec | RandomForestSpec)
+    cell = Cell(model=model, data=data, training=training if is_fast else None)
+    record = train_cell(cell)
+    final = record.evaluations[-1]
+    assert describe_cell(cell)["num_params"] in (None, record.num_params)
+    assert final.metrics["rmse"] == pytest.approx(final.loss**0.5)
+    variance = load_source(data).eval_labels.var(axis=0).mean()
+    assert final.metrics["r2"] == pytest.approx(1 - final.loss / variance, rel=1e-4)
+    assert final.metrics["r2"] > (-0.1 if model.kind in ("convnet", "resnet", "vit") else 0.1)  # steps are few
+
+
+def test_numbers_are_learnt_as_well_together_as_alone(keep_here):
+    inputs = PIXELS.reshape(400, -1)
+    losses = []
+    for labels in (PLACES[:, 0], PLACES[:, 1], PLACES):
+        data = DataSpec(source=keep_arrays(inputs, labels, task="regress"), size=300, evaluation_size=100)
+        losses.append(train_cell(Cell(model=RidgeSpec(regularization=0.5), data=data)).evaluations[-1].loss)
+    assert losses[2] == pytest.approx((losses[0] + losses[1]) / 2, rel=1e-4)
 
 
 @pytest.mark.slow

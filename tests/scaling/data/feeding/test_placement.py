@@ -138,7 +138,7 @@ def test_arrays_go_where_they_are_put_and_a_pool_goes_once():
     assert carried.count((1464,)) == 3  # labels, and two orders
     parts = list(evaluation_batches(source, 4, put))
     assert {len(part.labels) % 4 for part in parts} == {0}
-    placement._resident_evaluation.cache_clear()
+    placement._evaluations.clear()
 
 
 def test_pretraining_refuses_a_stream_instead_of_leaving_itself_out(monkeypatch):
@@ -161,7 +161,7 @@ def test_evaluation_parts_have_one_shape_and_cover_each_example_once(monkeypatch
         labels = np.concatenate([np.asarray(part.labels)[np.asarray(part.is_real) == 1] for part in parts])
         assert (inputs == source.eval_inputs).all()
         assert (labels == source.eval_labels).all()
-        placement._resident_evaluation.cache_clear()
+        placement._evaluations.clear()
 
 
 def test_large_examples_are_evaluated_few_at_a_time():

@@ -208,6 +208,19 @@ def test_labels_are_numbers_to_regress(tmp_path):
 
 
 @pytest.mark.parametrize("save", [save_file, save_folder])
+def test_labels_may_be_several_numbers(tmp_path, save):
+    path = save(tmp_path / "a.npz", inputs=NUMBERS, labels=NUMBERS[:, :2], one=NUMBERS[:, :1], bad=NUMBERS[:, :0])
+    source = load_npz(NpzSource(path=path, task="regress"), 10)
+    assert (source.objective, source.num_classes, source.labels.dtype) == ("regress", 2, np.float32)
+    np.testing.assert_array_equal(source.labels, source.inputs[:][:, :2])
+    np.testing.assert_array_equal(source.eval_labels, source.eval_inputs[:, :2])
+    assert load_npz(NpzSource(path=path, task="regress", labels="one"), 10).labels.ndim == 1
+    for field in ({"labels": "bad"}, {"task": "classify"}):
+        with pytest.raises(InputError, match="one label for each"):
+            load_npz(NpzSource(**{"path": path, "task": "regress", **field}), 10)
+
+
+@pytest.mark.parametrize("save", [save_file, save_folder])
 def test_pickled_objects_are_not_read(tmp_path, save):
     class Bomb:
         def __reduce__(self):

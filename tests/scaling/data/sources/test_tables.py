@@ -137,6 +137,18 @@ def test_labels_are_numbers_to_regress(tmp_path):
     )
 
 
+def test_labels_may_be_several_columns_of_numbers(tmp_path):
+    path = write(tmp_path / "t.csv", [(i / 8, i, -i) for i in range(40)])
+    source = load(path, task="regress", label_column=(2, 0))
+    assert (source.num_classes, source.labels.shape[1:], source.inputs.shape[1]) == (2, (2,), 1)
+    np.testing.assert_array_equal(source.labels, source.inputs * [-1, 1 / 8])
+    np.testing.assert_array_equal(source.eval_labels, source.eval_inputs * [-1, 1 / 8])
+    assert load(path, task="regress", label_column=(2,)).labels.ndim == 1
+    refuses("name it once", path, task="regress", label_column=(0, -3))
+    with pytest.raises(ValueError, match="several columns, which is for numbers"):
+        load(path, label_column=(0, 1))
+
+
 def test_an_evaluation_table_is_drawn_in_one_order(numbers, tmp_path):
     rows = [line.split(",") for line in numbers.read_text().splitlines()]
     other = write(tmp_path / "other.csv", rows[:25])
