@@ -237,11 +237,11 @@ def _override(study: Study, assignments: Sequence[str], parameters: Sequence[str
             valid = (*parameters, *OWN_FIELDS, *Cell.model_fields)
             raise InputError(f"--set {assignment}: there is no {head!r}; {suggest(head, valid)}")
     own = [assignment for head, assignment in zip(heads, assignments, strict=True) if head in OWN_FIELDS]
-    (study,) = override([study], own)
     others = [assignment for assignment in assignments if assignment not in own]
     cells = iter(override([cell for series in study.series for cell in series.cells], others))
     series = tuple(
         Series(label=one.label, cells=tuple(dict.fromkeys(itertools.islice(cells, len(one.cells)))))
         for one in study.series
     )
-    return study.model_copy(update={"series": series})
+    (study,) = override([study.model_copy(update={"series": series})], own)  # its metric is one of what cells now have
+    return study

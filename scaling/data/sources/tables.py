@@ -152,8 +152,8 @@ def _read_labels(
             )
     if spec.task == "regress":
         remedy = "and labels to regress on must be numbers; choose data.source.task='classify' for classes"
-        numbers = [table.numbers(index, None, remedy) for index in places]
-        return (numbers[0] if len(numbers) == 1 else np.stack(numbers, axis=1)), ()
+        columns = [table.numbers(index, None, remedy) for index in places]
+        return (columns[0] if len(columns) == 1 else np.stack(columns, axis=1)), ()
     classes = sorted(set(texts)) if known is None else known
     numbers = {name: number for number, name in enumerate(classes)}
     unseen = sorted(set(texts) - set(numbers))

@@ -20,7 +20,8 @@ LAWS = {"flat": (0.2, 2.0, 0.5), "steep": (0.0, 8.0, 0.5477), "<b>third</b>": (0
 
 
 def make_record(cell: Cell, error: float, status: str = "ok") -> Record:
-    final = Evaluation(step=None, data_seen=cell.data.size, train_flops=None, loss=None, metrics={"error": error})
+    measured = {"error": error, "accuracy": 1.0 - error}
+    final = Evaluation(step=None, data_seen=cell.data.size, train_flops=None, loss=None, metrics=measured)
     manifest = SubsetManifest(
         source="digits",
         source_sha256="a" * 64,
@@ -40,7 +41,7 @@ def make_record(cell: Cell, error: float, status: str = "ok") -> Record:
     )  # fmt: skip
 
 
-def make_store(path, laws=LAWS, noise=0.002, sizes=SIZES, smallest_size=1) -> Store:
+def make_store(path, laws=LAWS, noise=0.002, sizes=SIZES, smallest_size=1, metric="error") -> Store:
     generator = np.random.default_rng(0)
     series, records = [], []
     for rank, (label, (floor, scale, exponent)) in enumerate(laws.items()):
@@ -54,7 +55,7 @@ def make_store(path, laws=LAWS, noise=0.002, sizes=SIZES, smallest_size=1) -> St
                 records.append(make_record(cell, float(error)))
         series.append(Series(label=label, cells=tuple(cells)))
     fit = FitSpec(delta=0.05, smallest_size=smallest_size)
-    study = Study(name="toy", question="Who leads?", metric="error", fit=fit, series=tuple(series))
+    study = Study(name="toy", question="Who leads?", metric=metric, fit=fit, series=tuple(series))
     store = Store(path)
     store.create(study.canonical_json())
     for record in records:

@@ -33,6 +33,18 @@ def test_the_crossing_is_where_the_laws_cross(findings):
     assert (crossing["ahead before"], crossing["ahead after"]) == ("flat", "steep")
 
 
+def test_the_series_with_the_highest_mean_leads_where_higher_is_better(tmp_path):
+    laws = {"poor": (0.2, 2.0, 0.5), "good": (0.1, 2.0, 0.5)}
+    found = {
+        metric: find_all(make_store(tmp_path / metric, laws, metric=metric), 20) for metric in ("error", "accuracy")
+    }
+    for each in found.values():
+        assert set(each.order.sizes["best"]) == {"good"}
+        assert ", good is significantly ahead of every other series" in each.sentences[0]
+    noisy = find_all(make_store(tmp_path / "noisy", laws, noise=0.9, metric="accuracy"), 20)
+    assert "has the highest mean" in noisy.sentences[0]
+
+
 def test_sentences_name_the_leader_and_from_where(findings):
     first_ahead = next(row["steep"] for row in lead_rows(findings.order, list(LAWS)) if row[""] == "<b>third</b>")
     assert first_ahead == "-"

@@ -51,3 +51,25 @@ def test_half_an_evaluation_set_is_refused(given):
 def test_values_outside_their_range_are_refused(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"metrics": ("acuracy",)}, "data.metrics='acuracy' is no metric of this package; did you mean 'accuracy'"),
+        ({"metrics": ("mine:",)}, "pattern"),
+        ({"metrics": ("auc", "auc")}, "data.metrics='auc' is there 2 times"),
+        ({"evaluation_sets": ({"name": "ema", "source": {"kind": "digits"}},)}, "begins with 'ema'"),
+        ({"evaluation_sets": ({"name": "params_far", "source": {"kind": "digits"}},)}, "begins with 'params'"),
+        ({"evaluation_sets": ({"name": "a b", "source": {"kind": "digits"}},)}, "pattern"),
+        ({"evaluation_sets": ({"name": "far", "source": {"kind": "digits"}},) * 2}, "'far' is there 2 times"),
+    ],
+)
+def test_metrics_and_evaluation_sets_have_names_that_are_known_and_free(changes, message):
+    with pytest.raises(ValueError, match=message):
+        DataSpec(source=DigitsSource(), size=1, **changes)
+
+
+def test_cells_without_metrics_or_sets_of_their_own_keep_their_text():
+    assert "metrics" not in DataSpec(source=DigitsSource(), size=1).canonical_json()
+    assert "evaluation_sets" not in DataSpec(source=DigitsSource(), size=1).canonical_json()

@@ -4,7 +4,8 @@ import pytest
 
 from scaling.specs.base import InputError
 from scaling.specs.cell import Cell
-from scaling.specs.data import DataSpec, DigitsSource
+from scaling.specs.data import DataSpec, DigitsSource, EvaluationSet
+from scaling.specs.fits import FitSpec
 from scaling.specs.models import LogisticRegressionSpec, MLPSpec
 from scaling.specs.schedules import CosineSchedule, WSDSchedule
 from scaling.specs.sharing import trunk_of
@@ -72,6 +73,48 @@ def test_fields_of_the_study_itself_are_set_the_same_way(path):
     assert {cell.data.order for cell in study.cells.values()} == {"balanced"}
     with pytest.raises(InputError, match="did you mean 'smallest_size'"):
         resolve_study(path, ["fit.smalest_size=200"])
+
+
+def study_of(metric: str, objective: str = "huber", training: TrainingSpec | None = None, **data) -> Study:
+    model = LogisticRegressionSpec() if training is None else MLPSpec(num_params=500)
+    cell = Cell(model=model, data=DataSpec(source=DigitsSource(), size=9, **data), training=training)
+    fit = FitSpec(objective=objective)
+    return Study(name="mine", question="?", metric=metric, fit=fit, series=(Series(label="one", cells=(cell,)),))
+
+
+def test_a_study_may_have_any_metric_that_its_cells_will_have():
+    sets = (EvaluationSet(name="ood", source=DigitsSource()),)
+    averaged = TrainingSpec(optimizer=AdamWSpec(peak_lr=1e-2), num_steps=1, ema_decay=0.9)
+    for metric, how in {
+        "accuracy": {},
+        "top5_error": {"metrics": ("top5_error",)},
+        "ood_top5_error": {"metrics": ("top5_error",), "evaluation_sets": sets},
+        "ema_ood_loss": {"evaluation_sets": sets, "training": averaged},
+        "train_loss": {"training": averaged},
+        "brier": {"metrics": ("mine:brier",)},  # what it is called, its code knows
+        "r2": {"objective": "mse"},
+    }.items():
+        assert study_of(metric, **how).metric == metric
+
+
+@pytest.mark.parametrize(
+    ("metric", "message"),
+    [
+        ("acuracy", "metric='acuracy' is no column that 'one' will have; did you mean 'accuracy'"),
+        ("auc", "add it to data.metrics"),
+        ("ood_loss", "is no column"),
+        ("train_loss", "is no column"),
+        ("r2", "may be 0 or below, but fit.objective='huber' acts on logarithms; set fit.objective='mse'"),
+    ],
+)
+def test_a_metric_that_a_cell_will_not_have_is_refused(metric, message):
+    with pytest.raises(ValueError, match=message):
+        study_of(metric)
+
+
+def test_a_metric_and_the_cells_that_have_it_are_overridden_together(path):
+    study = resolve_study(path, ["metric=top5_error", 'data.metrics=["top5_error"]'])
+    assert (study.metric, {cell.data.metrics for cell in study.cells.values()}) == ("top5_error", {("top5_error",)})
 
 
 def test_cells_that_an_override_makes_equal_count_once(path):

@@ -15,7 +15,7 @@ from scaling.specs.models import (
     RidgeSpec,
 )
 from scaling.specs.task import TaskShape
-from scaling.training.plan import describe_cell
+from scaling.training.plan import check_metric, describe_cell
 from tests.scaling.training.cells import STDLIB, network
 
 STDLIB_DATA = DataSpec(source=STDLIB, size=100, evaluation_size=100)
@@ -26,6 +26,18 @@ def test_impossible_cells_are_refused_before_training():
         describe_cell(network(size=2000))
     with pytest.raises(InputError, match="smallest mlp"):
         describe_cell(network().model_copy(update={"model": MLPSpec(num_params=2)}))
+
+
+def test_the_metric_of_a_study_is_a_column_that_the_data_and_the_model_give():
+    cell = Cell(model=RBFSVMSpec(), data=STDLIB_DATA.model_copy(update={"metrics": ("error",)}))
+    check_metric("error", cell)
+    with pytest.raises(InputError, match="metric='loss' is no column of rbf_svm on stdlib"):  # it has no probabilities
+        check_metric("loss", cell)
+    check_metric("loss", cell.model_copy(update={"model": LogisticRegressionSpec()}))
+    with pytest.raises(InputError, match="metric='r2' is no column"):
+        check_metric("r2", cell)
+    numbers = Cell(model=RidgeSpec(), data=DataSpec(source=DiabetesSource(), size=100, evaluation_size=100))
+    check_metric("rmse", numbers)
 
 
 @pytest.mark.parametrize(
