@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
+from scaling.data.feeding import placement
 from scaling.data.feeding.standard import standard_of
 from scaling.data.loading import draw_cell, load_source
 from scaling.data.source import task_shape
@@ -162,3 +163,28 @@ def test_what_does_not_fit_the_task_is_refused_before_training(changes, message)
     cell = asking(LogisticRegressionSpec())
     with pytest.raises(InputError, match=message):
         describe_cell(cell.model_copy(update={"data": cell.data.model_copy(update=changes)}))
+
+
+def test_vectors_metrics_and_sets_are_alike_alone_together_on_a_mesh_and_streamed(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    inputs = np.random.default_rng(3).normal(size=(350, 6)).astype(np.float32)
+    kept = keep_arrays(inputs, inputs[:, :2] * [1.0, 100.0] + 7.0, task="regress")
+    give_file("mine_far", tmp_path / "mine_far.py")
+    (tmp_path / "mine_far.py").write_text(
+        "import jax.numpy as jnp\nfrom scaling.learning.metrics import Metric\n"
+        "far = Metric('far', lambda outputs, targets: jnp.square(outputs - targets))\n"
+    )
+    sets = (EvaluationSet(name="same", source=kept, size=150),)
+    cells = [asking(MLPSpec(num_params=500), "mine_far:far", source=kept, sets=sets, seed=seed) for seed in (0, 1)]
+    alone = [last(cell) for cell in cells]
+    for found in alone:  # in the labels' units, each number in its own
+        assert found["far"] == pytest.approx(found["loss"], rel=1e-4)
+        assert (found["same_loss"], found["same_far"]) == (found["loss"], found["far"])
+    together = train_cells(cells, execution=Execution(population=2))
+    for own, record in zip(alone, together, strict=True):
+        assert record.evaluations[-1].metrics["same_far"] == pytest.approx(own["far"], rel=1e-3)
+    assert last(cells[0], execution=Execution(mesh=MeshSpec(data=2)))["far"] == pytest.approx(alone[0]["far"], rel=1e-3)
+    monkeypatch.setattr(placement, "RESIDENT_BYTES", 1000)
+    streamed = train_cell(cells[0])
+    assert streamed.waiting_seconds is not None
+    assert streamed.evaluations[-1].metrics["same_far"] == pytest.approx(alone[0]["far"], rel=1e-3)
