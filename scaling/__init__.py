@@ -6,7 +6,10 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from scaling.data.source import Source
     from scaling.data.sources.arrays import keep_arrays
+    from scaling.learning.metrics import Metric
+    from scaling.models.families.module import annotate, from_module
     from scaling.models.registry import find_preset
     from scaling.specs.base import InputError, Spec
     from scaling.specs.cell import Cell, EstimatorCell, NetworkCell
@@ -16,10 +19,12 @@ if TYPE_CHECKING:
         BreastCancerSource,
         BytesTokenizer,
         CifarSource,
+        CodeSource,
         DataSpec,
         DiabetesSource,
         DigitsSource,
         DocumentsSpec,
+        EvaluationSet,
         FileDocuments,
         HuggingFaceTokenizer,
         IdxSource,
@@ -40,8 +45,10 @@ if TYPE_CHECKING:
     )
     from scaling.specs.execution import Execution, MeshSpec
     from scaling.specs.fits import FitSpec
+    from scaling.specs.metrics import BuiltIn, MetricFacts
     from scaling.specs.models import (
         ConvNetSpec,
+        EstimatorSpec,
         GradientBoostingSpec,
         InceptionSpec,
         LinearSVMSpec,
@@ -49,6 +56,7 @@ if TYPE_CHECKING:
         LSTMSpec,
         MLPSpec,
         ModelSpec,
+        ModuleSpec,
         NaiveBayesSpec,
         NetworkSpec,
         RandomForestSpec,
@@ -60,6 +68,7 @@ if TYPE_CHECKING:
         XceptionSpec,
     )
     from scaling.specs.schedules import (
+        CodeSchedule,
         ConstantSchedule,
         CosineSchedule,
         InverseSqrtSchedule,
@@ -69,9 +78,11 @@ if TYPE_CHECKING:
         WSDSchedule,
     )
     from scaling.specs.study import Series, Study, at_horizons, ladder, resolve_study
+    from scaling.specs.task import TaskShape
     from scaling.specs.training import (
         AdamSpec,
         AdamWSpec,
+        CodeOptimizerSpec,
         LayerwiseSpec,
         LionSpec,
         MuonSpec,
@@ -90,7 +101,11 @@ __version__ = "0.1.0"
 # What a study, a script or a notebook needs, by the module that has it; loaded when first used; the imports
 # above are for who reads types. See docs/python.md.
 FACE = {
+    "Source": "data.source",
     "keep_arrays": "data.sources.arrays",
+    "Metric": "learning.metrics",
+    "annotate": "models.families.module",
+    "from_module": "models.families.module",
     "find_preset": "models.registry",
     "InputError": "specs.base",
     "Spec": "specs.base",
@@ -102,10 +117,12 @@ FACE = {
     "BreastCancerSource": "specs.data",
     "BytesTokenizer": "specs.data",
     "CifarSource": "specs.data",
+    "CodeSource": "specs.data",
     "DataSpec": "specs.data",
     "DiabetesSource": "specs.data",
     "DigitsSource": "specs.data",
     "DocumentsSpec": "specs.data",
+    "EvaluationSet": "specs.data",
     "FileDocuments": "specs.data",
     "HuggingFaceTokenizer": "specs.data",
     "IdxSource": "specs.data",
@@ -126,7 +143,10 @@ FACE = {
     "Execution": "specs.execution",
     "MeshSpec": "specs.execution",
     "FitSpec": "specs.fits",
+    "BuiltIn": "specs.metrics",
+    "MetricFacts": "specs.metrics",
     "ConvNetSpec": "specs.models",
+    "EstimatorSpec": "specs.models",
     "GradientBoostingSpec": "specs.models",
     "InceptionSpec": "specs.models",
     "LSTMSpec": "specs.models",
@@ -134,6 +154,7 @@ FACE = {
     "LogisticRegressionSpec": "specs.models",
     "MLPSpec": "specs.models",
     "ModelSpec": "specs.models",
+    "ModuleSpec": "specs.models",
     "NaiveBayesSpec": "specs.models",
     "NetworkSpec": "specs.models",
     "RBFSVMSpec": "specs.models",
@@ -143,6 +164,7 @@ FACE = {
     "TransformerSpec": "specs.models",
     "ViTSpec": "specs.models",
     "XceptionSpec": "specs.models",
+    "CodeSchedule": "specs.schedules",
     "ConstantSchedule": "specs.schedules",
     "CosineSchedule": "specs.schedules",
     "InverseSqrtSchedule": "specs.schedules",
@@ -155,8 +177,10 @@ FACE = {
     "at_horizons": "specs.study",
     "ladder": "specs.study",
     "resolve_study": "specs.study",
+    "TaskShape": "specs.task",
     "AdamSpec": "specs.training",
     "AdamWSpec": "specs.training",
+    "CodeOptimizerSpec": "specs.training",
     "LayerwiseSpec": "specs.training",
     "LionSpec": "specs.training",
     "MuonSpec": "specs.training",
