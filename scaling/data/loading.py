@@ -22,6 +22,7 @@ from scaling.specs.data import (
     IdxSource,
     ImageFolderSource,
     MarkovSource,
+    MixtureDocuments,
     NpzSource,
     StdlibSource,
     TableSource,
@@ -106,6 +107,10 @@ def _read(spec: AnySource, evaluation_size: int) -> Source:
             from scaling.data.sources import images
 
             return images.load_image_folder(spec, evaluation_size)
+        case TextSource(documents=MixtureDocuments()):
+            from scaling.data.text import mixture
+
+            return mixture.load_mixture(spec, evaluation_size)
         case TextSource():
             from scaling.data.text import source
 
@@ -189,7 +194,8 @@ def check_data(data: DataSpec, source: Source) -> None:
             )
     if data.size > source.size:
         raise InputError(
-            f"data.size={data.size} exceeds the {source.size} training examples of {source.name}; "
+            f"data.size={data.size} exceeds the {source.size} training examples of {source.name}"
+            f"{f', of which {source.scarce} runs out first' if source.scarce else ''}; "
             f"choose at most {source.size}"
         )
     needs_classes = {"order": data.order in ("stratified", "balanced"), "label_noise": data.label_noise > 0}

@@ -88,6 +88,7 @@ class Source:
         table: sequences, cut from documents in the seed's order. `inputs` then holds those of some fixed order.
       boundary: the token that ends each document; None where sequences are not packed from documents.
       bytes_per_token: the bytes per token of the evaluation set's text; None for what is no text.
+      scarce: the corpus of a mixture that runs out first.
       facts: what else a record should keep: numbers of documents, of examples passed over, hashes.
       known_hashes: of the pool and of the evaluation set, where reading all of them for a hash would be too much.
     """
@@ -107,6 +108,7 @@ class Source:
     pack: Callable[[int, int], Rows] | None = None
     boundary: int | None = None
     bytes_per_token: float | None = None
+    scarce: str | None = None
     facts: dict[str, int | float | str] = dataclasses.field(default_factory=dict)
     known_hashes: tuple[str, str] | None = None
 

@@ -247,7 +247,50 @@ class TfdsDocuments(Spec):
     download: bool = False
 
 
-DocumentsSpec = Annotated[StdlibDocuments | FileDocuments | TfdsDocuments, Field(discriminator="kind")]
+CorpusSpec = Annotated[StdlibDocuments | FileDocuments | TfdsDocuments, Field(discriminator="kind")]
+
+
+class MixturePart(Spec):
+    """One corpus of a mixture.
+
+    Attributes:
+      name: of the corpus in records and in columns of the table.
+      weight: its share of the tokens is this over the sum of all weights.
+      documents: of the corpus.
+    """
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z_]\w*$")]
+    weight: Annotated[PositiveFloat, Field(allow_inf_nan=False)]
+    documents: CorpusSpec
+
+
+class MixtureDocuments(Spec):
+    """Corpora in fixed proportions of tokens, in every subset and in the evaluation set.
+
+    Attributes:
+      parts: the corpora. Each is tokenised by itself, once for all mixtures that it is in.
+    """
+
+    kind: Literal["mixture"] = "mixture"
+    parts: Annotated[tuple[MixturePart, ...], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _names_are_distinct(self) -> Self:
+        names = [part.name for part in self.parts]
+        for name in names:
+            if names.count(name) > 1:
+                raise InputError(f"data.source.documents.parts: two are called {name!r}; give each its own name")
+        return self
+
+    def shares(self) -> dict[str, float]:
+        """Returns each part's share of the tokens, by its name."""
+        total = math.fsum(part.weight for part in self.parts)
+        return {part.name: part.weight / total for part in self.parts}
+
+
+DocumentsSpec = Annotated[
+    StdlibDocuments | FileDocuments | TfdsDocuments | MixtureDocuments, Field(discriminator="kind")
+]
 
 
 class BytesTokenizer(Spec):
@@ -296,7 +339,7 @@ class TextSource(Spec):
     sequence_length: Annotated[int, Field(ge=2)] = 128
     objective: TokenObjective = "next_token"
     held_out: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.1
-    evaluation_documents: DocumentsSpec | None = None
+    evaluation_documents: CorpusSpec | None = None
     skip_empty: bool = False
     prepared: str | None = None
 

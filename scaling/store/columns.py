@@ -10,6 +10,8 @@ CONTRACT = (*TABLE_HEAD, *TABLE_MIDDLE, "loss", *TABLE_TAIL)
 
 # Before the name of a group of parameters, and before that of a term of the training FLOPs.
 GROUP, TERM = "params_", "flops_"
+# Before the name of a corpus: its share of the tokens of a mixture.
+MIXTURE = "mixture_"
 # Groups that are looked up and not multiplied by, which N without embeddings leaves out (Kaplan et al. 2020).
 LOOKUP_TABLES = ("embedding", "positions")
 

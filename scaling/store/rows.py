@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from scaling.specs.base import Json
-from scaling.store.columns import GROUP, TERM
+from scaling.store.columns import GROUP, MIXTURE, TERM
 from scaling.store.record import Record
 
 
@@ -31,6 +31,7 @@ def record_rows(record: Record) -> Iterator[Json]:
             **{f"{TERM}{term}": flops * evaluation.data_seen / last.data_seen for term, flops in record.flops.items()},
             "loss": evaluation.loss,
             **evaluation.metrics,
+            **{name: share for name, share in record.data.facts.items() if name.startswith(MIXTURE)},
             "peak_lr": record.peak_lr,
             "batch_size": record.batch_size,
             "wall_seconds": record.wall_seconds if is_final else None,

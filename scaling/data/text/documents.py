@@ -14,7 +14,7 @@ from typing import BinaryIO, NamedTuple
 
 from scaling.data.sources.stdlib import read_sources
 from scaling.specs.base import InputError
-from scaling.specs.data import DocumentsSpec, FileDocuments, StdlibDocuments
+from scaling.specs.data import CorpusSpec, FileDocuments, StdlibDocuments
 
 FIELD = "data.source.documents"
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -36,7 +36,7 @@ class MissingDocumentsError(InputError):
     """There is no such file, or none that the pattern matches."""
 
 
-def read_documents(spec: DocumentsSpec, field: str = FIELD) -> Iterator[Document]:
+def read_documents(spec: CorpusSpec, field: str = FIELD) -> Iterator[Document]:
     """Yields the documents that a specification names; the same ones in the same order each time.
 
     Files are read as a stream: of lines, paragraphs and JSON-lines, one is in memory at a time. The byte order mark
@@ -65,7 +65,7 @@ def read_documents(spec: DocumentsSpec, field: str = FIELD) -> Iterator[Document
         yield from (Document(*found) for found in iterate_documents(spec, field))
 
 
-def document_files(spec: DocumentsSpec, field: str = FIELD) -> list[list[str | int]]:
+def document_files(spec: CorpusSpec, field: str = FIELD) -> list[list[str | int]]:
     """Returns what tells one state of the documents from another without reading them all, as JSON-like values.
 
     Of files [relative name, bytes, time of modification in ns] each; of the standard library Python's version and a

@@ -170,7 +170,7 @@ class PackedSequences:
         """
         needed = (len(self) - 1) * self._stride + self._length if len(self) else 0
         begins, shifts, filled = [np.zeros(1, np.int64)], [np.empty(0, np.int64)], 0
-        for order in _document_order(len(self._ends), self._seed or 0):
+        for order in document_order(len(self._ends), self._seed or 0):
             if filled >= needed:
                 break
             begin_on_disk = np.where(order > 0, self._ends.values[np.maximum(order, 1) - 1], 0)
@@ -225,8 +225,12 @@ class PackedSequences:
         self._tokens.touched(out.nbytes + len(owner) * FAULT_BYTES)
 
 
-def _document_order(num_documents: int, seed: int) -> Iterator[np.ndarray]:
-    """Yields the documents in a seed's order, [at most CHUNK_DOCUMENTS] int64 at a time."""
+def document_order(num_documents: int, seed: int | None) -> Iterator[np.ndarray]:
+    """Yields the documents in a seed's order, None for that on disk; [at most CHUNK_DOCUMENTS] int64 at a time."""
+    if seed is None:
+        for first in range(0, num_documents, CHUNK_DOCUMENTS):
+            yield np.arange(first, min(first + CHUNK_DOCUMENTS, num_documents))
+        return
     low, high = np.uint32(seed & 0xFFFFFFFF), np.uint32(seed >> 32 & 0xFFFFFFFF)
     key = mix(np, mix(np, low, high), ORDER_SALT)
     for first in range(0, num_documents, CHUNK_DOCUMENTS):

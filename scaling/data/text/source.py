@@ -16,7 +16,7 @@ from scaling.data.text.packing import MappedArray, PackedSequences
 from scaling.data.text.preparation import Preparation, complete, locked
 from scaling.data.text.tokenizers import hash_tokenizer, open_tokenizer
 from scaling.specs.base import InputError, canonical_json
-from scaling.specs.data import DocumentsSpec, FileDocuments, StdlibDocuments, TextSource, TfdsDocuments
+from scaling.specs.data import CorpusSpec, FileDocuments, MixtureDocuments, StdlibDocuments, TextSource, TfdsDocuments
 from scaling.store.cache import cache_folder
 
 
@@ -40,7 +40,7 @@ def load_text(spec: TextSource, evaluation_size: int) -> Source:
         if counts.tokens < length:
             raise InputError(
                 f"data.source.sequence_length={spec.sequence_length} needs {length} tokens, but the {side} documents "
-                f"of {_name(spec)} hold {counts.tokens}; choose shorter sequences, more text or another "
+                f"of {name_text(spec)} hold {counts.tokens}; choose shorter sequences, more text or another "
                 "data.source.held_out"
             )
     pack = functools.partial(_pack, folder, manifest.dtype, length, spec.sequence_length)
@@ -49,7 +49,7 @@ def load_text(spec: TextSource, evaluation_size: int) -> Source:
     train, held_out = (manifest.tally.sides[side] for side in SIDES)
     cut = f"{length} {spec.sequence_length}"
     return Source(
-        name=_name(spec),
+        name=name_text(spec),
         inputs=pack("train", None, None),
         labels=None,
         eval_inputs=pack("held_out", SPLIT_SEED, min(evaluation_size, most)),
@@ -104,7 +104,7 @@ def _tokenise(spec: TextSource, identity: Identity, folder: Path) -> None:
     """Makes the folder of a source's tokens."""
     with Preparation(folder, identity, open_tokenizer(spec.tokenizer), _expected_bytes(spec)) as preparation:
         bar = tqdm(
-            desc=f"tokenising {_name(spec)}", unit=" documents", initial=preparation.consumed, disable=None, delay=2
+            desc=f"tokenising {name_text(spec)}", unit=" documents", initial=preparation.consumed, disable=None, delay=2
         )
         with bar:
             for document, is_evaluation in itertools.islice(_stream(spec), preparation.consumed, None):
@@ -122,7 +122,9 @@ def _tokenise(spec: TextSource, identity: Identity, folder: Path) -> None:
         preparation.checkpoint()
         refusal = _refusal(spec, preparation)
         if refusal is None and _identify(spec, is_optional=False) != identity:
-            refusal = f"documents or tokenizer of {_name(spec)} changed while they were read; run again when they rest"
+            refusal = (
+                f"documents or tokenizer of {name_text(spec)} changed while they were read; run again when they rest"
+            )
         if refusal is not None:
             preparation.discard()
             raise InputError(refusal)
@@ -145,7 +147,7 @@ def _side(spec: TextSource, is_evaluation: bool, digest: bytes) -> str:
 def _refusal(spec: TextSource, preparation: Preparation) -> str | None:
     """Returns why the documents make no pool and evaluation set, or None if they do."""
     train, held_out = (preparation.sides[side].documents for side in SIDES)
-    name = _name(spec)
+    name = name_text(spec)
     if train and held_out:
         return None
     if spec.evaluation_documents is not None:
@@ -187,18 +189,22 @@ def _pack(
     return PackedSequences(tokens, ends, length, num_sequences, seed, stride)
 
 
-def _name(spec: TextSource) -> str:
+def name_text(spec: TextSource) -> str:
+    """Returns what people call a source of text."""
     if isinstance(spec.documents, StdlibDocuments):
         return "stdlib text"
+    if isinstance(spec.documents, MixtureDocuments):
+        return f"mixture of {', '.join(spec.documents.shares())}"
     return Path(spec.documents.path).name if isinstance(spec.documents, FileDocuments) else spec.documents.name
 
 
 # --- what the tokens are of -----------------------------------------------------------------------------------------
 
 
-def _all_documents(spec: TextSource) -> list[tuple[DocumentsSpec, str]]:
+def _all_documents(spec: TextSource) -> list[tuple[CorpusSpec, str]]:
     """Returns (documents, field); those to evaluate on come first, so that training leaves theirs out."""
-    found: list[tuple[DocumentsSpec, str]] = [(spec.documents, "data.source.documents")]
+    assert not isinstance(spec.documents, MixtureDocuments)  # noqa: S101  (its parts are prepared one by one)
+    found: list[tuple[CorpusSpec, str]] = [(spec.documents, "data.source.documents")]
     if spec.evaluation_documents is not None:
         found.insert(0, (spec.evaluation_documents, "data.source.evaluation_documents"))
     return found
@@ -223,7 +229,7 @@ def _identify(spec: TextSource, *, is_optional: bool) -> Identity:
     return Identity(settings=settings, tokenizer_sha256=tokenizer, documents_sha256=documents_state)
 
 
-def _at_hand(documents: DocumentsSpec, is_optional: bool) -> DocumentsSpec:
+def _at_hand(documents: CorpusSpec, is_optional: bool) -> CorpusSpec:
     """Returns documents that are not downloaded where their tokens are there already."""
     if is_optional and isinstance(documents, TfdsDocuments):
         return documents.model_copy(update={"download": False})
@@ -268,6 +274,6 @@ def _check_identity(spec: TextSource, folder: Path, wanted: Identity, found: Ide
         raise InputError(f"data.source.tokenizer={tokenizer} is not the one that made {folder}; {remedy}")
     if wanted.documents_sha256 not in (None, found.documents_sha256):
         raise InputError(
-            f"data.source.documents: {_name(spec)} has changed since {folder} was made (names, sizes, times of "
+            f"data.source.documents: {name_text(spec)} has changed since {folder} was made (names, sizes, times of "
             f"modification, or Python's version); {remedy}"
         )

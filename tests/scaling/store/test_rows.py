@@ -28,3 +28,14 @@ def test_a_leaf_has_spent_what_it_added_and_a_step_before_its_own_count():
     first, last = record_rows(make_record(CELLS[0], trunk="f" * 12, train_flops_spent=50.0))
     assert (first["train_flops_spent"], last["train_flops_spent"]) == (80.0, 50.0)
     assert (last["train_flops"], last["trunk"]) == (160.0, "f" * 12)
+
+
+def test_a_mixture_has_a_column_for_the_share_of_each_corpus():
+    record = make_record(CELLS[0])
+    facts = {"mixture_books": 0.7, "mixture_code": 0.3, "tokens_books": 70}
+    mixed = record.model_copy(update={"data": record.data.model_copy(update={"facts": facts})})
+    for row in record_rows(mixed):
+        assert {name: row[name] for name in row if "books" in name or "code" in name} == {
+            "mixture_books": 0.7,
+            "mixture_code": 0.3,
+        }

@@ -36,7 +36,7 @@ def stream_of(tokens: MappedArray, ends: MappedArray, seed: int | None) -> np.nd
     documents = np.split(tokens.values, ends.values[:-1])
     if seed is None:
         return tokens.values
-    order = np.concatenate(list(packing._document_order(len(ends), seed)))
+    order = np.concatenate(list(packing.document_order(len(ends), seed)))
     assert sorted(order) == list(range(len(ends)))
     return np.concatenate([documents[index] for index in order])
 
@@ -109,7 +109,7 @@ def test_seeds_and_only_seeds_change_the_order(corpus):
 
 
 def test_the_order_of_a_seed_is_fixed_for_ever():
-    assert [order.tolist() for order in packing._document_order(8, 1)] == [[7, 0, 3, 4, 5, 6, 2, 1]]
+    assert [order.tolist() for order in packing.document_order(8, 1)] == [[7, 0, 3, 4, 5, 6, 2, 1]]
 
 
 def test_threads_read_what_one_reads(corpus, monkeypatch):
