@@ -22,6 +22,7 @@ from scaling.specs.code import references_in
 from scaling.specs.fits import OBJECTIVE, RESAMPLES
 from scaling.specs.study import Study, resolve_study
 from scaling.store.code import keep_code, pack
+from scaling.store.columns import CONTRACT, MIXTURE, is_part
 from scaling.store.files import is_local
 from scaling.store.store import Store
 
@@ -147,6 +148,7 @@ class Running:
         """
         if self.is_here:
             find_slots(self.options)  # refused before anything is read
+        check_law(self.study)
         self.store.check(self.study.canonical_json())
         complete = len(self.store.records()) if (self.store.path / "study.json").exists() else 0
         missing = missing_cells(self.study, self.store)
@@ -285,6 +287,24 @@ def make_order(store: Store, launch: str, words: Sequence[str]) -> Order:
     """
     path = str(store.path) if not is_local(store.path) else str(Path(store.path).resolve())
     return Order(launch, path, ("work", path, f"--launch={launch}", *words))
+
+
+def check_law(study: Study) -> None:
+    """Checks that the law that a study declares is there, and that records have what it takes.
+
+    Raises:
+      AnalysisError: there is no law of that name.
+      InputError: it takes a column that no record has.
+    """
+    from analysis.laws.registry import get_law
+
+    law = get_law(study.fit.law)
+    for name in law.variables:
+        if name not in CONTRACT and not is_part(name) and "." not in name and not name.startswith(MIXTURE):
+            raise InputError(
+                f"fit.law={study.fit.law!r} takes the column {name!r}, which records do not have; "
+                f"{suggest(name, ('num_params', 'data_unique', 'data_seen', 'train_flops'))}"
+            )
 
 
 def check_cells(cells: dict[str, Cell], study: Study) -> None:

@@ -3,10 +3,14 @@
 import re
 import shlex
 
+import pandas as pd
 import pytest
 
+from analysis.fit_table import fit_study
 from launch.cli import make_parser
 from scaling.specs.study import resolve_study
+from scaling.store.rows import record_rows
+from scaling.training.runner import train_cell
 from tests.places import ROOT
 
 README = (ROOT / "README.md").read_text()
@@ -16,13 +20,32 @@ COMMANDS = [line for line in LINES if line.startswith("scaling ")]
 
 
 def test_the_study_of_your_own_resolves(tmp_path):
-    (code,) = [text for language, text in BLOCKS if language == "python"]
+    code = next(text for language, text in BLOCKS if language == "python")
     path = tmp_path / "mine.py"
     path.write_text(code)
     study = resolve_study(str(path))
     assert study.name == "mine"
     assert len(study.cells) == 2 * 5 * 3
     assert study.fit.law == "power_floor"
+
+
+def test_what_you_bring_trains_and_is_fitted(tmp_path):
+    (code,) = [text for language, text in BLOCKS if language == "python" and "from_module" in text]
+    path = tmp_path / "own.py"
+    path.write_text(code)
+    study = resolve_study(str(path))
+    rows = []
+    for series in study.series:
+        for cell in series.cells:
+            record = train_cell(cell)
+            assert set(record.code) == {"own.py"}
+            rows += [{"label": series.label, **row} for row in record_rows(record)]
+    fits, notices = fit_study(pd.DataFrame(rows), study.model_dump(mode="json"), 20)
+    assert not notices
+    for fit in fits.fits.values():
+        assert (fit.law, fit.params["A"] > 0) == ("cube_root", True)
+    network = [row["brier"] for row in rows if row["label"] == "own network" and row["is_final"]]
+    assert network[-1] < 0.3 < network[0]
 
 
 @pytest.mark.parametrize("line", COMMANDS)

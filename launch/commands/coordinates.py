@@ -23,6 +23,7 @@ from scaling.specs.models import (
     LSTMSpec,
     MLPSpec,
     ModelSpec,
+    ModuleSpec,
     NetworkSpec,
     ResNetSpec,
     TransformerSpec,
@@ -100,9 +101,13 @@ def check_family(family: str, assignments: Sequence[str]) -> tuple[list[dict[str
     Raises:
       InputError: the family is none that gradients train, an assignment does not fit it, or a ladder is too short.
     """
-    if family not in FAMILIES:
+    if ":" in family:
+        checked = CoordinateCheck(model=ModuleSpec(code=family, width=64), task=NUMBERS)
+    elif family in FAMILIES:
+        checked = CHECKS[family]
+    else:
         raise InputError(f"--family {family}: there is no family of that name to train; {suggest(family, FAMILIES)}")
-    check = override([CHECKS[family]], assignments)[0]
+    check = override([checked], assignments)[0]
     model, task = check.model, settle_task(check.task)
     assert isinstance(model, NetworkSpec)  # noqa: S101  (its kind is one of FAMILIES)
     is_chosen = any(assignment.startswith("model.parametrization=") for assignment in assignments)

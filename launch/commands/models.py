@@ -11,7 +11,11 @@ from scaling.specs.counts import HOW, parse_count
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of this command."""
-    parser.add_argument("--family", metavar="NAME", help="mlp, convnet, resnet, transformer, vit, lstm, …")
+    parser.add_argument(
+        "--family",
+        metavar="NAME",
+        help="mlp, convnet, resnet, transformer, vit, lstm, …, or name:make of your own code, with --study FILE",
+    )
     parser.add_argument("--params", metavar="N", help="size asked for: 10M, 1.5B, 300k")
     parser.add_argument("--preset", metavar="NAME", help="a published network: resnet50, gpt2, vit_b16, …")
     parser.add_argument(
@@ -65,7 +69,7 @@ def _check_coordinates(options: argparse.Namespace) -> int:
     from launch.commands.coordinates import check_family, draw_check, render_check, transfers
 
     rows, verdicts = check_family(options.family, options.assignments)
-    path = options.out or f"coordinate-check-{options.family}.svg"
+    path = options.out or f"coordinate-check-{options.family.replace(':', '-')}.svg"
     draw_check(options.family, rows, verdicts, path)
     if options.json:
         print_json({"family": options.family, "figure": path, "verdicts": verdicts})
@@ -111,6 +115,12 @@ def render_description(found: Json) -> str:
     lines.append(f"\nFLOPs {flops['unit']}\n" + render_table([*terms, total]))
     extra = f" · with recomputation {flops['hardware']:.4g}" if flops["convention"]["remat"] else ""
     lines.append(f"\n6N = {flops['six_n']:.4g}, {flops['six_n'] / flops['train']:.3f} of the training FLOPs{extra}")
+    if found.get("arrays"):
+        lines.append(
+            "\nWhat each array is taken for (guessed, unless the code says it)\n" + render_table(found["arrays"])
+        )
+    if found.get("not_counted"):
+        lines.append(f"\nNot counted: {', '.join(found['not_counted'])}")
     lines.append("counted: " + ", ".join(f"{key} {value}" for key, value in flops["convention"].items()))
     return "\n".join(lines)
 

@@ -10,6 +10,7 @@ from launch.exits import DONE, WORK_FAILED
 from launch.options import parse_execution
 from launch.progress import format_seconds
 from launch.queue.estimates import estimate_seconds, paid_shares
+from launch.running import check_law
 from launch.text import print_json, render_table
 from scaling.devices.hardware import GIB
 from scaling.devices.topology import Topology, parse_topology
@@ -41,6 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def command(options: argparse.Namespace) -> int:
     """Prints the cells of a study with N, D and C, and what is already done."""
     study = resolve_study(options.study, options.assignments)
+    check_law(study)
     if options.topology:
         return _plan_on_topology(options, study)
     if options.execution:

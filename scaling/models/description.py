@@ -83,7 +83,8 @@ def _describe_code(code: str, num_params: int | None, assignments: Sequence[str]
     sized = ["model.num_params=null"] if unsized else []
     changed, task, convention = _assigned(Description(model=spec, task=module.TASK), [*assignments, *sized])
     arrays = [each._asdict() for each in module.list_arrays(make_shape(changed, task))]
-    return _describe(None, changed, task, convention) | {"arrays": arrays}
+    notes = {"not_counted": module.list_uncounted(make_shape(changed, task))}
+    return _describe(None, changed, task, convention) | {"arrays": arrays} | notes
 
 
 def _network_classes() -> tuple[Any, ...]:

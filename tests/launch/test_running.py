@@ -5,6 +5,7 @@ import threading
 
 import pytest
 
+from analysis.errors import AnalysisError
 from launch import Result, run
 from launch.progress import is_notebook
 from scaling.specs.base import InputError
@@ -47,6 +48,21 @@ def test_what_cannot_be_is_refused_before_anything_is_written(small, tmp_path, o
     with pytest.raises(InputError) as caught:
         run(small, **options)
     assert str(caught.value).startswith(says)
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("law", "says"),
+    [
+        ("chinchila", r"law='chinchila' is unknown; did you mean 'chinchilla'\?"),
+        ("nowhere:law", "'nowhere:law' is code that this process was not given"),
+        ("precision", r"fit\.law='precision' takes the column '.*', which records do not have"),
+    ],
+)
+def test_a_law_that_cannot_be_fitted_is_refused_before_anything_trains(small, tmp_path, law, says):
+    declared = small.model_copy(update={"fit": small.fit.model_copy(update={"law": law})})
+    with pytest.raises((InputError, AnalysisError), match=says):
+        run(declared)
     assert not (tmp_path / "runs").exists()
 
 

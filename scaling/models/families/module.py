@@ -175,7 +175,6 @@ def _with_terms(traced: Traced, weights: Mapping[Path, Weight]) -> TracedModule:
         dict(weights),
         terms=tuple((term, *counts) for term, counts in terms.items()),
         definition=traced.definition,
-        notes=tuple(f"{name} ({count} times)" for name, count in sorted(traced.program.notes.items())),
     )
 
 
@@ -255,3 +254,8 @@ def list_arrays(shape: Shape) -> list[Guess]:
         for visit in walk(make_layers(shape), shape.task.dims, expand=True)
         for name, weight in visit.layer.weights(visit.dims).items()
     ]
+
+
+def list_uncounted(shape: Shape) -> list[str]:
+    """Returns what a network's program does that has FLOPs which are not counted, with how often."""
+    return list(_trace(shape.spec, shape.task, shape.width).notes)

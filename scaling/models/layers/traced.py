@@ -29,7 +29,6 @@ class TracedModule(Layer):
       terms: forward FLOPs of one example by term, and those of training.
       scales: of own arrays, where a parametrisation has factors on them.
       definition: `init` and `apply` of the whole.
-      notes: what the program does that was not counted, for people.
     """
 
     arrays: tuple[tuple[str, Weight], ...] = ()
@@ -37,7 +36,6 @@ class TracedModule(Layer):
     terms: tuple[tuple[str, float, float], ...] = ()
     scales: tuple[tuple[str, Scale], ...] = ()
     definition: Any = dataclasses.field(default=None, compare=False, repr=False)
-    notes: tuple[str, ...] = ()
 
     def weights(self, dims: Dims) -> dict[str, Weight]:
         return dict(self.arrays)

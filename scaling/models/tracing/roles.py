@@ -37,6 +37,11 @@ class Traced:
         """N, all trainable numbers."""
         return sum(map(math.prod, self.shapes.values()))
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What its program does that is not counted."""
+        return tuple(f"{name} ({count} times)" for name, count in sorted(self.program.notes.items()))
+
     @functools.cached_property
     def program(self) -> Work:
         """What one example costs, and how arrays are used; what does not depend on the batch is shared by two."""

@@ -126,3 +126,42 @@ def test_what_cannot_be_is_one_clear_line(capsys, arguments, message):
 def test_odd_counts_are_refused(capsys, text):
     assert main(["models", "--family", "mlp", f"--params={text}"]) == 2
     assert "is no count" in capsys.readouterr().err
+
+
+OWN = """
+from flax import nnx
+
+class Net(nnx.Module):
+    def __init__(self, width, task, rngs):
+        self.first = nnx.Linear(task.num_features, width, rngs=rngs)
+        self.second = nnx.Linear(width, width, rngs=rngs)
+        self.last = nnx.Linear(width, task.num_classes, rngs=rngs)
+
+    def __call__(self, x):
+        return self.last(nnx.relu(self.second(nnx.relu(self.first(x)))))
+
+def make(width, task, rngs):
+    return Net(width, task, rngs)
+"""
+NUMBERS = ("--set", "task.image_shape=null", "--set", "task.num_features=64")
+
+
+def test_a_users_network_is_shown_with_what_its_arrays_are_taken_for(here, tmp_path):
+    (tmp_path / "own_shown.py").write_text(OWN)
+    found = here.json("models", "--study", "own_shown.py", "--family", "own_shown:make", "--params", "10k", *NUMBERS)
+    roles = {array["path"]: array["role"] for array in found["arrays"]}
+    assert (roles["first/kernel"], roles["second/kernel"]) == ("input", "hidden")
+    text = here("models", "--study", "own_shown.py", "--family", "own_shown:make", "--params", "10k", *NUMBERS).stdout
+    assert "What each array is taken for" in text
+    unknown = here("models", "--family", "own_unknown:make", "--params", "10k")
+    assert unknown.returncode == 2
+    assert "--study FILE" in unknown.stderr
+
+
+@pytest.mark.slow
+def test_a_users_network_passes_the_coordinate_check_under_mup(here, tmp_path):
+    (tmp_path / "own_checked.py").write_text(OWN)
+    done = here("models", "--study", "own_checked.py", "--family", "own_checked:make", "--coordinate-check", "--json")
+    assert done.returncode == 0, done.stderr
+    verdicts = {verdict["parametrization"]: verdict["passes"] for verdict in json.loads(done.stdout)["verdicts"]}
+    assert verdicts == {"standard": False, "mup": True}
