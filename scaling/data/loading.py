@@ -19,6 +19,7 @@ from scaling.specs.data import (
     DataSpec,
     DiabetesSource,
     DigitsSource,
+    HuggingFaceSource,
     IdxSource,
     ImageFolderSource,
     MarkovSource,
@@ -119,6 +120,10 @@ def _read(spec: AnySource, evaluation_size: int) -> Source:
             from scaling.data.sources import tfds
 
             return tfds.load_tfds(spec, evaluation_size)
+        case HuggingFaceSource():
+            from scaling.data.sources import hugging_face
+
+            return hugging_face.load_hugging_face(spec, evaluation_size)
         case TeacherSource():
             from scaling.data.sources import synthetic
 

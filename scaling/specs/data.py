@@ -247,7 +247,30 @@ class TfdsDocuments(Spec):
     download: bool = False
 
 
-CorpusSpec = Annotated[StdlibDocuments | FileDocuments | TfdsDocuments, Field(discriminator="kind")]
+class HuggingFaceDocuments(Spec):
+    """The text of a dataset of Hugging Face's `datasets`.
+
+    Attributes:
+      name: a folder that `save_to_disk` wrote, a folder of data files (Parquet, say), or a dataset's name on the Hub.
+      config: which configuration of the dataset.
+      split: slices included, `train[:1%]`.
+      field: column that holds the text.
+      revision: branch, tag or commit of a dataset on the Hub.
+      download: whether to ask the Hub; else what this machine has is read.
+    """
+
+    kind: Literal["hugging_face"] = "hugging_face"
+    name: str
+    config: str | None = None
+    split: str = "train"
+    field: str = "text"
+    revision: str | None = None
+    download: bool = False
+
+
+CorpusSpec = Annotated[
+    StdlibDocuments | FileDocuments | TfdsDocuments | HuggingFaceDocuments, Field(discriminator="kind")
+]
 
 
 class MixturePart(Spec):
@@ -370,6 +393,35 @@ class TfdsSource(Spec):
     download: bool = False
 
 
+# --- Hugging Face datasets ------------------------------------------------------------------------------------------
+
+
+class HuggingFaceSource(Spec):
+    """A labelled dataset of Hugging Face's `datasets`: saved to disk, of data files, or of the Hub.
+
+    Attributes:
+      name: a folder that `save_to_disk` wrote, a folder of data files (Parquet, say), or a dataset's name on the Hub.
+      config: which configuration of the dataset.
+      split, evaluation_split: slices included, `train[:90%]`. None for the second holds examples of the first out.
+      inputs: an image, numbers of one shape, or several columns of numbers, by their names.
+      labels: a class, an integer from 0, or a float, which is regressed on.
+      side: images are resized and cropped to a square of so many pixels; None takes them as they are, of one size.
+      revision: branch, tag or commit of a dataset on the Hub.
+      download: whether to ask the Hub; else what this machine has is read.
+    """
+
+    kind: Literal["hugging_face"] = "hugging_face"
+    name: str
+    config: str | None = None
+    split: str = "train"
+    evaluation_split: str | None = "test"
+    inputs: str | Annotated[tuple[str, ...], Field(min_length=1)] = "image"
+    labels: str = "label"
+    side: PositiveInt | None = None
+    revision: str | None = None
+    download: bool = False
+
+
 # --- synthetic, with known laws -------------------------------------------------------------------------------------
 
 
@@ -436,6 +488,7 @@ AnySource = (
     | ImageFolderSource
     | TextSource
     | TfdsSource
+    | HuggingFaceSource
     | TeacherSource
     | MarkovSource
 )

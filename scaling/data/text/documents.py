@@ -1,4 +1,4 @@
-"""Documents of text, one after another in an order that never changes, from files, the standard library or TFDS."""
+"""Documents of text, one after another in an order that never changes, from files, the standard library or datasets."""
 
 import contextlib
 import functools
@@ -14,7 +14,7 @@ from typing import BinaryIO, NamedTuple
 
 from scaling.data.sources.stdlib import read_sources
 from scaling.specs.base import InputError
-from scaling.specs.data import CorpusSpec, FileDocuments, StdlibDocuments
+from scaling.specs.data import CorpusSpec, FileDocuments, HuggingFaceDocuments, StdlibDocuments
 
 FIELD = "data.source.documents"
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -59,6 +59,10 @@ def read_documents(spec: CorpusSpec, field: str = FIELD) -> Iterator[Document]:
         for name, path in _list_files(spec, field):
             with _readable(path, field):
                 yield from _read_file(spec, name, path, field)
+    elif isinstance(spec, HuggingFaceDocuments):
+        from scaling.data.sources.hugging_face import iterate_texts
+
+        yield from (Document(*found) for found in iterate_texts(spec, field))
     else:
         from scaling.data.sources.tfds import iterate_documents
 
@@ -69,7 +73,8 @@ def document_files(spec: CorpusSpec, field: str = FIELD) -> list[list[str | int]
     """Returns what tells one state of the documents from another without reading them all, as JSON-like values.
 
     Of files [relative name, bytes, time of modification in ns] each; of the standard library Python's version and a
-    sha256 of its content; of TFDS the full name, version included, and the split.
+    sha256 of its content; of TFDS the full name, version included, and the split; of Hugging Face's datasets the
+    fingerprint, the split and its number of rows.
 
     Raises:
       MissingDocumentsError: there are no such files.
@@ -83,6 +88,13 @@ def document_files(spec: CorpusSpec, field: str = FIELD) -> list[list[str | int]
                 state = path.stat()
             states.append([name, state.st_size, state.st_mtime_ns])
         return states
+    if isinstance(spec, HuggingFaceDocuments):
+        from scaling.data.sources.hugging_face import identify_texts
+
+        try:
+            return [identify_texts(spec, field)]
+        except InputError as error:
+            raise MissingDocumentsError(str(error)) from None
     from scaling.data.sources.tfds_folders import open_dataset
 
     try:

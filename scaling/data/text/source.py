@@ -16,7 +16,15 @@ from scaling.data.text.packing import MappedArray, PackedSequences
 from scaling.data.text.preparation import Preparation, complete, locked
 from scaling.data.text.tokenizers import hash_tokenizer, open_tokenizer
 from scaling.specs.base import InputError, canonical_json
-from scaling.specs.data import CorpusSpec, FileDocuments, MixtureDocuments, StdlibDocuments, TextSource, TfdsDocuments
+from scaling.specs.data import (
+    CorpusSpec,
+    FileDocuments,
+    HuggingFaceDocuments,
+    MixtureDocuments,
+    StdlibDocuments,
+    TextSource,
+    TfdsDocuments,
+)
 from scaling.store.cache import cache_folder
 
 
@@ -231,7 +239,7 @@ def _identify(spec: TextSource, *, is_optional: bool) -> Identity:
 
 def _at_hand(documents: CorpusSpec, is_optional: bool) -> CorpusSpec:
     """Returns documents that are not downloaded where their tokens are there already."""
-    if is_optional and isinstance(documents, TfdsDocuments):
+    if is_optional and isinstance(documents, TfdsDocuments | HuggingFaceDocuments):
         return documents.model_copy(update={"download": False})
     return documents
 
