@@ -312,7 +312,8 @@ class MixtureDocuments(Spec):
 
 
 DocumentsSpec = Annotated[
-    StdlibDocuments | FileDocuments | TfdsDocuments | MixtureDocuments, Field(discriminator="kind")
+    StdlibDocuments | FileDocuments | TfdsDocuments | HuggingFaceDocuments | MixtureDocuments,
+    Field(discriminator="kind"),
 ]
 
 
