@@ -229,13 +229,15 @@ def make_points(fit: Fit, law: Law, columns: Mapping[str, Array], y: Array, w: A
     jacobian = differentiate(law, arrays, params, is_log)
     free = np.isfinite(jacobian).all(axis=0) & (np.abs(jacobian).max(axis=0) > 0)
     jacobian = jacobian[:, free] / np.abs(jacobian[:, free]).max(axis=0)
-    sizes = np.log(np.stack(arrays, axis=-1))
+    sizes = np.stack(arrays, axis=-1)
+    # Over proportions, which have no logarithms where they are 0, noise is taken to be the same everywhere.
+    sizes = np.zeros_like(sizes) if law.may_be_zero else np.log(sizes)
     return Points(np.log(y) if is_log else y, np.log(fitted) if is_log else fitted, jacobian, w, clusters, sizes)
 
 
 def add_noise(fit: Fit, points: Points) -> Fit:
-    """Returns the fit with how the noise of a run changes over the sizes; as it is where weights say so already."""
-    if not fit.residual_sd or not (points.weights == 1).all():
+    """Returns the fit with how the noise of a run changes over the sizes; as it is where weights or nothing say so."""
+    if not fit.residual_sd or not (points.weights == 1).all() or not points.sizes.any():
         return fit
     level, slopes = describe_noise(points, fit.residual_sd)
     return fit.model_copy(update={"noise": {"log_sd": level, **dict(zip(fit.columns, slopes.tolist(), strict=True))}})

@@ -36,6 +36,18 @@ def test_rows_without_a_corpus_are_fitted_and_not_left_out():
     assert fit_table.fit(table, "mixture3", variables=["code", "books"]).n == 30
 
 
+def test_mixtures_without_a_corpus_have_intervals():
+    law, seen = get_law("mixture3").bind(["code", "books"]), draw_mixtures(0, 30)
+    noise = np.random.default_rng(1).normal(0, 0.01, 30)
+    table = pd.DataFrame({**seen, "loss": law.predict(TRUTH, seen) * np.exp(noise)})
+    fit = fit_table.fit(table, "mixture3", variables=["code", "books"], bootstrap=100)
+    assert fit.residual_sd == pytest.approx(0.01, rel=0.4)
+    assert fit.noise == {}
+    low, high = fit.ci95["t_1"]
+    assert low < TRUTH["t_1"] < high
+    assert high - low < 1.5
+
+
 def test_negative_shares_are_refused():
     with pytest.raises(AnalysisError, match=r"mixture_1=-0\.1 must be finite and not negative"):
         get_law("mixture2").predict({"c": 1.0, "k": 1.0, "t_1": 1.0}, {"mixture_1": [-0.1]})

@@ -154,5 +154,8 @@ def test_a_law_is_recovered_from_its_own_points(name):
 
 
 def test_unknown_law_names_the_nearest():
-    with pytest.raises(AnalysisError, match=r"^law='power_flor' is unknown; did you mean 'power_floor'\?$"):
+    with pytest.raises(
+        AnalysisError,
+        match=r"^law='power_flor' is unknown; did you mean 'power_floor'\?; a study's own is found with --study FILE$",
+    ):
         get_law("power_flor")
