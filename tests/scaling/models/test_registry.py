@@ -13,7 +13,7 @@ from scaling.specs.task import TaskShape
 def test_every_specification_of_a_network_has_its_family():
     specs = typing.get_args(typing.get_args(ModelSpec)[0])
     networks = {spec.model_fields["kind"].default for spec in specs if issubclass(spec, NetworkSpec)}
-    assert networks == set(FAMILIES)
+    assert networks - {"module"} == set(FAMILIES)  # networks of users have none of our names
 
 
 def test_no_two_families_publish_a_network_of_one_name():

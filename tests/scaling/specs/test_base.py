@@ -120,7 +120,7 @@ def test_strings_and_floats_do_not_pass_for_integers():
         ),
         (
             ["data.source.kind=text", "data.source.evaluation_documents.path=x"],
-            "is not set; choose one first, --set data.source.evaluation_documents.kind=files|stdlib|tfds",
+            "is not set; choose one first, --set data.source.evaluation_documents.kind=files|hugging_face|stdlib|tfds",
         ),
         (["training.pretraining.num_step=3"], "no field 'training.pretraining.num_step'; did you mean 'num_steps'"),
         (["model.num_params=1.2345k"], 'model.num_params="1.2345k": Input should be a valid integer'),

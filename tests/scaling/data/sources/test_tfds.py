@@ -327,11 +327,18 @@ assert "tensorflow" not in sys.modules
         ({"labels": "below"}, "data.source.labels='below' is -1 in example"),
         ({"labels": "missing"}, "must be in 0 … 3; choose a split that has labels, or another feature"),
         ({"labels": "gap_target"}, "data.source.labels='gap_target' is inf in example"),
-        ({"labels": "vector"}, "must be a class or a number"),
+        ({"labels": "ragged"}, "must be a class, a number or a vector of floats"),
     ],
 )
 def test_examples_that_no_model_takes_are_one_line(folder, fields, message):
     assert message in refusal(lambda: load_tfds(numbers(folder, **fields), 10))
+
+
+def test_vectors_of_floats_are_labels(folder):
+    source = load_tfds(numbers(folder, labels="vector"), 10)
+    assert source.labels.shape == (source.size, source.inputs.shape[1])
+    assert (source.num_classes, source.objective) == (source.labels.shape[1], "regress")
+    np.testing.assert_array_equal(source.labels, source.inputs[:])
 
 
 def test_images_of_varying_size_need_a_side(folder):

@@ -76,8 +76,11 @@ MISSING = "set data.source.download=true, or prepare it elsewhere and set TFDS_D
         ({"inputs": "imag"}, ["data.source.inputs='imag' is no feature of digits/1.0.0; did you mean 'image'?"]),
         ({"labels": "lable"}, ["data.source.labels='lable' is no feature of digits/1.0.0; did you mean 'label'?"]),
         ({"inputs": "name"}, ["data.source.inputs='name' is Text(", "must be an image or numbers; choose another"]),
-        ({"labels": "name"}, ["data.source.labels='name' is Text(", "must be a class or a number; choose another"]),
-        ({"labels": "image"}, ["data.source.labels='image' is Image(", "must be a class or a number"]),
+        (
+            {"labels": "name"},
+            ["data.source.labels='name' is Text(", "must be a class, a number or a vector of floats; choose another"],
+        ),
+        ({"labels": "image"}, ["data.source.labels='image' is Image(", "must be a class, a number or a vector"]),
     ],
 )
 def test_what_a_dataset_does_not_have_is_one_line(folder, fields, parts):
