@@ -8,7 +8,7 @@ from sklearn.metrics import roc_auc_score, top_k_accuracy_score
 
 from scaling.learning.metrics import ASKED, Metric, check_functions, conclude, measure, resolve_metrics
 from scaling.specs.base import InputError
-from scaling.specs.code import give_file
+from scaling.specs.code import give_files
 from scaling.specs.metrics import BUILT_IN, is_reference
 from scaling.specs.task import TaskShape, token_task
 
@@ -73,7 +73,7 @@ def test_names_become_metrics_and_those_of_every_record_none(tmp_path):
         "way = Metric('way', same.function, direction='up')\n"
         "text = 'brier'\n"
     )
-    give_file("mine_metrics", tmp_path / "mine_metrics.py")
+    give_files({"mine_metrics": tmp_path / "mine_metrics.py"})
     found = resolve_metrics(("error", "auc", "mine_metrics:same"))
     assert [metric.name for metric in found] == ["auc", "brier"]
     assert resolve_metrics(("mine_metrics:same",)) == found[1:]  # equal, so that programs are shared

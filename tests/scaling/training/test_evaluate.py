@@ -14,7 +14,7 @@ from scaling.learning.step import Monitor
 from scaling.models.families import classical
 from scaling.specs.base import InputError
 from scaling.specs.cell import Cell
-from scaling.specs.code import give_file
+from scaling.specs.code import give_files
 from scaling.specs.data import BreastCancerSource, DataSpec, DigitsSource, EvaluationSet, WineSource
 from scaling.specs.execution import Execution, MeshSpec
 from scaling.specs.models import LinearSVMSpec, LogisticRegressionSpec, MLPSpec, RandomForestSpec, RBFSVMSpec
@@ -143,7 +143,7 @@ def test_a_users_metric_is_measured_and_its_facts_are_kept(tmp_path):
         "    return ((jax.nn.softmax(outputs) - jax.nn.one_hot(targets, outputs.shape[-1])) ** 2).sum(-1)\n\n"
         "brier = Metric('brier', squares, direction='lower')\n"
     )
-    give_file("mine_brier", tmp_path / "mine_brier.py")
+    give_files({"mine_brier": tmp_path / "mine_brier.py"})
     for model in (LogisticRegressionSpec(), MLPSpec(num_params=500)):
         record = train_cell(asking(model, "mine_brier:brier"))
         assert 0.0 < record.evaluations[-1].metrics["brier"] < 0.5
@@ -169,7 +169,7 @@ def test_vectors_metrics_and_sets_are_alike_alone_together_on_a_mesh_and_streame
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     inputs = np.random.default_rng(3).normal(size=(350, 6)).astype(np.float32)
     kept = keep_arrays(inputs, inputs[:, :2] * [1.0, 100.0] + 7.0, task="regress")
-    give_file("mine_far", tmp_path / "mine_far.py")
+    give_files({"mine_far": tmp_path / "mine_far.py"})
     (tmp_path / "mine_far.py").write_text(
         "import jax.numpy as jnp\nfrom scaling.learning.metrics import Metric\n"
         "far = Metric('far', lambda outputs, targets: jnp.square(outputs - targets))\n"

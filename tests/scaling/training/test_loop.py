@@ -209,7 +209,7 @@ def test_a_run_learns():
     training = make_spec(AdamWSpec(peak_lr=2e-2), batch_size=16, num_steps=400)
     variables = train(training, size=64).last.variables
     evaluate = get_program(SHAPE, training).evaluate
-    _, right, predictions = evaluate(variables, data.standard, data.inputs, data.labels, jnp.ones(64))
+    (_, right, predictions), _ = evaluate(variables, data.standard, data.inputs, data.labels, jnp.ones(64))
     assert int(predictions) == 64
     assert int(right) >= 62
 

@@ -8,7 +8,7 @@ from scaling.data.source import Source
 from scaling.data.sources.arrays import keep_arrays, load_arrays
 from scaling.data.sources.code import load_code
 from scaling.specs.base import InputError
-from scaling.specs.code import give_file
+from scaling.specs.code import give_files
 from scaling.specs.data import CodeSource, DataSpec
 
 OWN = """
@@ -51,7 +51,7 @@ def ragged(evaluation_size):
 @pytest.fixture(autouse=True)
 def own(tmp_path):
     (tmp_path / "own_data.py").write_text(OWN)
-    give_file("own_data", tmp_path / "own_data.py")
+    give_files({"own_data": tmp_path / "own_data.py"})
 
 
 def load(function, evaluation_size=10, **settings):
