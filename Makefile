@@ -60,12 +60,10 @@ bench: $(DEVELOPED)  ## this project beside what one would use instead; installs
 	  $(BIN)/python benchmarks/$$name.py --out benchmarks/$$name.md || exit 1; \
 	done
 
-$(INSTALLED): pyproject.toml constraints.txt
+$(INSTALLED): WANTED = .
+$(DEVELOPED): WANTED = .[dev]
+$(INSTALLED) $(DEVELOPED): pyproject.toml constraints.txt
 	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; try make PYTHON=python3.12"; exit 1; }
 	$(MAKE_VENV)
-	$(PIP_INSTALL) -c constraints.txt -e .
-	@touch $@
-
-$(DEVELOPED): $(INSTALLED)
-	$(PIP_INSTALL) -c constraints.txt -e ".[dev]"
-	@touch $@
+	$(PIP_INSTALL) -c constraints.txt -e "$(WANTED)"
+	@touch $(INSTALLED) $@
