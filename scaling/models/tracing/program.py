@@ -131,7 +131,7 @@ class _Walker:
             case "dot_general" | "ragged_dot" | "ragged_dot_general" | "conv_general_dilated":
                 self._multiply(equation, values, times)
             case "scan":
-                return self._loop(parameters, values, times)
+                return self._loop(equation, values, times)
             case "while":
                 return self._while(equation, values, times)
             case "cond":
@@ -155,11 +155,13 @@ class _Walker:
         for counts, share in ((self.program.forward, 1), (self.program.train, 1 + gradients)):
             counts[source] = counts.get(source, 0.0) + share * times * flops
 
-    def _loop(self, parameters: Any, values: list[Value], times: float) -> list[Value]:
-        body, num_fixed = parameters["jaxpr"].jaxpr, parameters["num_consts"]
-        carried_end = num_fixed + parameters["num_carry"]
-        settled = self._settle(body, values, num_fixed, carried_end)
-        return self.walk(body, settled, times * parameters["length"])
+    def _loop(self, equation: Any, values: list[Value], times: float) -> list[Value]:
+        body = equation.params["jaxpr"].jaxpr
+        # What has no axis of rounds is carried; JAX's own counts of these have other names in other versions.
+        num_carried = sum(map(_is_same_rank, body.outvars, equation.outvars))
+        num_whole = sum(map(_is_same_rank, body.invars, equation.invars))
+        settled = self._settle(body, values, num_whole - num_carried, num_whole)
+        return self.walk(body, settled, times * equation.params["length"])
 
     def _settle(self, body: Any, values: list[Value], start: int, end: int) -> list[Value]:
         """Returns a loop's arguments with what it carries as any of its rounds may have it."""
@@ -203,6 +205,10 @@ class _Walker:
             self.program.notes |= program.notes
         joined = [outputs for _, _, outputs in walkers]
         return [_join_all(each) for each in zip(*joined, strict=True)]
+
+
+def _is_same_rank(inside: Any, outside: Any) -> bool:
+    return len(inside.aval.shape) == len(outside.aval.shape)
 
 
 def inner_jaxpr(equation: Any) -> Any:
