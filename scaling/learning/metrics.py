@@ -74,20 +74,22 @@ def area_under_curve(values: np.ndarray, weights: np.ndarray) -> float:
     return float((ones * (below + zeros / 2)).sum() / pairs) if pairs else float("nan")
 
 
+def _built_in(
+    name: str,
+    function: Callable[[Any, Any], Any],
+    reduce: Callable[[np.ndarray, np.ndarray], float] | None = None,
+) -> Metric:
+    known = BUILT_IN[name]
+    return Metric(name, function, known.unit, known.direction, reduce)
+
+
 # Those that records have only where they are asked for; the others follow from the loss and from how many are right.
 ASKED = {
     metric.name: metric
     for metric in (
-        Metric(**BUILT_IN["top5_accuracy"].model_dump(include={"name", "unit", "direction"}), function=is_among_five),
-        Metric(
-            **BUILT_IN["top5_error"].model_dump(include={"name", "unit", "direction"}),
-            function=lambda outputs, targets: 1.0 - is_among_five(outputs, targets),
-        ),
-        Metric(
-            **BUILT_IN["auc"].model_dump(include={"name", "unit", "direction"}),
-            function=margins,
-            reduce=area_under_curve,
-        ),
+        _built_in("top5_accuracy", is_among_five),
+        _built_in("top5_error", lambda outputs, targets: 1.0 - is_among_five(outputs, targets)),
+        _built_in("auc", margins, area_under_curve),
     )
 }
 

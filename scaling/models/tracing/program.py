@@ -126,7 +126,7 @@ class _Walker:
         return [read(atom) for atom in jaxpr.outvars]
 
     def _step(self, equation: Any, values: list[Value], times: float) -> list[Value]:
-        name, parameters = equation.primitive.name, equation.params
+        name = equation.primitive.name
         match name:
             case "dot_general" | "ragged_dot" | "ragged_dot_general" | "conv_general_dilated":
                 self._multiply(equation, values, times)
@@ -135,10 +135,10 @@ class _Walker:
             case "while":
                 return self._while(equation, values, times)
             case "cond":
-                return self._branch(parameters, values, times)
+                return self._branch(equation.params, values, times)
         if name in UNCOUNTED:
             self.program.notes[name] = self.program.notes.get(name, 0) + 1
-        elif name not in ("scan", "while", "cond") and (inner := inner_jaxpr(equation)) is not None:
+        elif (inner := inner_jaxpr(equation)) is not None:
             return self.walk(inner, values, times)
         if name in LOOKUPS and values[0].source is not None and any(value.from_inputs for value in values[1:]):
             self.program.lookups.add(values[0].source)
@@ -226,7 +226,7 @@ def _flow(name: str, equation: Any, values: Sequence[Value]) -> Value:
     """Returns what is known of an operation's output."""
     from_params = any(value.from_params for value in values)
     from_inputs = any(value.from_inputs for value in values)
-    if name in ("stop_gradient",):
+    if name == "stop_gradient":
         from_params = False
     source = None
     if not from_inputs and (name in VIEWS or name in LOOKUPS):
