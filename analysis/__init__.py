@@ -56,6 +56,8 @@ FACE = {
     "Notice": "fitting.notices",
 }
 
+__all__ = list(FACE)
+
 
 def __getattr__(name: str) -> Any:
     if name not in FACE:

@@ -23,6 +23,8 @@ if sys.argv[:1] == ["-m"] and not sys.flags.safe_path:
 # What a script or a notebook needs, by the module that has it, loaded when first used. See docs/python.md.
 FACE = {"run": "running", "Result": "running", "Options": "options"}
 
+__all__ = list(FACE)
+
 
 def __getattr__(name: str) -> Any:
     if name not in FACE:

@@ -204,6 +204,8 @@ FACE = {
     "train_cells": "training.runner",
 }
 
+__all__ = list(FACE)
+
 
 def __getattr__(name: str) -> Any:
     if name not in FACE:

@@ -18,7 +18,7 @@ from analysis.errors import AnalysisError
 from analysis.fitting.notices import Notice
 from analysis.laws.law import Array, Law
 from analysis.laws.registry import get_law
-from scaling.store.columns import GROUP, LOOKUP_TABLES, TERM, TRAINING_FLOPS, is_part
+from scaling.store.columns import CONVENTION, GROUP, LOOKUP_TABLES, TERM, TOTAL, TRAINING_FLOPS, is_part
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -164,6 +164,8 @@ def compare_conventions(
             f"law={law.name!r} has variables {law.variables!r}; conventions are compared on laws of num_params and "
             "data_seen alone, like chinchilla"
         )
+    if TOTAL in table.columns:
+        table = table.assign(num_params=table[TOTAL]).drop(columns=CONVENTION, errors="ignore")
     needed = ["num_params", "data_seen", target]
     rows, _, _ = select_rows(table, needed, positive=needed)
     if not len(rows):

@@ -16,6 +16,7 @@ from analysis.fit_table import fit_rows
 from analysis.laws.registry import get_law
 from analysis.report.figure import plot_performance
 from analysis.report.findings import Findings, crossing_rows, lead_rows, order_rows
+from scaling.store.columns import CONVENTION, TOTAL
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -88,4 +89,7 @@ def _format(value: Any) -> str:
 def _cell_rows(findings: Findings) -> list[dict[str, Any]]:
     metrics = [name for name in ("error", "accuracy") if name in findings.cells.columns]
     columns = [*CELL_COLUMNS, *metrics, "wall_seconds"]
+    if CONVENTION in findings.cells.columns:
+        place = columns.index("num_params") + 1
+        columns[place:place] = [CONVENTION, TOTAL]
     return findings.cells[columns].astype(object).to_dict("records")  # type: ignore[return-value]

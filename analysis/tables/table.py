@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from analysis.errors import AnalysisError
 from analysis.tables.columns import CONVENTIONS, derive_columns, keep_rows, read_numbers, rename_columns
-from scaling.store.columns import GROUP, TERM
+from scaling.store.columns import CONVENTION, GROUP, TERM, TOTAL
 
 if TYPE_CHECKING:
     from etils import epath
@@ -130,7 +130,8 @@ def select_rows(
       only_final: Whether evaluations before the last one are left out.
 
     Raises:
-      AnalysisError: if a needed column is missing or holds text; if usable rows repeat a cell, or mix units of data.
+      AnalysisError: if a needed column is missing or holds text; if usable rows repeat a cell, mix units of data, or
+        mix ways of counting N where that is needed.
 
     >>> table = pd.DataFrame({"status": ["ok", "diverged", "ok"], "loss": [3.0, 9.0, float("nan")]})
     >>> select_rows(table, ["loss"])[1]
@@ -165,6 +166,8 @@ def select_rows(
     rules.append(f"{', '.join(finite)} finite" + (f" and {', '.join(above)} > 0" if above else ""))
     rows = table[keep]
     _check_units(rows)
+    if "num_params" in needed and (counted := _read_convention(rows)) != "total":
+        rules.append(f"num_params counted as {counted}")
     _check_copies(rows, IDENTITY if only_final else (*IDENTITY, "data_seen"))
     done = [f"{name}: {text}" for name, text in table.attrs.get(CONVENTIONS, {}).items()]
     return rows, left_out, "; ".join([" and ".join(rules), *done])
@@ -178,6 +181,18 @@ def _check_units(rows: pd.DataFrame) -> None:
             f"data_unit: the table mixes {listed}, which no law compares; keep one with "
             f"--keep data_unit=={counts.index[0]}"
         )
+
+
+def _read_convention(rows: pd.DataFrame) -> str:
+    """Returns how all rows count N; rows that do not say it count everything."""
+    counts = rows[CONVENTION].fillna("total").value_counts() if CONVENTION in rows.columns else pd.Series({"total": 0})
+    if len(counts) > 1:
+        listed = " and ".join(f"{count} rows as {name}" for name, count in counts.items())
+        raise AnalysisError(
+            f"num_params: the table counts {listed}, which no law compares; keep one with "
+            f"--keep {CONVENTION}=={counts.index[0]}, or fit the column {TOTAL} (--variables)"
+        )
+    return str(counts.index[0]) if len(counts) else "total"
 
 
 def _check_copies(rows: pd.DataFrame, identity: Sequence[str]) -> None:

@@ -19,6 +19,7 @@ from scaling.specs.cell import Cell
 from scaling.specs.execution import Execution
 from scaling.specs.models import NetworkSpec
 from scaling.specs.study import Study, resolve_study
+from scaling.store.columns import CONVENTION, TOTAL
 from scaling.store.store import Store
 
 # What `auto` stands for on the devices described; the process that compiles has CPUs alone, and would choose for them.
@@ -122,6 +123,7 @@ def summarise_plan(rows: list[Json]) -> list[Json]:
             "label": label,
             "family": members[0]["family"],
             "N": members[0]["num_params"],
+            **_other_count(members[0], any(TOTAL in row for row in rows)),
             "m": size,
             "D": members[0]["data_seen"],
             "C": members[0]["train_flops"],
@@ -131,6 +133,13 @@ def summarise_plan(rows: list[Json]) -> list[Json]:
         }
         for (label, size, _), members in groups.items()
     ]
+
+
+def _other_count(row: Json, is_shown: bool) -> Json:
+    """Returns how a row's N is counted and the total, where a study counts some in another way."""
+    if not is_shown:
+        return {}
+    return {"counted as": row.get(CONVENTION, "total"), "total": row.get(TOTAL, row["num_params"])}
 
 
 # --- on devices that are not here -----------------------------------------------------------------------------------
@@ -144,7 +153,8 @@ def largest_cells(study: Study) -> list[tuple[str, Cell]]:
     for series in study.series:
         for cell in series.cells:
             if isinstance(cell.model, NetworkSpec):
-                num_params = describe_cell(cell)["num_params"]
+                counts = describe_cell(cell)
+                num_params = counts[TOTAL if TOTAL in counts else "num_params"]
                 if num_params > found.get(cell.model.kind, (0,))[0]:
                     found[cell.model.kind] = (num_params, series.label, cell)
     return [(label, cell) for _, label, cell in found.values()]

@@ -10,6 +10,8 @@ CONTRACT = (*TABLE_HEAD, *TABLE_MIDDLE, "loss", *TABLE_TAIL)
 
 # Before the name of a group of parameters, and before that of a term of the training FLOPs.
 GROUP, TERM = "params_", "flops_"
+# How num_params is counted, and the total beside it; only in tables where some row is counted in another way.
+CONVENTION, TOTAL = "num_params_convention", "num_params_total"
 # Before the name of a corpus: its share of the tokens of a mixture.
 MIXTURE = "mixture_"
 # Groups that are looked up and not multiplied by, which N without embeddings leaves out (Kaplan et al. 2020).
@@ -41,7 +43,9 @@ def order_columns(names: Iterable[str]) -> list[str]:
     def place(name: str) -> tuple[int, int, str]:
         if name in places:
             return places[name], 0, name
+        if name in (CONVENTION, TOTAL):
+            return places["num_params"], 1, name
         before = "num_params" if name.startswith(GROUP) else TABLE_MIDDLE[-1] if name.startswith(TERM) else "loss"
-        return places[before], 1, name
+        return places[before], 2, name
 
     return sorted(set(names), key=place)

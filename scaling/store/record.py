@@ -6,6 +6,7 @@ from pydantic import Field
 
 from scaling.specs.base import Spec, since
 from scaling.specs.metrics import MetricFacts
+from scaling.specs.models import ParamConvention
 
 
 class Evaluation(Spec):
@@ -100,9 +101,11 @@ class Record(Spec):
 
     Counts are raw: parameters by named group, training FLOPs of the whole run by named term, also those that
     `train_flops` leaves out (lookups as products, softmax, norms: see `scaling.models.counting.flops.DEFAULT`).
-    Fields are None where a family has no such count; `flops_version` names the accounting. `data_unique` and what was
-    seen are in `data_unit`s, so `epochs` above 1 says that data was repeated. `waiting_seconds` is how long, at most,
-    the device had nothing to do because streamed data had not been read; None where data was resident.
+    `num_params` is N as the cell's model asked for it to be counted, which `num_params_convention` names; the total is
+    the sum of `params`. Fields are None where a family has no such count; `flops_version` names the accounting.
+    `data_unique` and what was seen are in `data_unit`s, so `epochs` above 1 says that data was repeated.
+    `waiting_seconds` is how long, at most, the device had nothing to do because streamed data had not been read; None
+    where data was resident.
 
     Cells that were trained together share the time of their job, so that seconds add up: `wall_seconds` is a cell's
     share. A leaf of a branch tree names its `trunk`, and `train_flops_spent` is what it added to the tree.
@@ -120,6 +123,7 @@ class Record(Spec):
     status: Literal["ok", "diverged"]
     trunk: str | None = None
     num_params: int | None
+    num_params_convention: ParamConvention = since("total")
     params: dict[str, int]
     data_unit: Literal["examples", "tokens"]
     data_unique: int

@@ -3,12 +3,15 @@
 from collections.abc import Iterator
 
 from scaling.specs.base import Json
-from scaling.store.columns import GROUP, MIXTURE, TERM
+from scaling.store.columns import CONVENTION, GROUP, MIXTURE, TERM, TOTAL
 from scaling.store.record import Record
 
 
 def record_rows(record: Record) -> Iterator[Json]:
-    """Yields a flat row for each evaluation of a record, without the names that its study gives it."""
+    """Yields a flat row for each evaluation of a record, without the names that its study gives it.
+
+    How N is counted and the total beside it are in every row; a table in which all N are totals leaves them out.
+    """
     last = record.evaluations[-1]
     for evaluation in record.evaluations:
         is_final = evaluation is last
@@ -21,6 +24,8 @@ def record_rows(record: Record) -> Iterator[Json]:
             "status": record.status,
             "trunk": record.trunk,
             "num_params": record.num_params,
+            CONVENTION: record.num_params_convention,
+            TOTAL: sum(record.params.values()) or record.num_params,
             **{f"{GROUP}{group}": count for group, count in record.params.items()},
             "data_unit": record.data_unit,
             "data_seen": evaluation.data_seen,

@@ -12,7 +12,7 @@ from etils import epath
 from scaling.specs.base import InputError, Json, canonical_json, fingerprint_text, parse
 from scaling.specs.data import count_unique
 from scaling.store import attempts
-from scaling.store.columns import CONTRACT, order_columns
+from scaling.store.columns import CONTRACT, CONVENTION, TOTAL, order_columns
 from scaling.store.files import is_local, one_line_errors, write_atomically
 from scaling.store.record import Record
 from scaling.store.rows import record_rows
@@ -159,7 +159,8 @@ class Store:
         """Returns one flat row per evaluation of every cell that was tried, in the contract's columns and order.
 
         A cell in several series has a row for each label. A cell without a record but with attempts has one row with
-        status `failed` or `interrupted` and no measurements.
+        status `failed` or `interrupted` and no measurements. Where some model counts N in another way than the total,
+        all rows say how they count it, and the total.
         """
         rows: list[Json] = []
         for cell, labels in cell_labels(self.study).items():
@@ -167,6 +168,8 @@ class Store:
             measured = list(self._unfinished_rows(cell) if record is None else record_rows(record))
             rows.extend({**row, "study": self.study["name"], "label": label} for label in labels for row in measured)
         columns = order_columns([*CONTRACT, *(name for row in rows for name in row)])
+        if all(row.get(CONVENTION, "total") == "total" for row in rows):
+            columns = [name for name in columns if name not in (CONVENTION, TOTAL)]
         return [{name: row.get(name) for name in columns} for row in rows]
 
     def _unfinished_rows(self, cell: str) -> Iterator[Json]:

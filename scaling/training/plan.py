@@ -6,7 +6,7 @@ from scaling.learning.metrics import check_functions, resolve_metrics
 from scaling.learning.pretraining import check_pretraining, pretraining_flops
 from scaling.learning.step import check_learner
 from scaling.models.counting.flops import count_flops
-from scaling.models.counting.params import count_params
+from scaling.models.counting.params import count_by_convention, count_params
 from scaling.models.families import classical
 from scaling.models.families.learners import learner_of
 from scaling.models.registry import make_shape
@@ -15,6 +15,7 @@ from scaling.specs.cell import Cell, is_network, narrow
 from scaling.specs.data import count_unique
 from scaling.specs.metrics import suggest_metric, task_columns
 from scaling.specs.study import spread_columns
+from scaling.store.columns import CONVENTION, TOTAL
 
 
 def check_metric(metric: str, cell: Cell) -> None:
@@ -50,7 +51,8 @@ def metric_columns(cell: Cell) -> tuple[str, ...]:
 def describe_cell(cell: Cell) -> Json:
     """Returns a cell's `num_params`, `data_unique`, `data_seen` and `train_flops` before it runs.
 
-    Those that are not counted are None. Examples or tokens are counted, whichever the record will have.
+    Those that are not counted are None. N is counted as the model says; where that is not the total, `num_params_total`
+    and `num_params_convention` are there too. Examples or tokens are counted, whichever the record will have.
 
     Raises:
       InputError: the data is missing or does not allow this cell, or no model of the asked size exists.
@@ -75,8 +77,11 @@ def describe_cell(cell: Cell) -> Json:
     check_learner(shape, training)
     if training.pretraining is not None:
         check_pretraining(shape)
+    convention, total = narrowed.model.convention, sum(count_params(shape).values())
+    other = {} if convention == "total" else {CONVENTION: convention, TOTAL: total}
     return {
-        "num_params": sum(count_params(shape).values()),
+        "num_params": count_by_convention(shape, convention),
+        **other,
         "data_unique": data_unique,
         "data_seen": seen,
         "train_flops": pretraining_flops(shape, training) + seen * sum(count_flops(shape).train.values()),

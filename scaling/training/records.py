@@ -15,7 +15,7 @@ from scaling.devices.processes import visible_cores
 from scaling.learning.metrics import resolve_metrics
 from scaling.learning.pretraining import pretraining_flops
 from scaling.models.counting.flops import EVERY_TERM, FLOPS_VERSION, count_flops
-from scaling.models.counting.params import count_params
+from scaling.models.counting.params import count_by_convention, count_params
 from scaling.models.shape import Shape
 from scaling.specs.cell import Cell, NetworkCell
 from scaling.specs.code import references_in
@@ -62,7 +62,7 @@ def network_record(
     """Returns the record of a network's cell."""
     training = cell.training
     last, flops_before = measured.evaluations[-1], pretraining_flops(shape, training)
-    params, step_examples = count_params(shape), training.batch_size * source.example_tokens
+    step_examples = training.batch_size * source.example_tokens
     flops = {term: count * last.data_seen for term, count in count_flops(shape, EVERY_TERM).train.items()}
     spent = measured.spent_steps * step_examples * sum(count_flops(shape).train.values())
     is_first = measured.spent_steps == last.step  # a later leaf does not pay for what came before its fork
@@ -70,8 +70,9 @@ def network_record(
         **common_fields(cell, source, data, shape.task, last),
         status="diverged" if measured.status == "diverged" else "ok",
         trunk=measured.trunk,
-        num_params=sum(params.values()),
-        params=params,
+        num_params=count_by_convention(shape, cell.model.convention),
+        num_params_convention=cell.model.convention,
+        params=count_params(shape),
         flops=flops | ({"pretraining": flops_before} if flops_before else {}),
         train_flops_spent=spent + (flops_before if is_first else 0.0),
         evaluations=measured.evaluations,

@@ -124,3 +124,14 @@ def test_wrong_tables_are_errors():
         compare_conventions(models, law="power_floor")
     with pytest.raises(AnalysisError, match="no usable rows"):
         compare_conventions(models.assign(status="failed"))
+
+
+def test_a_table_that_counts_n_in_another_way_is_compared_from_its_totals():
+    models = make_models(widths=(128, 256, 512))
+    bare = models.assign(
+        num_params=models.num_params - models.params_embedding,
+        num_params_total=models.num_params,
+        num_params_convention="non_embedding",
+    )
+    again, first = (compare_conventions(each, resamples=0) for each in (bare, models))
+    pd.testing.assert_frame_equal(again.rows, first.rows)

@@ -117,6 +117,17 @@ def test_units_of_data_are_not_mixed(table):
     assert len(select_rows(keep_rows(mixed, ["data_unit==tokens"]), ["loss"])[0]) == 2
 
 
+def test_ways_of_counting_n_are_not_mixed_and_a_fit_names_its_own(table):
+    finished = table.assign(status="ok", is_final=True, num_params=[100, 60, 60])
+    mixed = finished.assign(num_params_convention=[None, "non_embedding", "non_embedding"], num_params_total=100)
+    with pytest.raises(AnalysisError, match=r"2 rows as non_embedding and 1 rows as total.*--keep num_params_conv"):
+        select_rows(mixed, ["num_params", "loss"])
+    assert len(select_rows(mixed, ["loss"])[0]) == len(select_rows(mixed, ["num_params_total", "loss"])[0]) == 3
+    rows, _, rule = select_rows(keep_rows(mixed, ["num_params_convention==non_embedding"]), ["num_params", "loss"])
+    assert (len(rows), "num_params counted as non_embedding" in rule) == (2, True)
+    assert "counted" not in select_rows(finished, ["num_params", "loss"])[2]
+
+
 def test_chinchilla_is_read_by_its_own_names(shared_data):
     names = {"num_params": "Model Size", "train_flops": "Training FLOP"}
     path = shared_data / "scaling-tables" / "chinchilla_epoch.csv"

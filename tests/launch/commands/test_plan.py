@@ -7,8 +7,8 @@ import pytest
 from launch.cli import main
 from launch.commands.plan import largest_cells, plan_cells, summarise_plan
 from scaling.specs.cell import Cell
-from scaling.specs.data import DataSpec, DigitsSource
-from scaling.specs.models import MLPSpec
+from scaling.specs.data import DataSpec, DigitsSource, TextSource
+from scaling.specs.models import MLPSpec, TransformerSpec
 from scaling.specs.schedules import WSDSchedule
 from scaling.specs.study import Series, Study, at_horizons, resolve_study
 from scaling.specs.training import AdamWSpec, TrainingSpec
@@ -33,6 +33,23 @@ def test_leaves_have_the_flops_of_their_own_runs_and_the_trunk_is_paid_once():
 def test_a_summary_tells_lengths_apart():
     rows = summarise_plan(plan_cells(leaves(), None))
     assert [row["D"] for row in rows] == [128 * steps for steps in (50, 100, 200)]
+
+
+def test_a_plan_shows_the_n_that_was_asked_for_and_the_total_where_they_differ(tmp_path, capsys):
+    assert {"counted as", "total"}.isdisjoint(summarise_plan(plan_cells(leaves(), None))[0])
+    data = DataSpec(source=TextSource(sequence_length=32), size=10, evaluation_size=10)
+    training = TrainingSpec(optimizer=AdamWSpec(peak_lr=0.01), batch_size=2, num_steps=1)
+    first, second = (
+        Cell(model=TransformerSpec(width=width, depth=1, convention=convention), data=data, training=training)
+        for width, convention in ((12, "total"), (16, "matmul"))
+    )
+    series = (Series(label="a", cells=(first,)), Series(label="b", cells=(second,)))
+    mixed = Study(name="mixed", question="?", metric="loss", series=series)
+    whole, part = summarise_plan(plan_cells(mixed, None))
+    assert (whole["counted as"], whole["total"], part["counted as"]) == ("total", whole["N"], "matmul")
+    assert part["N"] < whole["N"] < part["total"]
+    ((label, _),) = largest_cells(mixed)
+    assert label == "b"  # the most parameters, however they are counted
 
 
 def study(tmp_path):

@@ -24,6 +24,20 @@ def test_a_run_in_progress_has_its_share_of_the_counts_and_no_total_of_the_end()
     assert (first["wall_seconds"], last["wall_seconds"]) == (None, 1.0)
 
 
+def test_a_table_says_how_n_is_counted_where_some_row_counts_less_than_all(store):
+    store.publish(make_record(CELLS[0]))
+    assert not {"num_params_convention", "num_params_total"} & set(store.rows()[0])
+    store.publish(make_record(CELLS[1], num_params=6, num_params_convention="non_embedding"))
+    names = ["num_params", "num_params_convention", "num_params_total"]
+    rows = store.rows()
+    assert [[row[name] for name in names] for row in rows[1::2]] == [[10, "total", 10], [6, "non_embedding", 10]]
+    assert list(rows[0])[9:12] == names
+
+
+def test_a_record_of_all_parameters_is_written_as_before():
+    assert "num_params_convention" not in make_record(CELLS[0]).model_dump(mode="json")
+
+
 def test_a_leaf_has_spent_what_it_added_and_a_step_before_its_own_count():
     first, last = record_rows(make_record(CELLS[0], trunk="f" * 12, train_flops_spent=50.0))
     assert (first["train_flops_spent"], last["train_flops_spent"]) == (80.0, 50.0)

@@ -13,9 +13,12 @@ from scaling.specs.models import (
     MLPSpec,
     RBFSVMSpec,
     RidgeSpec,
+    TransformerSpec,
 )
 from scaling.specs.task import TaskShape
+from scaling.specs.training import AdamWSpec, TrainingSpec
 from scaling.training.plan import check_metric, describe_cell
+from scaling.training.runner import train_cell
 from tests.scaling.training.cells import STDLIB, network
 
 STDLIB_DATA = DataSpec(source=STDLIB, size=100, evaluation_size=100)
@@ -26,6 +29,22 @@ def test_impossible_cells_are_refused_before_training():
         describe_cell(network(size=2000))
     with pytest.raises(InputError, match="smallest mlp"):
         describe_cell(network().model_copy(update={"model": MLPSpec(num_params=2)}))
+
+
+def test_n_is_counted_as_the_model_asks_and_the_total_is_beside_it():
+    text = DataSpec(source=TextSource(sequence_length=32), size=10, evaluation_size=10)
+    training = TrainingSpec(optimizer=AdamWSpec(peak_lr=1e-3), batch_size=2, num_steps=1)
+
+    def cell(convention):
+        model = TransformerSpec(num_params=4000, depth=1, convention=convention)
+        return Cell(model=model, data=text, training=training)
+
+    asked, record = describe_cell(cell("non_embedding")), train_cell(cell("non_embedding"))
+    assert asked["num_params"] == pytest.approx(4000, rel=0.03)
+    assert asked["num_params"] == record.num_params == sum(record.params.values()) - record.params["embedding"]
+    assert asked["num_params_total"] == sum(record.params.values()) > 1.5 * record.num_params
+    assert asked["num_params_convention"] == record.num_params_convention == "non_embedding"
+    assert "num_params_total" not in describe_cell(cell("total"))
 
 
 def test_the_metric_of_a_study_is_a_column_that_the_data_and_the_model_give():
