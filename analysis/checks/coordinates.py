@@ -98,9 +98,10 @@ def plot_coordinates(rows: Rows, verdicts: Rows, title: str) -> Figure:
 
     A row of panels an axis, a panel a parametrisation; a line is one place, the geometric mean over seeds.
     """
-    from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
     from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
+
+    from analysis.figures.shown import ShownFigure
 
     looks = {"hidden": (HUES[0], "-"), "logits": (HUES[1], "-"), "scores": (HUES[2], "-"), "update": (HUES[6], ":")}
     names = {"hidden": "activations", "logits": "logits", "scores": "scores", "update": "changes since t = 0"}
@@ -108,7 +109,7 @@ def plot_coordinates(rows: Rows, verdicts: Rows, title: str) -> Figure:
     num_columns = max(sum(row["axis"] == name for row in verdicts) for name in axes_names)
     last = max(row["step"] for row in rows)
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(1.2 + 4.0 * num_columns, 0.9 + 3.1 * len(axes_names)), layout="constrained")
+        figure = ShownFigure(figsize=(1.2 + 4.0 * num_columns, 0.9 + 3.1 * len(axes_names)), layout="constrained")
         grid = figure.subplots(len(axes_names), num_columns, squeeze=False, sharey="row")
         for panels, axis in zip(grid, axes_names, strict=True):
             shown = [verdict for verdict in verdicts if verdict["axis"] == axis]

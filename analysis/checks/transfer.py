@@ -70,8 +70,9 @@ def find_optima(rows: Rows) -> list[dict[str, Any]]:
 def plot_transfer(rows: Rows, title: str) -> Figure:
     """Returns loss against learning rate: a panel a parametrisation and axis, a line a size, a dot its optimum."""
     from matplotlib.colors import LinearSegmentedColormap
-    from matplotlib.figure import Figure
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    from analysis.figures.shown import ShownFigure
 
     curves = mean_losses(rows)
     optima = {(row["parametrization"], row["axis"], row["value"]): row for row in find_optima(rows)}
@@ -81,7 +82,7 @@ def plot_transfer(rows: Rows, title: str) -> Figure:
     # From a light to the darkest shade of the family's first hue, as sizes have in the other figures.
     shades = LinearSegmentedColormap.from_list("sizes", ["#9CCBEA", "#0072B2", "#00263D"])
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(0.8 + 4.3 * num_columns, 0.6 + 3.5 * len(axes_names)), layout="constrained")
+        figure = ShownFigure(figsize=(0.8 + 4.3 * num_columns, 0.6 + 3.5 * len(axes_names)), layout="constrained")
         grid = figure.subplots(len(axes_names), num_columns, squeeze=False, sharey="row", sharex="row")
         for panels, axis in zip(grid, axes_names, strict=True):
             for panel in panels[len(by_axis[axis]) :]:

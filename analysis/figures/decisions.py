@@ -39,9 +39,8 @@ def plot_contours(fit: Fit, table: pd.DataFrame | None = None, *, flops: tuple[f
     Raises:
       AnalysisError: if the law has other variables.
     """
-    from matplotlib.figure import Figure
-
     from analysis.decisions.optimum import trace_frontier
+    from analysis.figures.shown import ShownFigure
 
     if set(fit.columns) != {"num_params", "data_seen"}:
         raise AnalysisError(
@@ -65,7 +64,7 @@ def plot_contours(fit: Fit, table: pd.DataFrame | None = None, *, flops: tuple[f
     reachable = best["loss"].to_numpy()  # the lines: losses that are optimal at evenly spaced budgets
     levels = np.sort(reachable[np.linspace(0, SIDES - 1, LEVELS + 2).astype(int)[1:-1]])
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(7.6, 5.6), layout="constrained")
+        figure = ShownFigure(figsize=(7.6, 5.6), layout="constrained")
         axes = figure.subplots()
         shades = make_shades().reversed()
         lines = axes.contour(across, up, loss, levels=levels, cmap=shades, linewidths=1.2, zorder=2)
@@ -97,9 +96,9 @@ def plot_isoflops(found: IsoFlops, table: pd.DataFrame, *, target: str = "loss",
       tolerance: The same tolerance.
     """
     from matplotlib.colors import LogNorm
-    from matplotlib.figure import Figure
 
     from analysis.decisions.isoflop import group_budgets
+    from analysis.figures.shown import ShownFigure
     from analysis.tables.table import select_rows
 
     names = ["train_flops", "num_params", target]
@@ -107,7 +106,7 @@ def plot_isoflops(found: IsoFlops, table: pd.DataFrame, *, target: str = "loss",
     spent, points = rows["train_flops"].to_numpy(dtype=float), found.points
     norm, shades = LogNorm(spent.min(), spent.max() * 1.0001), make_shades()
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(10.4, 4.8), layout="constrained")
+        figure = ShownFigure(figsize=(10.4, 4.8), layout="constrained")
         left, right = figure.subplots(1, 2)
         for here in group_budgets(spent, tolerance):
             group = rows.iloc[here].sort_values("num_params")
@@ -147,11 +146,11 @@ def plot_gain(gain: Gain) -> Figure:
 
     Dashes where one of the two was not observed; the point is the offset at the reference budget.
     """
-    from matplotlib.figure import Figure
+    from analysis.figures.shown import ShownFigure
 
     frame, variable = gain.table, gain.table.columns[0]
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(7.2, 4.6), layout="constrained")
+        figure = ShownFigure(figsize=(7.2, 4.6), layout="constrained")
         axes = figure.subplots()
         axes.axhline(1, color="#888888", lw=0.9, zorder=1)
         axes.fill_between(frame[variable], frame["low"], frame["high"], color=HUES[0], alpha=0.18, lw=0, zorder=1)
@@ -173,7 +172,7 @@ def plot_gain(gain: Gain) -> Figure:
 
 def plot_tournament(ranking: pd.DataFrame) -> Figure:
     """Returns the error beyond the cuts of each law of `run_tournament`: a diamond for all windows, a dot for each."""
-    from matplotlib.figure import Figure
+    from analysis.figures.shown import ShownFigure
 
     ranked = ranking[ranking["rank"].notna()]
     if ranked.empty:
@@ -181,7 +180,7 @@ def plot_tournament(ranking: pd.DataFrame) -> Figure:
     windows = [name for name in ranked.columns if name.startswith("rmse ")]
     places = np.arange(len(ranked))
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(7.2, 1.3 + 0.36 * len(ranked)), layout="constrained")
+        figure = ShownFigure(figsize=(7.2, 1.3 + 0.36 * len(ranked)), layout="constrained")
         axes = figure.subplots()
         axes.plot(100 * ranked["rmse"], places, "D", color=HUES[0], ms=9, zorder=2, label="all windows")
         for number, name in enumerate(windows):

@@ -38,14 +38,14 @@ def plot_fit(fit: Fit, table: pd.DataFrame | None = None) -> Figure:
     Raises:
       AnalysisError: if the law has more than two variables, or none that is a plain column, and no table is given.
     """
-    from matplotlib.figure import Figure
+    from analysis.figures.shown import ShownFigure
 
     rows = None if table is None else usable_rows(fit, table)
     few = len(fit.columns) <= 2 and len(fit.ranges) == len(fit.columns)
     if rows is None and not few:
         raise AnalysisError(f"fit of law={fit.law} in {fit.columns!r} has no curve to draw by itself; give the table")
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(7.6, 6.6 if rows is not None else 5.0), layout="constrained")
+        figure = ShownFigure(figsize=(7.6, 6.6 if rows is not None else 5.0), layout="constrained")
         if rows is None:
             top, below = figure.subplots(), None
         else:

@@ -22,6 +22,8 @@ HUES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#8A6D00", "#56B4E9", "#5555
 MARKERS = ("o", "s", "D", "^", "v", "P", "X")
 SHADES = ("#A6D0EC", "#0072B2", "#00263D")  # from light to dark through the first hue, for sizes
 
+DPI = 150  # of figures that are pixels
+
 STYLE: Any = {
     "font.family": "DejaVu Sans",
     "font.size": 10,
@@ -110,7 +112,7 @@ def save_figure(figure: Figure, path: str) -> None:
     """
     try:
         with mpl.rc_context(STYLE):
-            figure.savefig(path, dpi=150)
+            figure.savefig(path, dpi=DPI)
     except ValueError:
         raise AnalysisError(f"--figure {path!r} is no figure file; end it in .svg, .pdf or .png") from None
     except OSError as error:

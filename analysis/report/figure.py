@@ -37,11 +37,12 @@ def plot_performance(
       title: above the axes.
       data_unit: what m counts: examples or tokens.
     """
-    from matplotlib.figure import Figure
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
+    from analysis.figures.shown import ShownFigure
+
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(9.6, 6.0), layout="constrained")
+        figure = ShownFigure(figsize=(9.6, 6.0), layout="constrained")
         axes = figure.subplots()
         for low, high in unsettled:
             axes.axvspan(low, high, color="#F3EFE2", lw=0, zorder=0)

@@ -1,7 +1,9 @@
 """`run` in Python does what the command does, and tells it as a value."""
 
+import os
 import signal
 import threading
+import time
 
 import pytest
 
@@ -64,6 +66,28 @@ def test_a_law_that_cannot_be_fitted_is_refused_before_anything_trains(small, tm
     with pytest.raises((InputError, AnalysisError), match=says):
         run(declared)
     assert not (tmp_path / "runs").exists()
+
+
+def test_an_interrupted_run_keeps_what_is_complete_and_the_next_call_does_the_rest(study_file, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    study = resolve_study(str(study_file), ["num_seeds=1", "num_steps=2000"])
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+
+    def interrupt():
+        while not any(tmp_path.glob("runs/toy/cells/*/record.json")):
+            time.sleep(0.05)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=interrupt, daemon=True).start()
+    stopped = run(study, workers=1)
+    kept = stopped.store.records()
+    assert stopped.stopped
+    assert 0 < stopped.ok == len(kept) < 6
+    assert "stopped, run it again to go on" in repr(stopped)
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+    finished = run(study, workers=1)
+    assert (finished.ok, finished.stopped, finished.failed) == (6, False, ())
+    assert {name: record for name, record in finished.store.records().items() if name in kept} == kept
 
 
 def test_another_thread_is_refused_in_one_line(small):
