@@ -30,15 +30,18 @@ def load_hugging_face(spec: HuggingFaceSource, evaluation_size: int) -> Source:
 
     Raises:
       InputError: the package is not installed, the dataset is not there, or a split or column is missing, malformed or
-        of a kind that no model takes; the evaluation split shares examples with the training split.
+        of a kind that no model takes; the evaluation split shares examples with the training split, or has
+        other classes.
     """
     splits = _open_splits(spec, "data.source")
     train_pieces = _find_pieces(splits, spec.split, spec.name, "data.source.split")
-    chosen = {"": (spec.split, _take(splits, train_pieces))}
+    pieces = {"": (spec.split, train_pieces)}
     if spec.evaluation_split is not None:
-        pieces = _find_pieces(splits, spec.evaluation_split, spec.name, "data.source.evaluation_split")
-        _check_disjoint(spec, train_pieces, pieces)
-        chosen["evaluation_"] = (spec.evaluation_split, _take(splits, pieces))
+        held_out = _find_pieces(splits, spec.evaluation_split, spec.name, "data.source.evaluation_split")
+        _check_disjoint(spec, train_pieces, held_out)
+        pieces["evaluation_"] = (spec.evaluation_split, held_out)
+    _check_classes(spec, splits, [piece[0] for _, found in pieces.values() for piece in found])
+    chosen = {side: (split, _take(splits, found)) for side, (split, found) in pieces.items()}
     train = chosen[""][1]
     is_regression, declared = _find_label_kind(train, spec)
     columns = (spec.inputs,) if isinstance(spec.inputs, str) else spec.inputs
@@ -157,7 +160,38 @@ def _open_splits(spec: HuggingFaceSource | HuggingFaceDocuments, field: str) -> 
         raise InputError(
             f"{field}.name={spec.name!r} cannot be loaded ({' '.join(str(error).split())[:200]}); {remedy}"
         ) from None
-    return found if isinstance(found, dict) else {str(found.split or "train"): found}
+    splits = found if isinstance(found, dict) else {str(found.split or "train"): found}
+    if spec.revision is not None and not is_saved:
+        _check_revision(spec, splits, field)
+    return splits
+
+
+def _check_revision(spec: HuggingFaceSource | HuggingFaceDocuments, splits: Mapping[str, Any], field: str) -> None:
+    """Refuses a copy of this machine that is of another commit: offline, the package takes whichever it has."""
+    asked = f"{field}.revision={spec.revision!r}"
+    if Path(spec.name).expanduser().is_dir():
+        raise InputError(f"{asked} is for datasets of the Hub, and {spec.name} is a folder; leave it out")
+    found = _find_commit(next(iter(splits.values())))
+    if not spec.download and spec.revision not in (found, *_names_of(spec.name, found)):
+        raise InputError(
+            f"{asked} is not known to be the copy of {spec.name} on this machine, which is commit {found}; name that, "
+            f"or set {field}.download=true"
+        )
+
+
+def _find_commit(dataset: Any) -> str:
+    """Returns the commit that a dataset of the Hub is of: what the package calls the folder that it prepares."""
+    files = dataset.cache_files
+    return Path(files[0]["filename"]).parent.name if files else "unknown"
+
+
+def _names_of(name: str, commit: str) -> list[str]:
+    """Returns the branches and tags that stood for a commit when files of a dataset were last fetched."""
+    from huggingface_hub import constants
+
+    folder = Path(constants.HF_HUB_CACHE) / f"datasets--{name.replace('/', '--')}" / "refs"
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    return [path.relative_to(folder).as_posix() for path in files if path.read_text().strip() == commit]
 
 
 def _find_pieces(splits: Mapping[str, Any], split: str, name: str, field: str) -> list[tuple[str, int, int]]:
@@ -246,6 +280,18 @@ def _find_label_kind(dataset: Any, spec: HuggingFaceSource) -> tuple[bool, int |
             "float; choose another column"
         )
     return dtype.startswith("float"), getattr(feature, "num_classes", None)
+
+
+def _check_classes(spec: HuggingFaceSource, splits: Mapping[str, Any], names: Sequence[str]) -> None:
+    """Refuses splits whose classes are other ones or have another order: one number would mean two things."""
+    classes = {name: getattr(splits[name].features.get(spec.labels), "names", None) for name in names}
+    first = names[0]
+    for name in names:
+        if classes[name] != classes[first]:
+            raise InputError(
+                f"data.source.labels={spec.labels!r} has the classes {classes[first]} in {spec.name} {first} and "
+                f"{classes[name]} in {name}; cast both to one ClassLabel, and save them again"
+            )
 
 
 def _check_labels(spec: HuggingFaceSource, split: str, labels: np.ndarray, declared: int | None) -> np.ndarray:

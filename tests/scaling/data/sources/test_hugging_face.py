@@ -20,6 +20,7 @@ from scaling.specs.data import DataSpec, HuggingFaceDocuments, HuggingFaceSource
 from scaling.store.cache import cache_folder
 
 NUM_TRAIN, NUM_TEST = 60, 20
+COMMIT = "ab" * 20
 
 
 @pytest.fixture(autouse=True)
@@ -32,6 +33,7 @@ def offline(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "datasets")
     monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
     datasets.disable_progress_bars()
 
 
@@ -239,6 +241,61 @@ def test_a_name_that_is_not_on_this_machine_is_refused_without_a_network():
     assert "data.source.name='somebody/something' cannot be loaded (" in refusal(
         HuggingFaceSource(name="somebody/something")
     )
+
+
+@pytest.fixture
+def of_the_hub(folder, tmp_path) -> str:
+    """The name of a dataset that the package has prepared on this machine from commit abab…, which was main then."""
+    import datasets
+    from huggingface_hub import constants
+
+    files = tmp_path / "something"
+    files.mkdir()
+    datasets.load_from_disk(str(folder))["train"].select_columns(["vector", "integer"]).to_parquet(
+        files / "train.parquet"
+    )
+    prepared = Path(datasets.load_dataset(str(files))["train"].cache_files[0]["filename"]).parent
+    home = Path(datasets.config.HF_DATASETS_CACHE)
+    shutil.copytree(prepared, home / "somebody___something/default/0.0.0" / COMMIT)
+    refs = Path(constants.HF_HUB_CACHE) / "datasets--somebody--something/refs"
+    refs.mkdir(parents=True)
+    (refs / "main").write_text(COMMIT)
+    return "somebody/something"
+
+
+@pytest.mark.parametrize("revision", [None, COMMIT, "main"])
+def test_a_copy_of_the_hub_is_read_without_it_where_it_is_the_revision(of_the_hub, revision):
+    asked = HuggingFaceSource(
+        name=of_the_hub, inputs="vector", labels="integer", evaluation_split=None, revision=revision
+    )
+    assert len(load_hugging_face(asked, 10).inputs) == NUM_TRAIN - 10
+
+
+def test_a_copy_of_another_commit_is_refused_and_named(of_the_hub):
+    asked = HuggingFaceSource(name=of_the_hub, inputs="vector", labels="integer", revision="v2")
+    told = refusal(asked)
+    assert told == (
+        f"data.source.revision='v2' is not known to be the copy of {of_the_hub} on this machine, which is commit "
+        f"{COMMIT}; name that, or set data.source.download=true"
+    )
+
+
+def test_a_folder_of_files_has_no_revision(tmp_path):
+    make(30).select_columns(["vector", "integer"]).to_parquet(tmp_path / "train.parquet")
+    assert "revision='main' is for datasets of the Hub, and " in refusal(
+        HuggingFaceSource(name=str(tmp_path), inputs="vector", labels="integer", revision="main")
+    )
+
+
+@pytest.mark.parametrize("splits", [{}, {"split": "train+test", "evaluation_split": None}])
+def test_splits_whose_classes_have_another_order_are_refused(tmp_path, splits):
+    from datasets import ClassLabel, DatasetDict
+
+    test = make(NUM_TEST).cast_column("label", ClassLabel(names=["b", "a", "c"]))
+    DatasetDict(train=make(NUM_TRAIN), test=test).save_to_disk(str(tmp_path / "saved"))
+    told = refusal(spec(tmp_path / "saved", inputs="vector", **splits))
+    assert "has the classes ['a', 'b', 'c'] in " in told
+    assert "train and ['b', 'a', 'c'] in test; cast both to one ClassLabel" in told
 
 
 def test_texts_are_documents_and_their_state_is_the_fingerprint(folder):
