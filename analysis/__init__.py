@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import Any
+
+from scaling.specs.lazy import load_name
 
 # What a notebook needs, by the module that has it. A page for each is in docs/.
 FACE = {
@@ -60,11 +61,7 @@ __all__ = list(FACE)
 
 
 def __getattr__(name: str) -> Any:
-    if name not in FACE:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"{__name__}.{FACE[name]}"), name)
-    globals()[name] = value  # found without this function from now on
-    return value
+    return load_name(__name__, FACE, name)
 
 
 def __dir__() -> list[str]:

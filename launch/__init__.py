@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import sys
 from typing import TYPE_CHECKING, Any
@@ -20,6 +19,8 @@ if sys.argv[:1] == ["-m"] and not sys.flags.safe_path:
     else:
         del sys.path[0]
 
+from scaling.specs.lazy import load_name
+
 # What a script or a notebook needs, by the module that has it, loaded when first used. See docs/python.md.
 FACE = {"run": "running", "Result": "running", "Options": "options"}
 
@@ -27,11 +28,7 @@ __all__ = list(FACE)
 
 
 def __getattr__(name: str) -> Any:
-    if name not in FACE:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"{__name__}.{FACE[name]}"), name)
-    globals()[name] = value  # found without this function from now on
-    return value
+    return load_name(__name__, FACE, name)
 
 
 def __dir__() -> list[str]:

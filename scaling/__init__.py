@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -208,11 +207,9 @@ __all__ = list(FACE)
 
 
 def __getattr__(name: str) -> Any:
-    if name not in FACE:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"{__name__}.{FACE[name]}"), name)
-    globals()[name] = value  # found without this function from now on
-    return value
+    from scaling.specs.lazy import load_name  # here, since importing this package loads nothing of it
+
+    return load_name(__name__, FACE, name)
 
 
 def __dir__() -> list[str]:
