@@ -9,7 +9,7 @@
 # # A study in a notebook
 #
 # Two sizes of network on handwritten digits: how fast does the error fall with the number of labelled examples, and
-# does the larger one pay? About a minute on two CPU cores. `jupytext --to ipynb notebook.py` makes a notebook of this
+# does the larger one pay? Half a minute on two CPU cores. `jupytext --to ipynb notebook.py` makes a notebook of this
 # file; Jupyter with jupytext opens it as it is.
 
 # %%

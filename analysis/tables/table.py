@@ -185,14 +185,16 @@ def _check_units(rows: pd.DataFrame) -> None:
 
 def _read_convention(rows: pd.DataFrame) -> str:
     """Returns how all rows count N; rows that do not say it count everything."""
-    counts = rows[CONVENTION].fillna("total").value_counts() if CONVENTION in rows.columns else pd.Series({"total": 0})
+    if CONVENTION not in rows.columns or rows.empty:
+        return "total"
+    counts = rows[CONVENTION].fillna("total").value_counts()
     if len(counts) > 1:
         listed = " and ".join(f"{count} rows as {name}" for name, count in counts.items())
         raise AnalysisError(
             f"num_params: the table counts {listed}, which no law compares; keep one with "
             f"--keep {CONVENTION}=={counts.index[0]}, or fit the column {TOTAL} (--variables)"
         )
-    return str(counts.index[0]) if len(counts) else "total"
+    return str(counts.index[0])
 
 
 def _check_copies(rows: pd.DataFrame, identity: Sequence[str]) -> None:

@@ -118,12 +118,13 @@ def summarise_plan(rows: list[Json]) -> list[Json]:
     groups: dict[tuple[str, int, int | None], list[Json]] = {}
     for row in rows:
         groups.setdefault((row["label"], row["data_unique"], row["data_seen"]), []).append(row)
+    counts_differ = any(TOTAL in row for row in rows)
     return [
         {
             "label": label,
             "family": members[0]["family"],
             "N": members[0]["num_params"],
-            **_other_count(members[0], any(TOTAL in row for row in rows)),
+            **(_other_count(members[0]) if counts_differ else {}),
             "m": size,
             "D": members[0]["data_seen"],
             "C": members[0]["train_flops"],
@@ -135,10 +136,8 @@ def summarise_plan(rows: list[Json]) -> list[Json]:
     ]
 
 
-def _other_count(row: Json, is_shown: bool) -> Json:
-    """Returns how a row's N is counted and the total, where a study counts some in another way."""
-    if not is_shown:
-        return {}
+def _other_count(row: Json) -> Json:
+    """Returns how a row's N is counted, and the total."""
     return {"counted as": row.get(CONVENTION, "total"), "total": row.get(TOTAL, row["num_params"])}
 
 

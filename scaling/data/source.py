@@ -215,6 +215,11 @@ def count_numbers(labels: np.ndarray) -> int:
     return labels.shape[1] if labels.ndim == 2 else 1
 
 
+def drop_single(numbers: np.ndarray) -> np.ndarray:
+    """Returns numbers [n, 1] as [n], as sources have one a label; others as they are."""
+    return numbers[:, 0] if numbers.shape[1:] == (1,) else numbers
+
+
 def hash_examples(inputs: Rows, labels: np.ndarray | None) -> str:
     """Returns the sha256 of dtype, shape and content of inputs and labels."""
     digest = hashlib.sha256()

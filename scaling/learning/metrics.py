@@ -4,6 +4,7 @@ Dims: B batch, T tokens, K classes, M numbers, V vocabulary, N predictions that 
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -13,7 +14,7 @@ import numpy as np
 
 from scaling.specs.base import InputError
 from scaling.specs.code import resolve
-from scaling.specs.metrics import BUILT_IN, Direction, MetricFacts, is_reference
+from scaling.specs.metrics import BUILT_IN, OF_TRAINING, Direction, MetricFacts, is_reference
 from scaling.specs.task import TaskShape
 from scaling.store.columns import CONTRACT, is_part
 
@@ -126,7 +127,7 @@ def _resolve(reference: str) -> Metric:
             f"{where}: name={metric.name!r}, unit={metric.unit!r}, direction={metric.direction!r}; the name must be "
             "letters, digits and _, the unit a text, and the direction 'lower' or 'higher'"
         ) from None
-    if name in BUILT_IN or name in CONTRACT or is_part(name) or name in ("train_loss", "noise_scale", "label"):
+    if name in {*BUILT_IN, *CONTRACT, *OF_TRAINING} or is_part(name):
         raise InputError(f"{where} is called {name!r}, which is another column of the table; give it another name")
     return metric
 
@@ -137,33 +138,38 @@ def check_functions(metrics: Sequence[Metric], task: TaskShape) -> None:
     Raises:
       InputError: a function fails, or returns something else than values of the predictions.
     """
-    outputs, targets = _describe_predictions(task)
     for metric in metrics:
-        where = f"data.metrics: {metric.name!r}"
-        shapes = f"outputs {list(outputs.shape)} and targets {list(targets.shape)}"
-        try:
-            values = jax.eval_shape(metric.function, outputs, targets)
-        except Exception as error:  # noqa: BLE001  (a user's code)
-            said = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            raise InputError(f"{where} cannot be computed from {shapes} ({said}); mend its function") from None
+        _check_function(metric, task)
+
+
+@functools.lru_cache(maxsize=256)  # a study's cells have the same ones
+def _check_function(metric: Metric, task: TaskShape) -> None:
+    outputs, targets = _describe_predictions(task)
+    where = f"data.metrics: {metric.name!r}"
+    shapes = f"outputs {list(outputs.shape)} and targets {list(targets.shape)}"
+    try:
+        values = jax.eval_shape(metric.function, outputs, targets)
+    except Exception as error:  # noqa: BLE001  (a user's code)
+        said = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise InputError(f"{where} cannot be computed from {shapes} ({said}); mend its function") from None
+    shape = getattr(values, "shape", None)
+    if metric.reduce is None:
         allowed = {targets.shape, targets.shape[:1] if task.objective == "regress" else targets.shape}
-        shape = getattr(values, "shape", None)
-        if metric.reduce is None and shape not in allowed:
+        if shape not in allowed:
             raise InputError(
                 f"{where} returns values of shape {shape} from {shapes}; return one a prediction, or give the metric a "
                 "reduce of its own"
             )
-        leading = len(targets.shape) if task.predicts_tokens else 1
-        if metric.reduce is not None and (shape is None or shape[:leading] != targets.shape[:leading]):
-            raise InputError(
-                f"{where} returns values of shape {shape} from {shapes}; let its dims begin as the targets'"
-            )
+        return
+    leading = len(targets.shape) if task.predicts_tokens else 1
+    if shape is None or shape[:leading] != targets.shape[:leading]:
+        raise InputError(f"{where} returns values of shape {shape} from {shapes}; let its dims begin as the targets'")
 
 
 def _describe_predictions(task: TaskShape) -> tuple[jax.ShapeDtypeStruct, jax.ShapeDtypeStruct]:
     """Returns the shapes of the outputs and targets of three examples."""
     if task.objective == "regress":
-        numbers = jax.ShapeDtypeStruct((3, task.num_classes) if task.num_classes > 1 else (3,), jnp.float32)
+        numbers = jax.ShapeDtypeStruct((3, *task.label_dims), jnp.float32)
         return numbers, numbers
     places = (3, task.num_features) if task.predicts_tokens else (3,)
     return jax.ShapeDtypeStruct((*places, task.num_classes), jnp.float32), jax.ShapeDtypeStruct(places, jnp.int32)

@@ -34,6 +34,11 @@ class TaskShape:
         return self.image_shape or (self.num_features,)
 
     @property
+    def label_dims(self) -> tuple[int, ...]:
+        """The dims of one label: (M,) of several numbers, else none; tokens are their own labels."""
+        return (self.num_classes,) if self.objective == "regress" and self.num_classes > 1 else ()
+
+    @property
     def predicts_tokens(self) -> bool:
         """Whether the model predicts tokens: counts are then per token, else per example."""
         return self.objective in ("next_token", "masked", "permuted", "none") and self.vocab_size is not None

@@ -138,7 +138,6 @@ def _noise(task: TaskShape, population: int) -> DeviceData:
     """Returns examples of a task's shape."""
     generator = np.random.default_rng(0)
     own = () if population == 1 else (population,)
-    several = (task.num_classes,) if task.objective == "regress" and task.num_classes > 1 else ()
     if task.vocab_size is not None:
         length = task.num_features + (task.objective == "next_token")
         inputs: Any = generator.integers(0, task.vocab_size, (POOL, length)).astype(np.int32)
@@ -146,11 +145,12 @@ def _noise(task: TaskShape, population: int) -> DeviceData:
     else:
         inputs, numbers = generator.normal(size=(POOL, task.num_features)).astype(np.float32), task.num_features
     if task.objective == "regress":
-        labels: Any = generator.normal(size=(POOL, *several)).astype(np.float32)
+        labels: Any = generator.normal(size=(POOL, *task.label_dims)).astype(np.float32)
     else:
         labels = generator.integers(0, task.num_classes, POOL).astype(np.int32)
     shift, scale = np.zeros((*own, numbers), np.float32), np.ones((*own, numbers), np.float32)
-    standard = Standard(shift, scale, np.zeros((*own, *several), np.float32), np.ones((*own, *several), np.float32))
+    of_labels = (*own, *task.label_dims)
+    standard = Standard(shift, scale, np.zeros(of_labels, np.float32), np.ones(of_labels, np.float32))
     order: Any = np.broadcast_to(np.arange(POOL, dtype=np.int32), (*own, POOL))
     return jax.tree.map(jnp.asarray, DeviceData(inputs, labels, order, standard))
 

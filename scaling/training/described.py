@@ -86,8 +86,8 @@ def _compile_training(topology: Topology, payload: Json) -> Json:
 
 def _examples(task: TaskShape, batch_size: int) -> tuple[Any, Any]:
     """Returns the shapes of a batch's examples and labels, as the data brings them."""
-    several = (task.num_classes,) if task.objective == "regress" and task.num_classes > 1 else ()
-    labels = jax.ShapeDtypeStruct((batch_size, *several), jnp.float32 if task.objective == "regress" else jnp.int32)
+    dtype = jnp.float32 if task.objective == "regress" else jnp.int32
+    labels = jax.ShapeDtypeStruct((batch_size, *task.label_dims), dtype)
     if task.vocab_size is None:
         return jax.ShapeDtypeStruct((batch_size, task.num_features), jnp.float32), labels
     length = task.num_features + (task.objective == "next_token")

@@ -62,23 +62,25 @@ def train_estimator(cell: EstimatorCell, study_sizes: Collection[int], tracker: 
         eval_inputs, labels = prepared(source.eval_inputs[:]), source.eval_labels
         predicted = estimator.predict(eval_inputs)
         if task.objective == "regress":
-            outputs = undo_labels(predicted, standard).astype(np.float32)
-            loss: float | None = float(np.square(undo_labels(predicted, standard) - labels).mean())
+            numbers = undo_labels(predicted, standard)
+            loss: float | None = float(np.square(numbers - labels).mean())
             right = 0.0
         else:
             probabilities = classical.class_probabilities(cell.model, estimator, eval_inputs)
             loss, right = log_loss(probabilities, estimator.classes_, source), float((predicted == labels).sum())
-            outputs = classical.class_logits(estimator, eval_inputs, task.num_classes) if asked else predicted
         metrics = task_metrics(source, loss, right, source.evaluation_size)
-        weights = jnp.ones(source.evaluation_size, jnp.float32)
-        measured = measure(asked, jnp.asarray(outputs), jnp.asarray(labels), weights)
-        return Verdict(loss, metrics | conclude(asked, [measured]))
+        if asked:
+            if task.objective == "regress":
+                outputs = numbers.astype(np.float32)
+            else:
+                outputs = classical.class_logits(estimator, eval_inputs, task.num_classes)
+            weights = jnp.ones(source.evaluation_size, jnp.float32)
+            metrics |= conclude(asked, [measure(asked, jnp.asarray(outputs), jnp.asarray(labels), weights)])
+        return Verdict(loss, metrics)
 
     loss, metrics = judge(source)
     for name, other in load_sets(cell.data).items():
-        of_set = judge(other)
-        metrics |= {f"{name}_{metric}": value for metric, value in of_set.metrics.items()}
-        metrics |= {} if of_set.loss is None else {f"{name}_loss": of_set.loss}
+        metrics |= judge(other).named(name)
     params = classical.effective_params(cell.model, estimator)
     train_flops = classical.train_flops(cell.model, estimator, subset.size, task.num_features)
     evaluation = Evaluation(

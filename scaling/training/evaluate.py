@@ -22,7 +22,7 @@ MOST_NATS = 700.0
 
 
 class Verdict(NamedTuple):
-    """Of one network; `loss` is None where it is not finite, and `metrics` then empty."""
+    """Of one model; `loss` is None where it has none, or none that is finite, and a network's `metrics` then empty."""
 
     loss: float | None
     metrics: dict[str, float]
@@ -33,7 +33,7 @@ class Verdict(NamedTuple):
 
     def named(self, prefix: str) -> dict[str, float]:
         """Returns loss and metrics under names with a prefix."""
-        values = {} if self.loss is None else {"loss": self.loss, **self.metrics}
+        values = ({} if self.loss is None else {"loss": self.loss}) | self.metrics
         return {f"{prefix}_{name}": value for name, value in values.items()}
 
 

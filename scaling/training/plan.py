@@ -78,10 +78,11 @@ def describe_cell(cell: Cell) -> Json:
     if training.pretraining is not None:
         check_pretraining(shape)
     convention, total = narrowed.model.convention, sum(count_params(shape).values())
-    other = {} if convention == "total" else {CONVENTION: convention, TOTAL: total}
+    counts: Json = {"num_params": total}
+    if convention != "total":
+        counts = {"num_params": count_by_convention(shape, convention), CONVENTION: convention, TOTAL: total}
     return {
-        "num_params": count_by_convention(shape, convention),
-        **other,
+        **counts,
         "data_unique": data_unique,
         "data_seen": seen,
         "train_flops": pretraining_flops(shape, training) + seen * sum(count_flops(shape).train.values()),

@@ -16,6 +16,7 @@ from scaling.data.source import (
     Source,
     count_numbers,
     draw_evaluation,
+    drop_single,
     hold_out,
     split_examples,
 )
@@ -355,7 +356,7 @@ def _check_labels(labels: np.ndarray, num_inputs: int, task: str, called: str) -
         finite = np.isfinite(numbers).reshape(len(numbers), -1).all(axis=1)
         if not finite.all():
             raise InputError(f"{called} is not finite (in float32) in row {int(np.argmin(finite))}; remove such rows")
-        return numbers[:, 0] if numbers.shape[1:] == (1,) else numbers
+        return drop_single(numbers)
     if labels.dtype.kind not in "biu":
         raise InputError(
             f"{called} is {_describe(labels)}; classes must be integers from 0, or set task='regress' for numbers"

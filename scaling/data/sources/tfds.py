@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from scaling.data.source import Rows, Source, count_numbers, draw_evaluation, hold_out
+from scaling.data.source import Rows, Source, count_numbers, draw_evaluation, drop_single, hold_out
 from scaling.data.sources.tfds_folders import (
     check_disjoint,
     count_examples,
@@ -126,8 +126,7 @@ def _check_labels(spec: TfdsSource, split: str, labels: np.ndarray, declared: in
     """Returns labels as a source has them, [n] int32 or float32, or [n, M] float32."""
     if labels.dtype.kind == "f":
         bad = np.flatnonzero(~np.isfinite(labels).reshape(len(labels), -1).all(axis=1))
-        allowed, kept = "finite", labels.astype(np.float32)
-        kept = kept[:, 0] if kept.shape[1:] == (1,) else kept
+        allowed, kept = "finite", drop_single(labels.astype(np.float32))
     else:
         bad = np.flatnonzero((labels < 0) | (labels >= (declared or np.iinfo(np.int32).max)))
         allowed, kept = f"in 0 … {declared - 1}" if declared else "a class from 0 on", labels.astype(np.int32)
