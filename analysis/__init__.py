@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from scaling.specs.lazy import load_name
-
 # What a notebook needs, by the module that has it. A page for each is in docs/.
 FACE = {
     "fit_curves": "fitting.fit_curves",
@@ -61,6 +59,8 @@ __all__ = list(FACE)
 
 
 def __getattr__(name: str) -> Any:
+    from scaling.specs.lazy import load_name  # here, since importing this package loads nothing
+
     return load_name(__name__, FACE, name)
 
 
