@@ -16,6 +16,7 @@ import functools
 import math
 import os
 import tempfile
+import threading
 from collections.abc import Mapping
 from typing import Any
 
@@ -241,6 +242,10 @@ def has_account() -> bool:
     return False
 
 
+# Threads that begin runs at one time must have one folder: of two, the one that is not kept would be removed in use.
+_making = threading.Lock()
+
+
 @functools.cache
 def _scratch() -> tempfile.TemporaryDirectory[str]:
     return tempfile.TemporaryDirectory(prefix="wandb-")  # removed with the process
@@ -250,7 +255,10 @@ def _folder(store: Store) -> str:
     """Returns where the client keeps its files: offline ones are the result, others are of no use afterwards."""
     if folder := os.environ.get("WANDB_DIR"):
         return folder
-    return os.fspath(store.path) if is_offline() and is_local(store.path) else _scratch().name
+    if is_offline() and is_local(store.path):
+        return os.fspath(store.path)
+    with _making:
+        return _scratch().name
 
 
 def _name(label: str, cell: Mapping[str, Any]) -> str:

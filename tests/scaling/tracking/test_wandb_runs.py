@@ -1,13 +1,16 @@
 """Cells as W&B runs, without W&B: what a run is called and holds, and that every row is sent once."""
 
+import concurrent.futures
 import math
+import tempfile
+import time
 
 import pytest
 from etils import epath
 
 from scaling.specs.base import InputError
 from scaling.store.store import Store
-from scaling.tracking import CurveFile
+from scaling.tracking import CurveFile, wandb_runs
 from scaling.tracking.wandb_runs import MARK, Mirror, MirroredRun, is_disabled, is_offline
 from tests.told_runs import END, NUM_STEPS, estimators_of, networks_of, tell
 
@@ -147,3 +150,21 @@ def test_checkpoints_are_referred_to_where_there_are_any_and_they_are_kept(store
 def test_a_mode_is_offline_disabled_or_neither(monkeypatch, mode, offline, disabled):
     monkeypatch.setenv("WANDB_MODE", mode)
     assert (is_offline(), is_disabled()) == (bool(offline), bool(disabled))
+
+
+def test_runs_that_begin_in_several_threads_have_one_folder_for_their_files(tmp_path, monkeypatch):
+    make, made = tempfile.TemporaryDirectory, []
+
+    def make_slowly(**how):
+        time.sleep(0.1)
+        made.append(make(dir=tmp_path, **how))
+        return made[-1]
+
+    monkeypatch.setattr(tempfile, "TemporaryDirectory", make_slowly)
+    wandb_runs._scratch.cache_clear()
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        folders = set(pool.map(wandb_runs._folder, [Store(tmp_path / "store")] * 4))
+    wandb_runs._scratch.cache_clear()
+    assert folders == {folder.name for folder in made}
+    assert len(folders) == 1
+    made[0].cleanup()
