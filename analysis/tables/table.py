@@ -44,6 +44,8 @@ def read_table(
     columns: Mapping[str, str] | None = None,
     derive: Iterable[str] = (),
     keep: Iterable[str] = (),
+    *,
+    all_fields: bool = False,
 ) -> pd.DataFrame:
     """Returns the table of a store, an import, a .csv, .tsv, .parquet or .jsonl file (also with .gz), or a DataFrame.
 
@@ -55,18 +57,19 @@ def read_table(
       columns: Our name to theirs, for example `{"num_params": "Model Size"}`; those columns are renamed.
       derive: Of `data_seen`, `num_params` and `train_flops`: computed from the two others by C = 6 N D.
       keep: Rules `COLUMN OP VALUE` in our names, for example `loss<3.44`; only such rows are returned.
+      all_fields: Of a store: whether also those fields of the cells are columns that are the same in every cell.
 
     Raises:
       AnalysisError: if the file is missing, cannot be read or is of an unknown kind; if a column is missing, would
         appear twice, or holds text where numbers are needed; if a rule cannot be read.
     """
-    table = source.copy(deep=False) if isinstance(source, pd.DataFrame) else _open(str(source))
+    table = source.copy(deep=False) if isinstance(source, pd.DataFrame) else _open(str(source), all_fields)
     table = rename_columns(table, columns or {})
     table = derive_columns(table, [derive] if isinstance(derive, str) else derive)
     return keep_rows(table, [keep] if isinstance(keep, str) else keep)
 
 
-def _open(source: str) -> pd.DataFrame:
+def _open(source: str, all_fields: bool) -> pd.DataFrame:
     from etils import epath
 
     if source.partition("://")[0] in ("http", "https"):
@@ -81,7 +84,7 @@ def _open(source: str) -> pd.DataFrame:
             return _open_import(path)
         from scaling.store.store import Store
 
-        return pd.DataFrame(list(Store.open(source).rows()))
+        return pd.DataFrame(Store.open(source).rows(all_fields=all_fields))
     try:
         if not path.is_file():
             raise AnalysisError(f"source={source!r} does not exist; give a store folder or a {SUFFIXES} file")

@@ -1,9 +1,11 @@
 """`scaling plan`: what a study will train, before it runs: every cell with its size, data and FLOPs."""
 
 import argparse
+import collections
 import math
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from launch.commands.arguments import add_json, add_study
 from launch.exits import DONE, WORK_FAILED
@@ -11,12 +13,13 @@ from launch.options import parse_execution
 from launch.progress import format_seconds
 from launch.queue.estimates import estimate_seconds, paid_shares
 from launch.running import check_law
-from launch.text import print_json, render_table
+from launch.text import format_value, print_json, render_table
 from scaling.devices.hardware import GIB
 from scaling.devices.topology import Topology, parse_topology
-from scaling.specs.base import InputError, Json
+from scaling.specs.base import InputError, Json, all_fields, canonical_json
 from scaling.specs.cell import Cell
 from scaling.specs.execution import Execution
+from scaling.specs.fields import find_varying, flatten, shorten, to_columns
 from scaling.specs.models import NetworkSpec
 from scaling.specs.study import Study, resolve_study
 from scaling.store.columns import CONVENTION, TOTAL
@@ -24,6 +27,12 @@ from scaling.store.store import Store
 
 # What `auto` stands for on the devices described; the process that compiles has CPUs alone, and would choose for them.
 ACCELERATOR = {"attention": "plain", "convolution": "native", "cross_entropy": "plain"}
+
+# Paths of fields: the N that a model is asked to have, and what draws a cell anew.
+ASKED, SEED = "model.num_params", "seed"
+# What other columns of a plan say: the family, N, m and D.
+SAID = ("model.kind", ASKED, "data.size", "training.num_steps")
+SHOWN = 8  # values of a field that are all listed
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -51,10 +60,13 @@ def command(options: argparse.Namespace) -> int:
     store = Store(options.store or f"runs/{study.name}")
     rows = plan_cells(study, store if store.path.exists() else None)
     if options.json:
-        print_json({"study": study.name, "question": study.question, "store": str(store.path), "cells": rows})
+        varies = {name: list(values) for name, values in find_variation(rows).items()}
+        head = {"study": study.name, "question": study.question, "store": str(store.path), "varies": varies}
+        print_json({**head, "cells": rows})
         return DONE
     print(f"{study.name}: {study.question}\n")
     print(render_table(summarise_plan(rows)))
+    print(f"\n{describe_variation(rows)}")
     left = [row for row in rows if not row["done"]]
     flops = sum(row["train_flops_spent"] or 0.0 for row in rows)
     print(
@@ -84,7 +96,7 @@ def _plan_on_topology(options: argparse.Namespace, study: Study) -> int:
 def plan_cells(study: Study, store: Store | None) -> list[Json]:
     """Returns a row for each cell of each series: label, family, counts, a rough time, and whether it is done.
 
-    A leaf of a branch tree has the `train_flops` of its own run, and in `train_flops_spent` what it adds to the tree.
+    `fields` are those of its specification that vary among the study's cells, by path. A leaf of a branch tree has the `train_flops` of its own run, and in `train_flops_spent` what it adds to the tree.
 
     Raises:
       InputError: a cell cannot be trained: its data is missing or too small, or no model of its size exists.
@@ -92,6 +104,9 @@ def plan_cells(study: Study, store: Store | None) -> list[Json]:
     from scaling.training.plan import check_metric, describe_cell
 
     rows, shares = [], paid_shares(study.cells.values())
+    flat = {name: flatten(all_fields(cell)) for name, cell in study.cells.items()}
+    varying = find_varying(list(flat.values()))
+    fields = dict(zip(flat, to_columns(list(flat.values()), varying), strict=True))
     for series in study.series:
         for cell in series.cells:
             name = cell.fingerprint()
@@ -108,32 +123,88 @@ def plan_cells(study: Study, store: Store | None) -> list[Json]:
                     "train_flops_spent": None if flops is None else shares[name] * flops,
                     "core_seconds": shares[name] * estimate_seconds(cell, flops),
                     "done": store is not None and store.is_complete(name),
+                    "num_params_asked": flat[name].get(ASKED),
+                    "fields": fields[name],
                 }
             )
     return rows
 
 
 def summarise_plan(rows: list[Json]) -> list[Json]:
-    """Returns a row for each label, m and D, its seeds put together."""
-    groups: dict[tuple[str, int, int | None], list[Json]] = {}
+    """Returns a row for each distinct setting of each series, its seeds put together.
+
+    Fields that vary within a series are columns, under the ends of their paths, unless N, m, D or the family say them.
+    """
+    groups: dict[str, list[Json]] = {}
     for row in rows:
-        groups.setdefault((row["label"], row["data_unique"], row["data_seen"]), []).append(row)
+        setting = {name: value for name, value in row["fields"].items() if name != SEED}
+        groups.setdefault(canonical_json([row["label"], setting]), []).append(row)
     counts_differ = any(TOTAL in row for row in rows)
+    is_asked = any(row["num_params_asked"] not in (None, row["num_params"]) for row in rows)
+    in_tokens = any(row["data_unit"] == "tokens" for row in rows)
+    shown = shorten([name for name in _vary_within_labels(rows) if name not in SAID])
     return [
         {
-            "label": label,
+            "label": members[0]["label"],
             "family": members[0]["family"],
             "N": members[0]["num_params"],
+            **({"N asked": members[0]["num_params_asked"]} if is_asked else {}),
             **(_other_count(members[0]) if counts_differ else {}),
-            "m": size,
-            "D": members[0]["data_seen"],
+            **{short: members[0]["fields"][name] for name, short in shown.items()},
+            **_data_columns("m", members[0]["data_unique"], members[0], in_tokens=in_tokens),
+            **_data_columns("D", members[0]["data_seen"], members[0], in_tokens=in_tokens),
             "C": members[0]["train_flops"],
             "seeds": len(members),
             "done": sum(row["done"] for row in members),
             "core seconds": sum(row["core_seconds"] for row in members),
         }
-        for (label, size, _), members in groups.items()
+        for members in groups.values()
     ]
+
+
+def find_variation(rows: Sequence[Json]) -> dict[str, dict[Any, int]]:
+    """Returns the values of each field that varies, and how many cells have each, by path; numbers in order."""
+    fields = list({row["cell"]: row["fields"] for row in rows}.values())
+    found: dict[str, dict[Any, int]] = {}
+    for name in fields[0] if fields else ():
+        count = collections.Counter(each[name] for each in fields if each[name] is not None)
+        is_numeric = all(isinstance(value, int | float) for value in count)
+        found[name] = {value: count[value] for value in (sorted(count) if is_numeric else count)}
+    return found
+
+
+def describe_variation(rows: Sequence[Json]) -> str:
+    """Returns what varies among the cells, a line for each field, and what m and D count."""
+    lines = []
+    for name, values in find_variation(rows).items():
+        shown = [f"{value:,}" if type(value) is int else format_value(value) for value in values]
+        listed = ", ".join(shown) if len(shown) <= SHOWN else f"{', '.join(shown[:3])} … {shown[-1]} ({len(shown)})"
+        lines.append(f"  {name}: {listed}")
+    units = sorted({row["data_unit"] for row in rows})
+    sizes = sorted({row["example_tokens"] for row in rows if row["data_unit"] == "tokens"})
+    beside = f"; beside them sequences, of {' or '.join(map(str, sizes))} tokens" if sizes else ""
+    varying = "\n".join(["varies:", *lines]) if lines else "nothing varies"
+    return f"m and D count {' and '.join(units)}{beside}\n{varying}"
+
+
+def _vary_within_labels(rows: Sequence[Json]) -> list[str]:
+    """Returns the paths of the fields, but the seed, that have several values under some label."""
+    labels: dict[str, list[Json]] = {}
+    for row in rows:
+        labels.setdefault(row["label"], []).append(row["fields"])
+    names = rows[0]["fields"] if rows else {}
+    return [
+        name
+        for name in names
+        if name != SEED and any(len({each[name] for each in members}) > 1 for members in labels.values())
+    ]
+
+
+def _data_columns(name: str, count: int | None, row: Json, *, in_tokens: bool) -> Json:
+    """Returns m or D as the study counts it and, where that is tokens, the sequences beside it."""
+    if not in_tokens:
+        return {name: count}
+    return {name: count, f"{name} seq.": None if count is None else count // row["example_tokens"]}
 
 
 def _other_count(row: Json) -> Json:

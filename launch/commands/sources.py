@@ -27,6 +27,10 @@ def add_source(sub: argparse.ArgumentParser, **kwargs: Any) -> None:
         "--column", action="append", default=[], metavar="NAME=THEIRS", help="what a column is called in the file"
     )
     add_derive(sub)
+    sub.add_argument(
+        "--all-columns", action="store_true",
+        help="of a store: also the fields of the cells that are the same in every one (model.depth, …)",
+    )  # fmt: skip
 
 
 def print_warnings(notices: Sequence[Any], fits: Sequence["Fit"]) -> None:
@@ -43,7 +47,10 @@ def read_source(options: argparse.Namespace) -> "pd.DataFrame":
     from analysis.tables.table import read_table
 
     columns = dict(split_pair(pair, "--column") for pair in options.column)
-    return read_table(options.source, columns=columns, derive=tuple(options.derive), keep=tuple(options.keep))
+    return read_table(
+        options.source, columns=columns, derive=tuple(options.derive), keep=tuple(options.keep),
+        all_fields=options.all_columns,
+    )  # fmt: skip
 
 
 def declared_study(source: str) -> Json:

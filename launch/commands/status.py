@@ -15,7 +15,7 @@ from launch.exits import DONE
 from launch.progress import format_seconds
 from launch.queue.estimates import estimate_seconds
 from launch.text import print_json, render_table
-from scaling.devices.hardware import chip_of
+from scaling.devices.hardware import price_per_hour
 from scaling.specs.base import InputError, Json, canonical_json, fingerprint_text, parse
 from scaling.specs.cell import Cell
 from scaling.store.attempts import read_attempts
@@ -182,10 +182,8 @@ def _age(store: Store, beat: Beat) -> float | None:
 
 def _dollars(device_kind: str, num_devices: int, seconds: float) -> float | None:
     """Returns what devices cost at the list price of their chip; None where that is not known."""
-    chip = chip_of(device_kind)
-    if chip is None or chip.price_per_hour is None:
-        return None
-    return chip.price_per_hour * num_devices / chip.devices_per_chip * seconds / 3600
+    price = price_per_hour(device_kind, num_devices)
+    return None if price is None else price * seconds / 3600
 
 
 def render_status(standing: Mapping[str, Any]) -> str:

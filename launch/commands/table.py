@@ -1,11 +1,10 @@
 """`scaling table`: the records of a store, or anybody's file, as one tidy table."""
 
 import argparse
-import json
 import sys
 
 from launch.commands.arguments import add_json
-from launch.commands.sources import add_source, read_source
+from launch.commands.sources import add_source, clean, read_source
 from launch.exits import DONE
 from launch.text import print_json
 
@@ -26,7 +25,7 @@ def command(options: argparse.Namespace) -> int:
         write_table(frame, options.to)
         print(f"{len(frame)} rows, {len(frame.columns)} columns: {options.to}", file=sys.stderr)
     elif options.json:
-        print_json(json.loads(frame.to_json(orient="records")))
+        print_json(clean(frame.to_dict("records")))
     elif sys.stdout.isatty():
         filled = frame.dropna(axis="columns", how="all")
         print(filled.to_string(max_rows=40, max_cols=None, line_width=160, index=False))

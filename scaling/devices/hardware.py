@@ -217,6 +217,18 @@ def chip_of(device_kind: str) -> Chip | None:
     return next((chip for chip in CHIPS if device_kind in chip.device_kinds), None)
 
 
+def price_per_hour(device_kind: str, num_devices: int) -> float | None:
+    """Returns the list price of devices in dollars an hour; None where that of their chip is not known.
+
+    >>> price_per_hour("TPU v5 lite", 8), price_per_hour("cpu", 8)
+    (9.6, None)
+    """
+    chip = chip_of(device_kind)
+    if chip is None or chip.price_per_hour is None:
+        return None
+    return chip.price_per_hour * num_devices / chip.devices_per_chip
+
+
 def peak_flops(device_kind: str, dtype: str) -> float | None:
     """Returns the FLOP/s of one device; None where the kind, or this dtype on it, is not known.
 

@@ -149,7 +149,7 @@ def override(specs: Sequence[SpecT], assignments: Sequence[str]) -> list[SpecT]:
     """
     if not assignments:
         return list(specs)
-    documents = [_all_fields(spec) for spec in specs]
+    documents = [all_fields(spec) for spec in specs]
     restarted: set[int] = set()
     for path, text in map(_split_assignment, assignments):
         places, refusals = [], []
@@ -170,15 +170,15 @@ def override(specs: Sequence[SpecT], assignments: Sequence[str]) -> list[SpecT]:
     return [parse(type(spec), json.dumps(document), where) for spec, document in zip(specs, documents, strict=True)]
 
 
-def _all_fields(value: Any) -> Any:
+def all_fields(value: Any) -> Any:
     """Returns a specification as JSON-like values, with the fields that its own JSON leaves out at their default."""
     if isinstance(value, BaseModel):
-        return {name: _all_fields(getattr(value, name)) for name in type(value).model_fields}
+        return {name: all_fields(getattr(value, name)) for name in type(value).model_fields}
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return dataclasses.asdict(value)
     if isinstance(value, dict):
-        return {key: _all_fields(item) for key, item in value.items()}
-    return [_all_fields(item) for item in value] if isinstance(value, list | tuple) else value
+        return {key: all_fields(item) for key, item in value.items()}
+    return [all_fields(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def _split_assignment(assignment: str) -> tuple[str, str]:
@@ -287,7 +287,7 @@ def _set_field(place: _Place, name: str, text: str, restarted: set[int]) -> None
 
 
 def _default(field: FieldInfo) -> Any:
-    return None if field.is_required() else _all_fields(field.get_default())
+    return None if field.is_required() else all_fields(field.get_default())
 
 
 def _fields_of(node: Any, annotation: Any) -> dict[str, FieldInfo]:

@@ -6,7 +6,9 @@ from typing import Literal
 TABLE_HEAD = ("study", "cell", "family", "label", "seed", "step", "is_final", "status", "trunk", "num_params")
 TABLE_MIDDLE = ("data_unit", "data_seen", "data_unique", "epochs", "train_flops", "train_flops_spent")
 TABLE_TAIL = ("peak_lr", "batch_size", "wall_seconds", "device_kind", "num_devices", "mfu")
-CONTRACT = (*TABLE_HEAD, *TABLE_MIDDLE, "loss", *TABLE_TAIL)
+# Of the final row alone: what the run took, and how it went.
+TABLE_COURSE = ("steps_to_target", "train_seconds", "data_per_second", "dollars", "loss_spikes", "num_resumes")
+CONTRACT = (*TABLE_HEAD, *TABLE_MIDDLE, "loss", *TABLE_TAIL, *TABLE_COURSE)
 
 # Before the name of a group of parameters, and before that of a term of the training FLOPs.
 GROUP, TERM = "params_", "flops_"

@@ -43,4 +43,18 @@ def record_rows(record: Record) -> Iterator[Json]:
             "device_kind": record.device_kind,
             "num_devices": record.num_devices,
             "mfu": record.mfu,
+            **(_describe_course(record) if is_final else {}),
         }
+
+
+def _describe_course(record: Record) -> Json:
+    """Returns what a run took, and how it went: the data a second is of its job's, whose time cells share."""
+    seconds, price = record.train_seconds, record.price_per_hour
+    return {
+        "steps_to_target": record.steps_to_target,
+        "train_seconds": seconds,
+        "data_per_second": record.evaluations[-1].data_seen / seconds if seconds else None,
+        "dollars": None if price is None else price * record.wall_seconds / 3600,
+        "loss_spikes": record.loss_spikes,
+        "num_resumes": record.num_resumes,
+    }

@@ -11,6 +11,7 @@ from etils import epath
 
 from scaling.specs.base import InputError, Json, canonical_json, fingerprint_text, parse
 from scaling.specs.data import count_unique
+from scaling.specs.fields import find_varying, flatten_cell, to_columns
 from scaling.store import attempts
 from scaling.store.columns import CONTRACT, CONVENTION, TOTAL, order_columns
 from scaling.store.files import is_local, one_line_errors, write_atomically
@@ -155,22 +156,40 @@ class Store:
 
     # --- the table --------------------------------------------------------------------------------------------------
 
-    def rows(self) -> list[Json]:
+    def rows(self, *, all_fields: bool = False) -> list[Json]:
         """Returns one flat row per evaluation of every cell that was tried, in the contract's columns and order.
 
-        A cell in several series has a row for each label. A cell without a record but with attempts has one row with
+        Each field of the cells' specifications that varies among the study's cells is a column under its path, after
+        those of the contract; with `all_fields`, the others are too. A cell in several series has a row for each label. A cell without a record but with attempts has one row with
         status `failed` or `interrupted` and no measurements. Where some model counts N in another way than the total,
         all rows say how they count it, and the total.
         """
         rows: list[Json] = []
+        fields = self.fields(all_fields=all_fields)
         for cell, labels in cell_labels(self.study).items():
             record = self.read_record(cell)
             measured = list(self._unfinished_rows(cell) if record is None else record_rows(record))
-            rows.extend({**row, "study": self.study["name"], "label": label} for label in labels for row in measured)
-        columns = order_columns([*CONTRACT, *(name for row in rows for name in row)])
+            more = {"study": self.study["name"], **fields[cell]}
+            rows.extend({**row, **more, "label": label} for label in labels for row in measured)
+        names = next(iter(fields.values()), {})
+        columns = order_columns([*CONTRACT, *(name for row in rows for name in row if name not in names)])
         if all(row.get(CONVENTION, "total") == "total" for row in rows):
             columns = [name for name in columns if name not in (CONVENTION, TOTAL)]
-        return [{name: row.get(name) for name in columns} for row in rows]
+        return [{name: row.get(name) for name in (*columns, *names)} for row in rows]
+
+    def fields(self, *, all_fields: bool = False) -> dict[str, Json]:
+        """Returns the fields of each cell's specification that vary among the study's cells, by fingerprint and path.
+
+        Args:
+          all_fields: whether the fields that are the same in every cell are there too.
+        """
+        flat = {fingerprint: flatten_cell(cell) for fingerprint, cell in study_cells(self.study).items()}
+        every = [
+            name for name in dict.fromkeys(name for cell in flat.values() for name in cell) if name not in CONTRACT
+        ]
+        varying = set(find_varying(list(flat.values())))
+        names = [name for name in every if all_fields or name in varying]
+        return dict(zip(flat, to_columns(list(flat.values()), names), strict=True))
 
     def _unfinished_rows(self, cell: str) -> Iterator[Json]:
         status = attempts.last_status(self.cell_path(cell))
@@ -195,3 +214,9 @@ def cell_labels(study: Mapping[str, Any]) -> dict[str, list[str]]:
         for cell in series["cells"]:
             labels.setdefault(fingerprint_text(canonical_json(cell)), []).append(series["label"])
     return labels
+
+
+def study_cells(study: Mapping[str, Any]) -> dict[str, Json]:
+    """Returns the distinct cells of a study given as JSON, by fingerprint, in the study's order."""
+    cells = (cell for series in study["series"] for cell in series["cells"])
+    return {fingerprint_text(canonical_json(cell)): cell for cell in cells}

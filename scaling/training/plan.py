@@ -52,7 +52,8 @@ def describe_cell(cell: Cell) -> Json:
     """Returns a cell's `num_params`, `data_unique`, `data_seen` and `train_flops` before it runs.
 
     Those that are not counted are None. N is counted as the model says; where that is not the total, `num_params_total`
-    and `num_params_convention` are there too. Examples or tokens are counted, whichever the record will have.
+    and `num_params_convention` are there too. Data is counted in its `data_unit`, examples or tokens, as the record will
+    have it; `example_tokens` is how many of these an example is.
 
     Raises:
       InputError: the data is missing or does not allow this cell, or no model of the asked size exists.
@@ -62,6 +63,9 @@ def describe_cell(cell: Cell) -> Json:
     task = task_shape(source)
     check_functions(resolve_metrics(cell.data.metrics), task)
     data_unique = count_unique(cell.data.size, cell.data.duplication) * source.example_tokens
+    unit: Json = {
+        "data_unit": "tokens" if task.predicts_tokens else "examples", "example_tokens": source.example_tokens
+    }  # fmt: skip
     narrowed = narrow(cell)
     if not is_network(narrowed):
         params = classical.count_params(narrowed.model, task)
@@ -70,6 +74,7 @@ def describe_cell(cell: Cell) -> Json:
             "data_unique": data_unique,
             "data_seen": cell.data.size,
             "train_flops": None,
+            **unit,
         }
     training = narrowed.training
     shape = make_shape(narrowed.model, task)
@@ -86,4 +91,5 @@ def describe_cell(cell: Cell) -> Json:
         "data_unique": data_unique,
         "data_seen": seen,
         "train_flops": pretraining_flops(shape, training) + seen * sum(count_flops(shape).train.values()),
+        **unit,
     }

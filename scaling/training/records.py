@@ -11,6 +11,7 @@ import jax
 from scaling.data.loading import load_sets
 from scaling.data.order.subsets import Subset, digest_prefixes
 from scaling.data.source import Source
+from scaling.devices.hardware import price_per_hour
 from scaling.devices.processes import visible_cores
 from scaling.learning.metrics import resolve_metrics
 from scaling.learning.pretraining import pretraining_flops
@@ -79,6 +80,7 @@ def network_record(
         peak_lr=training.optimizer.peak_lr,
         batch_size=training.batch_size,
         wall_seconds=measured.wall_seconds,
+        price_per_hour=price_per_hour(jax.devices()[0].device_kind, execution.mesh.num_devices),
         train_seconds=measured.train_seconds,
         waiting_seconds=measured.waiting_seconds,
         device_kind=jax.devices()[0].device_kind,

@@ -11,7 +11,8 @@ def test_rows_have_the_contracts_columns_in_order(store):
         "study cell family label seed step is_final status trunk num_params params_head data_unit data_seen data_unique"
     )
     tail = "epochs train_flops train_flops_spent flops_logits loss error peak_lr batch_size wall_seconds device_kind"
-    assert list(first) == [*head.split(), *tail.split(), "num_devices", "mfu"]
+    course = "num_devices mfu steps_to_target train_seconds data_per_second dollars loss_spikes num_resumes"
+    assert list(first) == [*head.split(), *tail.split(), *course.split(), "data.size"]
     assert (first["is_final"], last["is_final"], last["loss"], last["epochs"]) == (False, True, 0.5, 1.6)
     assert (first["flops_logits"], last["flops_logits"]) == (80.0, 160.0)
     assert (last["study"], last["label"]) == ("toy", "linear")
@@ -53,3 +54,27 @@ def test_a_mixture_has_a_column_for_the_share_of_each_corpus():
             "mixture_books": 0.7,
             "mixture_code": 0.3,
         }
+
+
+def test_the_course_of_a_run_is_in_its_final_row():
+    record = make_record(
+        CELLS[0], train_seconds=0.5, price_per_hour=7.2, steps_to_target=2, loss_spikes=1, num_resumes=3
+    )
+    first, last = record_rows(record)
+    assert "dollars" not in first
+    names = ("data_per_second", "dollars", "steps_to_target", "loss_spikes", "num_resumes")
+    assert [last[name] for name in names] == [32.0, 0.002, 2, 1, 3]
+    assert record_rows(make_record(CELLS[0])).send(None)["step"] == 1
+    assert [*record_rows(make_record(CELLS[0]))][-1]["dollars"] is None
+
+
+def test_fields_that_vary_are_columns_under_their_paths_and_all_of_them_on_request(store):
+    store.publish(make_record(CELLS[0]))
+    store.publish(make_record(CELLS[2]))
+    rows = store.rows()
+    assert [row["data.size"] for row in rows] == [10, 10, 20, 20]
+    assert {name for name in rows[0] if "." in name} == {"data.size"}
+    everything = store.rows(all_fields=True)[0]
+    assert everything["model.kind"] == "logistic_regression"
+    assert everything["data.duplication"] == 0.0  # a default, which the cell's JSON leaves out
+    assert list(everything)[: len(rows[0]) - 1] == list(rows[0])[:-1]

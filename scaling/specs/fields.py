@@ -1,0 +1,85 @@
+"""The fields of specifications as flat values, under the paths that `--set` takes, and which of them vary."""
+
+import collections
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from scaling.specs.base import InputError, Json, all_fields, canonical_json, parse
+from scaling.specs.cell import Cell
+
+# The last name of a path whose value says which fields its part has.
+KIND = "kind"
+
+
+def flatten(value: Any, path: str = "") -> Json:
+    """Returns the values of a specification by their dotted paths; lists are their JSON text, empty parts left out.
+
+    >>> flatten({"model": {"kind": "mlp", "widths": [8, 4]}, "training": None})
+    {'model.kind': 'mlp', 'model.widths': '[8,4]', 'training': None}
+    """
+    if isinstance(value, Mapping):
+        parts = (flatten(item, f"{path}.{name}" if path else str(name)) for name, item in value.items())
+        return {name: item for part in parts for name, item in part.items()}
+    return {path: canonical_json(value) if isinstance(value, list | tuple) else value}
+
+
+def flatten_cell(cell: Json) -> Json:
+    """Returns the fields of a cell given as JSON, those at their default too.
+
+    A cell that this version cannot read keeps what its JSON says.
+    """
+    try:
+        return flatten(all_fields(parse(Cell, json.dumps(cell), "cell")))
+    except InputError:
+        return flatten(cell)
+
+
+def find_varying(cells: Sequence[Json]) -> list[str]:
+    """Returns the paths whose values differ among flattened cells, in their order.
+
+    Values are compared among the cells that have the path. A path that only some have counts where it is their choice:
+    where cells of the same kinds (of model, optimiser, …) lack it.
+
+    >>> find_varying([{"model.kind": "mlp", "model.depth": 2}, {"model.kind": "mlp", "model.depth": 3}])
+    ['model.depth']
+    >>> find_varying([{"model.kind": "mlp", "model.depth": 2}, {"model.kind": "ridge"}])
+    ['model.kind']
+    """
+    values: dict[str, set[Any]] = {}
+    having: dict[str, dict[str, int]] = {}
+    sizes: dict[str, int] = {}
+    for cell in cells:
+        kinds = canonical_json({name: item for name, item in cell.items() if name.rpartition(".")[2] == KIND})
+        sizes[kinds] = sizes.get(kinds, 0) + 1
+        for name, item in cell.items():
+            values.setdefault(name, set()).add(item)
+            if item is not None:
+                count = having.setdefault(name, {})
+                count[kinds] = count.get(kinds, 0) + 1
+
+    def is_choice(name: str) -> bool:
+        return any(0 < count < sizes[kinds] for kinds, count in having.get(name, {}).items())
+
+    return [name for name, found in values.items() if (len(found) > 1 and found != {None}) or is_choice(name)]
+
+
+def shorten(paths: Sequence[str]) -> dict[str, str]:
+    """Returns for each path its shortest end that no other path ends in.
+
+    >>> shorten(["training.optimizer.peak_lr", "model.kind", "data.source.kind"])
+    {'training.optimizer.peak_lr': 'peak_lr', 'model.kind': 'model.kind', 'data.source.kind': 'source.kind'}
+    """
+    ends = {path: [path.split(".", cut)[-1] for cut in range(path.count("."), -1, -1)] for path in paths}
+    count = collections.Counter(end for each in ends.values() for end in each)
+    return {path: next((end for end in each if count[end] == 1), path) for path, each in ends.items()}
+
+
+def to_columns(cells: Sequence[Json], names: Sequence[str]) -> list[Json]:
+    """Returns the values of flattened cells under some paths; a path with text and numbers has text alone."""
+    columns = {name: [cell.get(name) for cell in cells] for name in names}
+    for name, column in columns.items():
+        kinds = {type(item) for item in column if item is not None}
+        if str in kinds and len(kinds) > 1:
+            columns[name] = [item if item is None or isinstance(item, str) else canonical_json(item) for item in column]
+    return [{name: column[place] for name, column in columns.items()} for place in range(len(cells))]
