@@ -66,7 +66,8 @@ def fit(
       seed: Of the resamples.
 
     Raises:
-      AnalysisError: on an unknown name, a missing column, no usable rows, repeated cells or mixed units.
+      AnalysisError: on an unknown name, a missing column, no usable rows, repeated cells or mixed units; for a law of
+        best settings, like `step_law_lr`, on the runs of a sweep.
 
     >>> table = get_law("power_floor").sample(levels=8, noise=0.0)
     >>> round(fit(table).params["alpha"], 4)
@@ -75,13 +76,15 @@ def fit(
     law = get_law(law)
     law = law.bind(variables) if variables else law
     goal, target = make_objective(objective or law.objective, delta, tilt), target or law.target
-    distinct, twins = _drop_twins(keep_rows(table, keep))
+    distinct, twins = drop_twins(keep_rows(table, keep))
     positive = [*(() if law.may_be_zero else law.variables), *([target] if goal.is_log else [])]
     rows, left_out, rule = select_rows(distinct, [*law.variables, target], positive=positive)
     left_out = {**({"the same cell under another label": twins} if twins else {}), **left_out}
     if rows.empty:
         reasons = ", ".join(f"{count} {reason}" for reason, count in left_out.items()) or "the table has no rows"
         raise AnalysisError(f"no row can be fitted by law {law.name}: {reasons}; check --keep and the columns")
+    if law.of_best:
+        _refuse_sweep(rows, law, target)
     columns = {name: rows[name].to_numpy(dtype=float) for name in law.variables}
     weight, note = _weigh(rows, weights, target, evaluation_size)
     notes = {"rows": rule, **note}
@@ -103,7 +106,24 @@ def fit(
     )
 
 
-def _drop_twins(table: pd.DataFrame) -> tuple[pd.DataFrame, int]:
+def _refuse_sweep(rows: pd.DataFrame, law: Law, target: str) -> None:
+    """Refuses runs of a sweep, whose settings were chosen by whoever ran it and say nothing of the best."""
+    from analysis.tables.sweeps import find_sweep, name_points
+
+    found = find_sweep(rows, target, law.variables)
+    if found is None:
+        return
+    count, points, at = found
+    where = ", ".join(f"{name}={value:.4g}" for name, value in at.items())
+    more = f" ({points} points have several)" if points > 1 else ""
+    raise AnalysisError(
+        f"law {law.name} is of the best {target} at each size, and the table has a sweep: {count} values of it at "
+        f"{where}{more}; fit the optima, with --optima loss, or in Python find_best_settings(table, {target!r}, "
+        f"by={name_points(rows, law.variables)!r}).fit({law.name!r})"
+    )
+
+
+def drop_twins(table: pd.DataFrame) -> tuple[pd.DataFrame, int]:
     """Returns the rows with each cell once, where a store lists it under several labels, and how many went."""
     if not {"cell", "label"} <= set(table.columns):
         return table, 0
@@ -193,6 +213,41 @@ def format_interval(low: float | None, high: float | None) -> str:
     # An end that is nothing beside the other is a floor at 0 that rounding missed.
     largest = max(abs(low), abs(high), 1e-4)
     return f"{_format_end(low, largest)} … {_format_end(high, largest)}"
+
+
+def format_estimate(value: float, low: float | None, high: float | None) -> tuple[str, str]:
+    """Returns a number and its 95 % interval for people, with no more digits than the interval deserves.
+
+    They end at the second digit of half the interval's width; a number keeps one digit in any case, an end two.
+
+    >>> format_estimate(3.401, -20.2, 27.1), format_estimate(0.50031, 0.4991, 0.5012)
+    (('3', '-20 … 27'), ('0.5003', '0.4991 … 0.5012'))
+    >>> format_estimate(477.8, 101.2, 98765.4), format_estimate(3.401, None, None)
+    (('500', '100 … 99,000'), ('3.401', 'unknown'))
+    """
+    if low is None or high is None or not np.isfinite([value, low, high]).all():
+        return f"{value:.4g}", format_interval(low, high)
+    half, largest = (high - low) / 2, max(abs(low), abs(high))
+    place = _find_digit(half) - 1 if half > 0 else _find_digit(value) - 3
+    ends = [0.0 if abs(end) < 1e-5 * largest else end for end in (low, high)]
+    return _format_to(value, place, 1), " … ".join(_format_to(end, place, 2) for end in ends)
+
+
+def _find_digit(value: float) -> int:
+    """Returns which power of 10 the first digit of a number stands for."""
+    return int(np.floor(np.log10(abs(value)))) if value else 0
+
+
+def _format_to(value: float, place: int, least: int) -> str:
+    """Returns a number whose last digit stands for 10 to the power of `place`, with `least` to 6 digits in all."""
+    if not value:
+        return "0"
+    first = _find_digit(value)
+    place = min(max(place, first - 5), first + 1 - least)
+    rounded = round(value, -place)
+    if not 1e-4 <= abs(rounded) < 1e6:
+        return f"{rounded:.{max(0, _find_digit(rounded) - place)}e}"
+    return f"{rounded:,.{max(0, -place)}f}"
 
 
 def _format_end(end: float, largest: float) -> str:

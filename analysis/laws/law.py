@@ -86,6 +86,8 @@ class Law:
       has_closed_form: Whether it is L = E + A/N^alpha + B/D^beta in these parameters, in this order, so that its
         optimum and its frontier have closed forms.
       may_be_zero: Whether its variables may be 0, as proportions may; they must be positive otherwise.
+      of_best: Whether the target is the best value of a setting at each point, so that it is fitted to the optima of a
+        sweep (`find_best_settings`) and not to its runs.
     """
 
     name: str
@@ -109,6 +111,7 @@ class Law:
     held: Mapping[str, float] = field(default_factory=dict)
     has_closed_form: bool = False
     may_be_zero: bool = False
+    of_best: bool = False
 
     @property
     def params(self) -> tuple[str, ...]:

@@ -1,4 +1,7 @@
-"""Laws of the best learning rate and batch: powers of size, data and compute, fitted as lines in logarithms."""
+"""Laws of the best learning rate and batch: powers of size, data and compute, fitted as lines in logarithms.
+
+They are of optima: `fit` refuses the runs of a sweep, and `find_best_settings` makes optima of them.
+"""
 
 from __future__ import annotations
 
@@ -51,6 +54,7 @@ def _make_log_linear(
         units=units,
         example={coefficient: math.log(example[factor]), **{power: example[power] for power in variables.values()}},
         design=design,
+        of_best=True,
     )
 
 

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from analysis.errors import AnalysisError
-from analysis.fit_table import fit, format_interval
+from analysis.fit_table import fit, format_estimate, format_interval
 from analysis.laws.registry import get_law
 
 
@@ -87,3 +87,38 @@ def test_weights_of_a_column_act_like_repeats(table):
 def test_ends_of_intervals_are_short():
     assert format_interval(1022193390162.0, 1.7e12) == "1.02e+12 … 1.7e+12"
     assert format_interval(None, 2.0) == "unknown"
+
+
+def test_numbers_have_the_digits_that_their_interval_deserves():
+    assert format_estimate(3.401, -20.2, 27.1) == ("3", "-20 … 27")
+    assert format_estimate(0.50031, 0.4991, 0.5012) == ("0.5003", "0.4991 … 0.5012")
+    assert format_estimate(477.8, 101.2, 98765.4) == ("500", "100 … 99,000")  # a number keeps a digit, an end two
+    assert format_estimate(1.2345e10, 1.2e10, 1.3e10) == ("1.234e+10", "1.200e+10 … 1.300e+10")
+    assert format_estimate(0.0, 0.0, 0.16) == ("0", "0 … 0.160")
+    assert format_estimate(1.5, 1.5, 1.5) == ("1.500", "1.500 … 1.500")
+    assert format_estimate(0.123456, None, None) == ("0.1235", "unknown")
+
+
+def test_a_law_of_best_settings_refuses_a_sweep_and_takes_optima():
+    law = get_law("step_law_lr")
+    optima = law.sample(levels=3, noise=0.0).drop(columns="seed")
+    assert fit(optima, law).params["a"] == pytest.approx(-0.7129)
+    sweep = pd.concat([optima.assign(peak_lr=optima["peak_lr"] * factor) for factor in (0.5, 1.0, 2.0)])
+    with pytest.raises(
+        AnalysisError, match=r"sweep: 3 values of it at num_params=6e\+07.*9 points.*--optima loss.*find_b"
+    ):
+        fit(sweep, law)
+    # whoever names the column in another way has a sweep still
+    renamed = sweep.rename(columns={"peak_lr": "training.optimizer.peak_lr"})
+    with pytest.raises(AnalysisError, match="sweep"):
+        fit(renamed, law, "training.optimizer.peak_lr")
+
+
+def test_optima_of_every_seed_or_of_several_sizes_are_no_sweep():
+    law = get_law("step_law_lr")
+    assert fit(law.sample(levels=3, seeds=3, noise=0.01), law).n == 27
+    batches = get_law("step_law_batch").sample(levels=4, noise=0.0).drop(columns="seed")
+    both = pd.concat([batches.assign(num_params=n, batch_tokens=batches["batch_tokens"] * n**0.01) for n in (1e6, 1e7)])
+    assert fit(both, "step_law_batch").n == 8
+    with pytest.raises(AnalysisError, match="sweep"):
+        fit(both.drop(columns="num_params"), "step_law_batch")
