@@ -183,15 +183,21 @@ class Line:
         return Allocation(*pick)
 
     def solve(self, log_flops: Array) -> Allocation:
-        """Returns Chinchilla's closed form: N* = G (C/6)^a, D* = (C/6)^b / G."""
+        """Returns Chinchilla's closed form: N* = G (C/6)^a, D* = (C/6)^b / G; its nearest edge where that is none.
+
+        A weak fit's G may leave all numbers, or its optimum lie at less than one parameter or one token.
+        """
         _, A, B, alpha, beta = self.params[:, :, 0].T
         total = alpha + beta
-        log_g = np.log(alpha * A / (beta * B)) / total
+        log_g = (np.log(alpha) - np.log(beta) + np.log(A) - np.log(B)) / total
         budget = log_flops - np.log(TRAINING_FLOPS)
-        N, D = np.exp(log_g + budget * beta / total), np.exp(budget * alpha / total - log_g)
-        return Allocation(
-            N, D, self.value(N[:, None], D[:, None], None)[:, 0], np.exp(log_flops), np.zeros(len(N), bool)
-        )
+        log_n, log_d = log_g + budget * beta / total, budget * alpha / total - log_g
+        is_edge = np.minimum(log_n, log_d) < EDGE
+        if is_edge.any():
+            log_n = np.where(is_edge, np.clip(log_n, 0.0, np.maximum(budget, 0.0)), log_n)
+            log_d = np.where(is_edge, budget - log_n, log_d)
+        N, D = np.exp(log_n), np.exp(log_d)
+        return Allocation(N, D, self.value(N[:, None], D[:, None], None)[:, 0], np.exp(log_flops), is_edge)
 
     def search(self, log_flops: Array, unique: float | None, is_rough: bool) -> Allocation:
         """Returns the optima on nested grids in log N, polished by Newton steps."""

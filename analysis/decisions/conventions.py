@@ -6,14 +6,23 @@ Hoffmann et al. to this choice: leaving tables or the readout out of N or C matt
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from analysis.decisions.allocation import Allocation, allocate
-from analysis.decisions.optimum import estimate
+from analysis.decisions.optimum import Estimate, estimate
+from analysis.decisions.trends import (
+    BLIND,
+    STEP,
+    UNKNOWN,
+    is_exponent_identified,
+    is_possible,
+    merge_notices,
+    name_speaker,
+)
 from analysis.errors import AnalysisError
 from analysis.fitting.notices import Notice
 from analysis.laws.law import Array, Law
@@ -26,6 +35,7 @@ if TYPE_CHECKING:
 HEAD = ("head",)
 SCALES = ("norm",)
 ELEMENTWISE = ("softmax", "norm", "embedding")  # terms that are no matrix products; a lookup written as one is none
+UNIDENTIFIED = "unidentified"  # the status of an exponent that means nothing
 SPREAD = 0.02  # in the exponent: at a thousand times the compute it moves N* by 15 %
 
 
@@ -36,28 +46,61 @@ class ConventionSpread:
     Attributes:
       rows: `size flops exponent low high alpha beta status`, for each pair of conventions: a of N* ~ C^a between the
         smallest and the largest budget in that convention, with its 95 % interval over resamples; alpha and beta
-        are empty for laws without them.
+        are empty for laws without them. The status is `ok`, `weak` or, where a means nothing, `unidentified`.
       same: Conventions that count like another one on this table, by name.
-      warnings: Coded warnings with remedies.
+      fits: Coded warnings of the fit under each count of N, by its name.
+      general: Coded warnings of the comparison.
     """
 
     rows: pd.DataFrame
     same: dict[str, str]
-    warnings: tuple[Notice, ...]
+    fits: Mapping[str, tuple[Notice, ...]]
+    general: tuple[Notice, ...]
+
+    @property
+    def told(self) -> list[tuple[tuple[str, ...], Notice]]:
+        """Returns each warning once, with the counts of N whose fit gave it; none where it is of all."""
+        return [*merge_notices(self.fits.items()), *(((), notice) for notice in self.general)]
+
+    @property
+    def warnings(self) -> tuple[Notice, ...]:
+        """Returns each warning once, with the counts of N that it is of in its text."""
+        return tuple(
+            name_speaker([f"N counted as {', '.join(names)}"] if names else [], notice) for names, notice in self.told
+        )
+
+    @property
+    def known(self) -> pd.DataFrame:
+        """Returns the rows whose exponent means something."""
+        return self.rows[self.rows["status"] != UNIDENTIFIED]
 
     @property
     def spread(self) -> float:
-        """Returns the largest exponent less the smallest."""
-        return float(self.rows["exponent"].max() - self.rows["exponent"].min())
+        """Returns the largest exponent less the smallest, of those that mean something; NaN without any."""
+        return float(self.known["exponent"].max() - self.known["exponent"].min())
 
     def to_frame(self) -> pd.DataFrame:
         """Returns `rows`."""
         return self.rows
 
-    def __str__(self) -> str:
-        table = self.rows.to_string(index=False, float_format=lambda value: f"{value:.4f}", na_rep="")
+    def summarise(self) -> str:
+        """Returns the table and its spread, without the warnings."""
+        import pandas as pd
+
+        shown = []
+        for row in self.rows.to_dict("records"):
+            ends = (None if pd.isna(row[end]) else row[end] for end in ("low", "high"))
+            value, low, high = Estimate(value=row["exponent"], **dict(zip(("low", "high"), ends, strict=True))).show()
+            cells = (UNKNOWN, "", "") if row["status"] == UNIDENTIFIED else (value, low, high)
+            slopes = ["" if pd.isna(row[name]) else f"{row[name]:.3f}" for name in ("alpha", "beta")]
+            shown.append((row["size"], row["flops"], *cells, *slopes, row["status"]))
+        table = pd.DataFrame(shown, columns=self.rows.columns).to_string(index=False)
+        spread = [] if np.isnan(self.spread) else [f"spread of the exponent: {self.spread:.4f}"]
         same = [f"{name} counts like {other} here" for name, other in self.same.items()]
-        return "\n".join([table, f"spread of the exponent: {self.spread:.4f}", *same, *map(str, self.warnings)])
+        return "\n".join([table, *spread, *same])
+
+    def __str__(self) -> str:
+        return "\n".join([self.summarise(), *map(str, self.warnings)])
 
 
 def count_sizes(table: pd.DataFrame) -> dict[str, Array]:
@@ -173,16 +216,21 @@ def compare_conventions(
     data = read_numbers(rows, "data_seen")
     sizes, same_sizes = _keep_distinct(count_sizes(rows))
     flops, same_flops = _keep_distinct(count_flops(rows))
-    exponents = []
+    exponents, told = [], {}
     for size, N in sizes.items():
         fit = fit_table(rows.assign(num_params=N), law, target, bootstrap=resamples, seed=seed)
+        told[size] = fit.warnings
+        is_blind = any(notice.code in BLIND for notice in fit.warnings)
         params = np.concatenate([fit.vector[None], fit.replicates])
         for name, spent in {"6nd": TRAINING_FLOPS * N * data, **flops}.items():
             cost = None if name == "6nd" else _price(N, spent / data)
-            ends = [_solve(law, params, float(budget), cost, N) for budget in (spent.min(), spent.max())]
-            slopes = np.log(ends[1].num_params / ends[0].num_params) / np.log(spent.max() / spent.min())
+            # a table of one budget has the slope there
+            budgets = float(spent.min()), max(float(spent.max()), float(spent.min()) * np.exp(2 * STEP))
+            ends = [_solve(law, params, budget, cost, N) for budget in budgets]
+            slopes = np.log(ends[1].num_params / ends[0].num_params) / np.log(budgets[1] / budgets[0])
             exponent = estimate(float(slopes[0]), slopes[1:])
-            is_weak = fit.status != "ok" or bool(ends[0].is_edge[0] or ends[1].is_edge[0])
+            known = is_exponent_identified(exponent)
+            is_weak = not is_possible(exponent) or fit.status != "ok" or bool(ends[0].is_edge[0] or ends[1].is_edge[0])
             exponents.append(
                 {
                     "size": size,
@@ -192,11 +240,11 @@ def compare_conventions(
                     "high": exponent.high,
                     "alpha": fit.params.get("alpha"),
                     "beta": fit.params.get("beta"),
-                    "status": "weak" if is_weak else "ok",
+                    "status": UNIDENTIFIED if is_blind or not known else "weak" if is_weak else "ok",
                 }
             )
     frame = pd.DataFrame(exponents).astype(dict.fromkeys(("exponent", "low", "high", "alpha", "beta"), float))
-    return ConventionSpread(frame, {**same_sizes, **same_flops}, tuple(_check_spread(frame, rows)))
+    return ConventionSpread(frame, {**same_sizes, **same_flops}, told, tuple(_check_spread(frame, rows)))
 
 
 def _keep_distinct(counts: dict[str, Array]) -> tuple[dict[str, Array], dict[str, str]]:
@@ -238,13 +286,31 @@ def _check_spread(frame: pd.DataFrame, rows: pd.DataFrame) -> list[Notice]:
             "export records with their groups and terms"
         )
         notices.append(Notice(code="one_convention", text=text))
-    weak = frame.loc[frame["status"] != "ok", "size"].unique()
+    lost = frame.loc[frame["status"] == UNIDENTIFIED, "size"].unique()
+    if len(lost):
+        text = (
+            f"with N counted as {', '.join(lost)} the exponent could be anything, and no number is shown; run more "
+            "sizes at several budgets"
+        )
+        notices.append(Notice(code="unidentified", text=text, is_weak=True))
+    weak = frame.loc[frame["status"] == "weak", "size"].unique()
     if len(weak):
         text = (
             f"with N counted as {', '.join(weak)} the law fits weakly or has no optimum inside: it need not hold in "
             "that count; fit it alone and read its warnings"
         )
         notices.append(Notice(code="weak_fit", text=text, is_weak=True))
+    steep = frame[~frame["exponent"].between(0, 1, inclusive="neither")]
+    if len(steep):
+        pairs = ", ".join(f"{row.size} with {row.flops}" for row in steep[["size", "flops"]].itertuples())
+        text = (
+            f"N* falls with the budget, or grows faster than it, with {pairs}, which no optimum inside does whose loss "
+            "falls with N and D: the law need not hold in that count; spread the sizes at each budget"
+        )
+        notices.append(Notice(code="implausible_exponent", text=text, is_weak=True))
+    frame = frame[frame["status"] != UNIDENTIFIED]
+    if frame.empty:
+        return notices
     least, most = (frame.loc[getattr(frame["exponent"], which)()] for which in ("idxmin", "idxmax"))
     if most["exponent"] - least["exponent"] > SPREAD:
         text = (

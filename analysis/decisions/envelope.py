@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from analysis.decisions.isoflop import Trend, fit_trend
+from analysis.decisions.trends import Trend, check_exponents, fit_trend, show_lines
 from analysis.errors import AnalysisError
 from analysis.fitting.notices import Notice
 from analysis.laws.law import Array
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 LEVELS = 1500  # log-spaced budgets at which the hull is read (Hoffmann et al. 2022, appendix)
+CELL = "cell"  # the column that names a run
 MIN_SIZES = 3  # between the smallest and the largest: with fewer the line is drawn through two jumps
 
 
@@ -45,7 +46,7 @@ class Envelope:
         return self.points
 
     def __str__(self) -> str:
-        head = f"envelope of training curves: N* ~ C^{self.size.exponent}, D* ~ C^{self.data.exponent}"
+        head = f"envelope of training curves: {show_lines(self.size.exponent, self.data.exponent)}"
         runs = self.points.groupby("num_params").agg(
             first_flops=("train_flops", "min"),
             last_flops=("train_flops", "max"),
@@ -59,7 +60,7 @@ class Envelope:
 def fit_envelope(
     table: pd.DataFrame,
     *,
-    by: str = "cell",
+    by: str = CELL,
     target: str = "loss",
     levels: int = LEVELS,
     resamples: int = 400,
@@ -86,6 +87,11 @@ def fit_envelope(
     from analysis.errors import suggest_name
     from analysis.tables.table import read_numbers, select_rows
 
+    if by not in table.columns and by == CELL:
+        raise AnalysisError(
+            f"by={by!r}: no column names each row's run, so there is no curve; name the one that does (--column "
+            "cell=THEIRS)"
+        )
     if by not in table.columns:
         raise suggest_name("by", by, table.columns)
     if levels < 2 or resamples < 0:
@@ -142,6 +148,7 @@ def fit_envelope(
         }
     )
     size, data = (fit_trend(np.exp(grid), np.exp(values)) for values in (log_n, log_d))
+    notices += check_exponents(size.exponent, data.exponent)
     return Envelope(points, size, data, tuple(notices))
 
 

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from analysis.fitting.fit import Fit
 
 MOST_DATA = float(np.log(1e30))  # up to which contours go
+MOST_DIGITS = 4  # that a number is shown to
+ZERO = 1e-6  # beside the largest of a value and its ends: what rounding left of nothing
 MISSING = 1e300  # stands for infinity in percentiles, where inf - inf would be NaN
 
 
@@ -36,9 +38,38 @@ class Estimate(BaseModel):
     low: float | None = None
     high: float | None = None
 
+    @property
+    def ends(self) -> tuple[float, float]:
+        """Returns the interval's ends; the value twice where there is none."""
+        return (self.value if self.low is None else self.low), (self.value if self.high is None else self.high)
+
+    def show(self) -> tuple[str, str, str]:
+        """Returns value and ends for people, to two digits of the interval's width; ends are empty without one.
+
+        >>> Estimate(value=0.44791, low=0.44142, high=0.45383).show()
+        ('0.448', '0.441', '0.454')
+        >>> Estimate(value=0.8671, low=-3.8e-28, high=1.9).show()
+        ('0.87', '0', '1.9')
+        """
+        if self.low is None or self.high is None:
+            return f"{self.value:.{MOST_DIGITS}g}", "", ""
+        width = self.high - self.low
+        largest = max((abs(end) for end in (self.low, self.high, self.value) if np.isfinite(end)), default=0.0)
+        last = np.floor(np.log10(width)) - 1 if np.isfinite(width) and width > 0 else -np.inf  # the digit that counts
+
+        def write(value: float) -> str:
+            if not np.isfinite(value):
+                return f"{value:g}"
+            if abs(value) <= ZERO * largest:
+                return "0"
+            digits = np.clip(np.floor(np.log10(abs(value))) - last + 1, 2, MOST_DIGITS)
+            return f"{value:.{int(digits)}g}"
+
+        return write(self.value), write(self.low), write(self.high)
+
     def __str__(self) -> str:
-        interval = "" if self.low is None or self.high is None else f" ({self.low:.4g} to {self.high:.4g})"
-        return f"{self.value:.4g}{interval}"
+        value, low, high = self.show()
+        return f"{value} ({low} to {high})" if low else value
 
 
 class Optimum(BaseModel):
@@ -70,7 +101,10 @@ class Optimum(BaseModel):
 
     def __str__(self) -> str:
         asked = ", ".join(f"{name}={value:g}" for name, value in self.question.items())
-        table = self.to_frame().to_string(float_format=lambda value: f"{value:.6g}", na_rep="")
+        import pandas as pd
+
+        rows = {name: item.show() for name, item in self.quantities.items()}
+        table = pd.DataFrame.from_dict(rows, orient="index", columns=["estimate", "low", "high"]).to_string()
         return "\n".join([f"optimum of {self.law} at {asked}", table, *map(str, self.warnings)])
 
 
@@ -108,6 +142,8 @@ def find_optimum(
     """
     question = _check_question(flops, loss, inference_tokens, unique_data, price_per_chip_hour, peak_flops, mfu)
     law, draws = fit.form, fit.replicates
+    if not np.isfinite(fit.vector).all():
+        raise AnalysisError(f"fit of {law.name} is {fit.status} and has no parameters ({fit.params}); fit another law")
     params = np.concatenate([fit.vector[None], draws])
     best = allocate(
         law,
@@ -133,15 +169,12 @@ def find_optimum(
             values |= {"inference_flops": inference, "total_flops": best.total_flops}
         if unique_data is not None:
             values["epochs"] = np.maximum(D / unique_data, 1.0)
-        if peak_flops is not None and mfu is not None:
-            values["chip_hours"] = best.total_flops / (peak_flops * mfu * 3600)
-            if price_per_chip_hour is not None:
-                values["dollars"] = values["chip_hours"] * price_per_chip_hour
+        values |= price_compute(best.total_flops, price_per_chip_hour, peak_flops, mfu)
     return Optimum(
         law=law.name,
         question={**question, **(at or {})},
         quantities={name: estimate(item[0], item[1:]) for name, item in values.items()},
-        warnings=tuple(_check_optimum(fit, best, unique_data, at or {})),
+        warnings=tuple(check_optimum(fit, best, unique_data, at)),
     )
 
 
@@ -199,6 +232,38 @@ def iso_loss(
     return pd.DataFrame({name: values[reached] for name, values in table.items()})
 
 
+def price_compute(
+    flops: float | Array, price_per_chip_hour: float | None, peak_flops: float | None, mfu: float | None
+) -> dict[str, Array]:
+    """Returns `chip_hours` and `dollars` of compute, as far as the peak, its share and the price are known.
+
+    Args:
+      flops: What is computed.
+      price_per_chip_hour: Of one chip, in dollars.
+      peak_flops: FLOP/s of one chip.
+      mfu: Share of the peak that is reached.
+
+    Raises:
+      AnalysisError: on a value out of range, or one without the others that it needs.
+
+    >>> {name: float(value) for name, value in price_compute(3.6e18, 2.0, 1e15, 0.5).items()}
+    {'chip_hours': 2.0, 'dollars': 4.0}
+    """
+    given = {"price_per_chip_hour": price_per_chip_hour, "peak_flops": peak_flops, "mfu": mfu}
+    for name, value in given.items():
+        if value is not None and not (np.isfinite(value) and value > 0):
+            raise AnalysisError(f"{name}={value:g} must be finite and positive; leave it out or give a number above 0")
+    if mfu is not None and mfu > 1:
+        raise AnalysisError(f"mfu={mfu:g} must be at most 1; give the share of the peak, 0.4 for 40 %")
+    if (peak_flops is None) != (mfu is None) or (price_per_chip_hour is not None and peak_flops is None):
+        listed = ", ".join(f"{name}={value}" for name, value in given.items())
+        raise AnalysisError(f"{listed}: chip-hours need peak_flops and mfu, and dollars all three; give them together")
+    if peak_flops is None or mfu is None:
+        return {}
+    hours = np.asarray(flops, dtype=np.float64) / (peak_flops * mfu * 3600)
+    return {"chip_hours": hours} | ({} if price_per_chip_hour is None else {"dollars": hours * price_per_chip_hour})
+
+
 def estimate(value: float, draws: Array) -> Estimate:
     """Returns a value with the 95 % percentile interval of its draws `[R]`; infinite draws count as large."""
     known = np.asarray(draws, dtype=np.float64)
@@ -243,19 +308,23 @@ def _check_question(
     for name, value in question.items():
         if not (np.isfinite(value) and value > 0):
             raise AnalysisError(f"{name}={value:g} must be finite and positive; leave it out or give a number above 0")
-    if mfu is not None and mfu > 1:
-        raise AnalysisError(f"mfu={mfu:g} must be at most 1; give the share of the peak, 0.4 for 40 %")
-    if (peak_flops is None) != (mfu is None) or (price is not None and peak_flops is None):
-        raise AnalysisError(
-            f"price_per_chip_hour={price}, peak_flops={peak_flops}, mfu={mfu}: chip-hours need peak_flops and mfu, and "
-            "dollars all three; give them together"
-        )
+    price_compute(1.0, price, peak_flops, mfu)
     return question
 
 
-def _check_optimum(fit: Fit, best: Allocation, unique_data: float | None, at: Mapping[str, float]) -> list[Notice]:
+def check_optimum(
+    fit: Fit, best: Allocation, unique_data: float | None = None, at: Mapping[str, float] | None = None
+) -> list[Notice]:
+    """Returns what to know about the optima of a fit: no minimum inside, far beyond the points, no intervals.
+
+    Args:
+      fit: The fit.
+      best: Its optimum, and those of its resamples after it.
+      unique_data: As in `find_optimum`.
+      at: As in `find_optimum`.
+    """
     N, D, notices = float(best.num_params[0]), float(best.data_seen[0]), []
-    point = {"num_params": N, "data_seen": D, "data_unique": min(D, unique_data or D), **at}
+    point = {"num_params": N, "data_seen": D, "data_unique": min(D, unique_data or D), **(at or {})}
     if fit.status != "ok":
         text = f"the fit is {fit.status} and its optimum no better; read the fit's own warnings"
         notices.append(Notice(code="weak_fit", text=text, is_weak=True))

@@ -1,8 +1,10 @@
-"""Figures for decisions: best sizes for a budget, isoFLOP profiles, what a candidate saves, which law to trust."""
+"""Figures for decisions: best sizes for a budget, isoFLOP profiles, which law to trust."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections import Counter
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
 import numpy as np
@@ -14,14 +16,19 @@ from scaling.store.columns import TRAINING_FLOPS
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from analysis.decisions.gain import Gain
     from analysis.decisions.isoflop import IsoFlops
+    from analysis.decisions.trends import Trend
+    from analysis.decisions.valleys import Valley
     from analysis.fitting.fit import Fit
+    from analysis.fitting.notices import Notice
+    from analysis.laws.law import Array
 
 SIDES = 120  # points of the grid along each side
 MARGIN = 1.25  # by which axes reach beyond the points, as a factor
+GREY = "#BBBBBB"  # of what does not count
 LEVELS = 9  # lines of equal loss
 
 
@@ -84,90 +91,134 @@ def plot_contours(fit: Fit, table: pd.DataFrame | None = None, *, flops: tuple[f
     return figure
 
 
-def plot_isoflops(found: IsoFlops, table: pd.DataFrame, *, target: str = "loss", tolerance: float = 0.1) -> Figure:
-    """Returns the runs of every budget with the size of least loss, and these sizes against compute with their line.
+def plot_isoflops(
+    found: IsoFlops | Sequence[Valley], table: pd.DataFrame | None = None, *, target: str = "loss"
+) -> Figure:
+    """Returns every budget's losses with the curve through them and its minimum, and the minima against compute.
 
-    Budgets that do not count are grey.
+    A point is the mean of the runs of one size; rings are the sizes that bracket a minimum. Budgets that do not count
+    are grey, and the legend says why by their codes. On the right a grey bar is the sizes that were run, with an arrow
+    where the lowest loss is at its end: the best size lies beyond.
 
     Args:
-      found: What `fit_isoflops` made of the table.
-      table: The same table.
-      target: The same target.
-      tolerance: The same tolerance.
+      found: What `fit_isoflops` made of a table; or its valleys alone, where too few count for a line.
+      table: That table, to show single runs where several share a size.
+      target: Its target.
+
+    Raises:
+      AnalysisError: if there are no valleys.
     """
     from matplotlib.colors import LogNorm
 
-    from analysis.decisions.isoflop import group_budgets
+    from analysis.decisions.trends import is_exponent_identified
+    from analysis.decisions.valleys import AT_EDGE
     from analysis.figures.shown import ShownFigure
     from analysis.tables.table import select_rows
 
-    names = ["train_flops", "num_params", target]
-    rows = select_rows(table, names, positive=names)[0].sort_values("num_params")
-    spent, points = rows["train_flops"].to_numpy(dtype=float), found.points
+    lines, valleys = (None, tuple(found)) if isinstance(found, Sequence) else (found, found.valleys)
+    if not valleys:
+        raise AnalysisError("found has no valleys, so that there is nothing to draw; see which rows of the table count")
+    spent = np.array([item.train_flops for item in valleys])
     norm, shades = LogNorm(spent.min(), spent.max() * 1.0001), make_shades()
+    counts = [item for item in valleys if item.skip is None]
+    colours = [GREY if item.skip is not None else shades(norm(item.train_flops)) for item in valleys]
+    codes = Counter(item.skip.code for item in valleys if item.skip is not None)
     with mpl.rc_context(STYLE):
-        figure = ShownFigure(figsize=(10.4, 4.8), layout="constrained")
+        figure = ShownFigure(figsize=(10.4, 5.2), layout="constrained")
         left, right = figure.subplots(1, 2)
-        for here in group_budgets(spent, tolerance):
-            group = rows.iloc[here].sort_values("num_params")
-            flops = float(np.exp(np.log(spent[here]).mean()))
-            counts = bool(np.isclose(points["train_flops"], flops).any())
-            colour = shades(norm(flops)) if counts else "#BBBBBB"
-            left.plot(group["num_params"], group[target], "o-", color=colour, ms=3.5, lw=0.9, zorder=2)
-        left.plot(points["num_params"], points["loss"], "*", color=HUES[1], ms=11, mec="white", mew=0.7, zorder=4)
-        grid = np.geomspace(spent.min() / MARGIN, spent.max() * MARGIN, 40)
-        line = [found.size.at(float(flops)) for flops in grid]
-        right.plot(grid, [one.value for one in line], color=HUES[1], lw=1.6, zorder=2)
-        if all(one.low is not None for one in line):
-            low, high = ([getattr(one, end) for one in line] for end in ("low", "high"))
-            right.fill_between(grid, low, high, color=HUES[1], alpha=0.18, lw=0, zorder=1)
-            bars = abs(points[["low", "high"]].to_numpy().T - points["num_params"].to_numpy())
-            right.errorbar(points["train_flops"], points["num_params"], yerr=bars, fmt="none", ecolor="#222222", lw=1)
-        right.scatter(
-            points["train_flops"],
-            points["num_params"],
-            c=shades(norm(points["train_flops"].to_numpy())),
-            s=36,
-            zorder=3,
-        )
+        if table is not None:
+            names = ["train_flops", "num_params", target]
+            rows = select_rows(table, names, positive=names)[0]
+            if len(rows) > sum(len(item.sizes) for item in valleys):
+                name = "runs, at their own FLOPs" if any(item.is_moved for item in valleys) else "runs"
+                left.plot(rows["num_params"], rows[target], ".", color="#999999", ms=4, mew=0, zorder=1, label=name)
+        for item, colour in zip(valleys, colours, strict=True):
+            left.plot(item.sizes, item.losses, "o", color=colour, ms=3.8, mew=0, zorder=2.5 if item in counts else 2)
+            left.plot(item.grid, item.curve, color=colour, lw=1.1 if item in counts else 0.7, zorder=2)
+        for number, item in enumerate(counts):
+            _draw_minimum(left, item, is_named=number == 0)
+        for code, count in codes.items():
+            left.plot([], [], "o-", color=GREY, ms=3.8, mew=0, lw=0.7, label=f"do not count: {count} {code}")
+        if AT_EDGE in codes:
+            left.plot([], [], "^-", color=GREY, ms=6, lw=0.9, label="sizes run; the best is beyond")
+        if lines is not None and is_exponent_identified(lines.size.exponent):
+            draw_trend(right, lines.size, spent)
+        for item, colour in zip(valleys, colours, strict=True):
+            _draw_best_size(right, item, colour)
         left.set(xscale="log", yscale="log", xlabel="model size N", ylabel=NAMES.get(target, target))
         right.set(xscale="log", yscale="log", xlabel=NAMES["train_flops"], ylabel="best model size N*")
+        if len(valleys) == 1:
+            right.set_xlim(spent[0] / MARGIN, spent[0] * MARGIN)
         for axes in (left, right):
             tidy_log_axis(axes.xaxis, *axes.get_xlim())
             tidy_log_axis(axes.yaxis, *axes.get_ylim())
-        skipped = f", {len(found.skipped)} more do not count" if found.skipped else ""
-        left.set_title(f"{len(points)} budgets{skipped}", loc="left", fontsize=9.5)
-        right.set_title(f"N* ~ C^{found.size.exponent}", loc="left", fontsize=9.5)
+        figure.legend(*left.get_legend_handles_labels(), frameon=False, loc="outside lower left", ncols=3)
+        left.set_title(_title_valleys(valleys), loc="left", fontsize=9.5)
+        title = (
+            f"no line, which needs 2 minima inside the sizes: {len(counts)} of {len(valleys)} budgets"
+            if lines is None
+            else title_trend(lines.size, lines.warnings)
+        )
+        right.set_title(title, loc="left", fontsize=9.5)
     return figure
 
 
-def plot_gain(gain: Gain) -> Figure:
-    """Returns the compute-equivalent gain against the candidate's compute, with its 95 % band.
+def _title_valleys(valleys: Sequence[Valley]) -> str:
+    counts, moved = (sum(held) for held in zip(*((v.skip is None, v.is_moved) for v in valleys), strict=True))
+    to_mean = f"; losses of {moved} at their mean FLOPs" if moved else ""
+    return f"{valleys[0].shape} through {counts} of {len(valleys)} budgets{to_mean}"
 
-    Dashes where one of the two was not observed; the point is the offset at the reference budget.
-    """
-    from analysis.figures.shown import ShownFigure
 
-    frame, variable = gain.table, gain.table.columns[0]
-    with mpl.rc_context(STYLE):
-        figure = ShownFigure(figsize=(7.2, 4.6), layout="constrained")
-        axes = figure.subplots()
-        axes.axhline(1, color="#888888", lw=0.9, zorder=1)
-        axes.fill_between(frame[variable], frame["low"], frame["high"], color=HUES[0], alpha=0.18, lw=0, zorder=1)
-        axes.plot(frame[variable], frame["gain"], color=HUES[0], lw=1.2, ls=(0, (4, 3)), zorder=2)
-        inside = frame[frame["observed"]]
-        axes.plot(inside[variable], inside["gain"], color=HUES[0], lw=2, zorder=2)
-        axes.plot(gain.reference, gain.offset.estimate, "o", color=HUES[1], ms=7, mec="white", zorder=3)
-        axes.set(xscale="log", yscale="log", xlabel=f"{NAMES.get(variable, variable)} of {gain.candidate}")
-        axes.set_ylabel(f"compute that {gain.base} needs\nfor the same loss, as a multiple")
-        shown = frame[["low", "high", "gain"]].to_numpy()
-        shown = shown[np.isfinite(shown)]
-        axes.set_ylim(min(shown.min(), 1) / 1.1, min(max(shown.max(), 1), 30 * frame["gain"].median()) * 1.1)
-        tidy_log_axis(axes.xaxis, *axes.get_xlim())
-        tidy_log_axis(axes.yaxis, *axes.get_ylim())
-        notes = [*str(gain).split("; "), ", ".join(notice.code for notice in gain.notices)]
-        axes.set_title("\n".join(filter(None, notes)), loc="left", fontsize=9.5)
-    return figure
+def _draw_best_size(axes: Axes, item: Valley, colour: Any) -> None:
+    """Draws a budget's best size with its interval; the sizes that were run, where that does not count."""
+    from analysis.decisions.valleys import AT_EDGE
+
+    best = item.num_params
+    if best is not None and item.skip is None:
+        axes.plot(item.train_flops, best.value, "o", color=colour, ms=6, mew=0, zorder=3)
+        if best.low is not None:
+            axes.plot([item.train_flops] * 2, best.ends, color="#222222", lw=1, zorder=2.5)
+        return
+    axes.plot([item.train_flops] * 2, item.sizes[[0, -1]], color=GREY, lw=0.9, zorder=1.5)
+    if best is not None:
+        axes.plot(item.train_flops, best.value, "o", mfc="none", mec=GREY, ms=5, zorder=2)
+    elif item.skip is not None and item.skip.code == AT_EDGE:
+        lowest = int(np.argmin(item.losses))
+        marker = {0: "v", len(item.sizes) - 1: "^"}.get(lowest, "_")
+        axes.plot(item.train_flops, item.sizes[lowest], marker, color=GREY, ms=6, zorder=2)
+
+
+def _draw_minimum(axes: Axes, item: Valley, is_named: bool) -> None:
+    """Draws where a curve is lowest with its interval, and rings around the sizes on both sides of it."""
+    best, names = item.num_params, ("minimum, 95 %", "sizes around it") if is_named else (None, None)
+    if best is None or item.bracket is None:
+        return
+    value = float(np.interp(np.log(best.value), np.log(item.grid), item.curve))
+    low, high = best.ends
+    axes.plot([low, high], [value, value], color=HUES[1], lw=1.6, zorder=3.5)
+    axes.plot(best.value, value, "*", color=HUES[1], ms=9, mec="white", mew=0.6, zorder=4, label=names[0])
+    around = np.isin(item.sizes, item.bracket)
+    axes.plot(
+        item.sizes[around], item.losses[around], "o", mfc="none", mec="#222222", ms=6.5, mew=0.8, zorder=3,
+        label=names[1],
+    )  # fmt: skip
+
+
+def title_trend(trend: Trend, notices: Sequence[Notice]) -> str:
+    """Returns the exponent of N* for a title, with the codes of what makes it weak."""
+    from analysis.decisions.trends import show_exponent
+
+    weak = ", ".join(notice.code for notice in notices if notice.is_weak)
+    return f"N* ~ C^a, a {show_exponent(trend.exponent)}{f'; weak: {weak}' if weak else ''}"
+
+
+def draw_trend(axes: Axes, trend: Trend, flops: Array) -> None:
+    """Draws a line of best sizes or data, and its 95 % band, a little beyond some budgets."""
+    grid = np.geomspace(flops.min() / MARGIN, flops.max() * MARGIN, 40)
+    line = [trend.at(float(one)) for one in grid]
+    axes.plot(grid, [one.value for one in line], color=HUES[1], lw=1.6, zorder=2)
+    low, high = np.transpose([one.ends for one in line])
+    axes.fill_between(grid, low, high, color=HUES[1], alpha=0.18, lw=0, zorder=1)
 
 
 def plot_tournament(ranking: pd.DataFrame) -> Figure:

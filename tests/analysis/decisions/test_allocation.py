@@ -82,3 +82,12 @@ def test_the_inverse_gives_the_budget_back():
 def test_a_law_without_size_has_no_optimum():
     with pytest.raises(AnalysisError, match="an optimum needs a law of num_params and data_seen"):
         allocate("power_floor", np.array([[1.0, 1.0, 0.5]]), flops=1e20)
+
+
+def test_a_closed_form_that_leaves_all_numbers_is_at_its_edge_without_a_warning():
+    params = np.array([[1.0, 1e8, 1.0, 0.002, 0.001], [1.0, 1.0, 1e8, 0.001, 0.002], [1.69, 406.4, 410.7, 0.34, 0.28]])
+    best = allocate("chinchilla", params, flops=6e12)
+    assert best.is_edge.tolist() == [True, True, False]
+    np.testing.assert_allclose(best.num_params[:2], [1e12, 1.0])
+    np.testing.assert_allclose(best.num_params * best.data_seen, 1e12)
+    assert np.isfinite(best.loss).all()

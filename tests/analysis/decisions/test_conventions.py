@@ -135,3 +135,28 @@ def test_a_table_that_counts_n_in_another_way_is_compared_from_its_totals():
     )
     again, first = (compare_conventions(each, resamples=0) for each in (bare, models))
     pd.testing.assert_frame_equal(again.rows, first.rows)
+
+
+def test_the_warnings_of_every_fit_are_told_with_its_count_of_n():
+    models = make_models(widths=(128, 256, 512))
+    noisy = models.assign(loss=models.loss * np.exp(0.02 * np.random.default_rng(0).standard_normal(len(models))))
+    found = compare_conventions(noisy, resamples=40)
+    assert any(found.fits.values())
+    for size, notices in found.fits.items():
+        for notice in notices:
+            assert any(size in names and other == notice for names, other in found.told)
+    for names, notice in found.told:
+        assert (f"N counted as {', '.join(names)}: {notice}" if names else str(notice)) in str(found).splitlines()
+
+
+def test_one_budget_of_few_sizes_identifies_no_exponent_and_shows_none():
+    models = make_models(widths=(128, 192, 256, 384))
+    flops = 1e18
+    models = models.drop_duplicates("num_params").assign(data_seen=lambda t: flops / 6 / t.num_params)
+    models = models.assign(train_flops=flops, loss=get_law("chinchilla").predict(TRUTH, models))
+    found = compare_conventions(models.drop(columns=[c for c in models if c.startswith("flops_")]), resamples=20)
+    assert set(found.rows.loc[found.rows["flops"] == "6nd", "status"]) == {"unidentified"}
+    assert "unidentified" in {notice.code for notice in found.warnings}
+    assert "not identified" in str(found)
+    assert np.isnan(found.spread)
+    assert "spread of the exponent" not in str(found)

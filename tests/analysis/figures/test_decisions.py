@@ -1,13 +1,15 @@
-"""Claims about figures for decisions: they show the optimum, the budgets that count, the gain and the ranking."""
+"""Claims about figures for decisions: they show the optimum, the budgets that count and the ranking."""
+
+from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 
-from analysis.decisions.gain import measure_gain
-from analysis.decisions.isoflop import fit_isoflops
+from analysis.decisions.isoflop import find_valleys, fit_isoflops
 from analysis.decisions.optimum import trace_frontier
 from analysis.errors import AnalysisError
-from analysis.figures.decisions import plot_contours, plot_gain, plot_isoflops, plot_tournament
+from analysis.figures.decisions import plot_contours, plot_isoflops, plot_tournament
 from analysis.fitting.fit_law import fit_law
 from analysis.laws.registry import get_law
 from analysis.validation.validate import run_tournament
@@ -56,31 +58,68 @@ def test_contours_reach_as_far_as_asked_and_need_two_sizes(fit, profiles):
         plot_contours(other)
 
 
-def test_isoflop_profiles_show_every_budget_and_the_ones_that_count(profiles):
-    found = fit_isoflops(profiles, resamples=50)
-    left, right = plot_isoflops(found, profiles).axes
-    *curves, stars = left.lines
-    assert len(curves) == 6
-    assert [line.get_color() == "#BBBBBB" for line in curves] == [False] * 5 + [True]
-    assert stars.get_xdata().tolist() == found.points["num_params"].tolist()
+def test_isoflop_profiles_show_every_budget_with_its_curve_bracket_and_minimum(profiles):
+    seeds = pd.concat([profiles.assign(seed=seed, loss=profiles["loss"] * (1 + 0.002 * seed)) for seed in (-1, 1)])
+    found = fit_isoflops(seeds, resamples=50)
+    figure = plot_isoflops(found, seeds)
+    left, right = figure.axes
+    assert [len(line.get_xdata()) for line in left.lines if line.get_label() == "runs"] == [len(seeds)]
+    for item, minimum in zip(found.valleys, [*found.points.itertuples(), None], strict=True):
+        drawn = [line for line in left.lines if np.array_equal(line.get_xdata(), item.sizes)]
+        curve = [line for line in left.lines if np.array_equal(line.get_xdata(), item.grid)]
+        assert np.asarray(drawn[0].get_ydata()) == pytest.approx(item.losses)  # means over seeds
+        assert curve[0].get_ydata().tolist() == item.curve.tolist()
+        assert (drawn[0].get_color() == curve[0].get_color() == "#BBBBBB") == (minimum is None)
+        if minimum is not None:
+            xs = [list(line.get_xdata()) for line in left.lines]
+            assert [minimum.num_params] in xs
+            assert [minimum.low, minimum.high] in xs
+            assert list(item.bracket) in xs
+    legend = [text.get_text() for text in figure.legends[0].get_texts()]
+    grey = ["do not count: 1 isoflop_edge", "sizes run; the best is beyond"]
+    assert legend == ["runs", "minimum, 95 %", "sizes around it", *grey]
     grid, line = np.asarray(right.lines[0].get_xdata()), np.asarray(right.lines[0].get_ydata())
     assert line == pytest.approx([found.size.at(float(flops)).value for flops in grid], rel=1e-12)
-    assert right.get_title(loc="left") == f"N* ~ C^{found.size.exponent}"
+    assert right.get_title(loc="left") == f"N* ~ C^a, a {found.size.exponent}"
+    assert left.get_title(loc="left") == "cubic through 5 of 6 budgets"
 
 
-def test_the_gain_is_drawn_whole_where_both_were_observed():
-    law = get_law("power_floor").bind(("train_flops",))
-    fits = []
-    for label, factor, reach in (("old", 800.0, 1e20), ("new", 600.0, 1e21)):
-        x = np.geomspace(1e17, reach, 8)
-        y = 1.5 + factor * x**-0.15
-        fits.append(fit_law(law, {"train_flops": x}, y, target="loss", label=label))
-    gain = measure_gain(*fits)
-    (axes,) = plot_gain(gain).axes
-    _, dashed, whole, point = axes.lines
-    assert dashed.get_ydata().tolist() == gain.table["gain"].tolist()
-    assert len(whole.get_xdata()) == int(gain.table["observed"].sum()) < len(gain.table)
-    assert point.get_ydata()[0] == gain.offset.estimate == pytest.approx((800 / 600) ** (1 / 0.15), rel=1e-3)
+def test_a_line_that_means_nothing_is_not_drawn(profiles):
+    found = fit_isoflops(profiles, resamples=50)
+    wild = found.size.exponent.model_copy(update={"low": -3.0})
+    _, right = plot_isoflops(replace(found, size=replace(found.size, exponent=wild))).axes
+    assert not any(len(line.get_xdata()) > 2 for line in right.lines)
+    assert right.get_title(loc="left").startswith("N* ~ C^a, a not identified")
+
+
+@pytest.mark.parametrize("counting", [0, 1])
+def test_valleys_without_a_line_are_drawn_and_the_title_says_why(profiles, counting):
+    rows = profiles.groupby("train_flops").head(4)
+    rows = profiles[(profiles["train_flops"] == BUDGETS[0]) | profiles.index.isin(rows.index)] if counting else rows
+    valleys = find_valleys(rows, resamples=30)
+    left, right = plot_isoflops(valleys, rows).axes
+    for item in valleys:
+        (curve,) = [line for line in left.lines if np.array_equal(line.get_xdata(), item.grid)]
+        assert (curve.get_color() == "#BBBBBB") == (item.skip is not None)
+    assert left.get_title(loc="left") == f"cubic through {counting} of 6 budgets"
+    title = f"no line, which needs 2 minima inside the sizes: {counting} of 6 budgets"
+    assert right.get_title(loc="left") == title
+    arrows = [line for line in right.lines if line.get_marker() == "^"]
+    assert [line.get_ydata()[0] for line in arrows] == [item.sizes[-1] for item in valleys if item.skip is not None]
+    large = find_valleys(profiles.assign(loss=profiles["num_params"] ** 0.1), resamples=0)
+    down = [line for line in plot_isoflops(large).axes[1].lines if line.get_marker() == "v"]
+    assert [line.get_ydata()[0] for line in down] == [item.sizes[0] for item in large]
+    with pytest.raises(AnalysisError, match="no valleys"):
+        plot_isoflops(())
+
+
+def test_losses_that_were_moved_are_said_to_be(profiles):
+    factor = np.tile(np.geomspace(1.25, 1, 7), 6)
+    uneven = profiles.assign(train_flops=profiles["train_flops"] * factor)
+    seeds = pd.concat([uneven.assign(seed=seed) for seed in (0, 1)])
+    figure = plot_isoflops(fit_isoflops(seeds, resamples=0), seeds)
+    assert figure.axes[0].get_title(loc="left").endswith("of 6 budgets; losses of 6 at their mean FLOPs")
+    assert figure.legends[0].get_texts()[0].get_text() == "runs, at their own FLOPs"
 
 
 def test_the_ranking_has_a_mark_for_each_law_that_was_fitted(profiles):
