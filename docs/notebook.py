@@ -53,7 +53,7 @@ result = run(study, store="runs/digits_by_size")
 result
 
 # %% [markdown]
-# Every evaluation is a row of one table, and the columns are the same for all studies.
+# Every evaluation is a row of one table. Its first columns are the same for all studies; fields that vary follow them.
 
 # %%
 table = result.table()

@@ -102,11 +102,11 @@ class Result:
         Raises:
           AnalysisError: no cell is complete, or the file cannot be written.
         """
-        from analysis.report.findings import find_all
+        from analysis.report.make import make_report
         from analysis.report.page import write_page
 
         page = Path(path or f"{self.store.path}/report.html")
-        write_page(find_all(self.store), str(self.store.path), str(page))
+        write_page(make_report(str(self.store.path)), str(page))
         if is_notebook():
             from IPython.display import FileLink, display
 

@@ -1,1 +1,1 @@
-"""What fitted laws decide: optimal sizes, frontiers, crossings, gains, and which runs to do next."""
+"""What runs and their laws decide: optimal sizes, frontiers, best settings, crossings, gains, which runs to do next."""

@@ -1,20 +1,24 @@
 """Who is ahead at which size: crossings of fitted curves, and the order of series by paired differences at each m.
 
-Intervals are 95 % for each comparison by itself; they are not corrected for the number of pairs and sizes compared,
-so among 20 true ties one is expected to look settled.
+Claims of who is ahead are made where a paired t test, corrected for the number of all pairs and sizes compared (Holm
+1979), has p of at most 0.05: among true ties, any false claim at all has a chance of 5 %. Intervals are 95 % for each
+comparison by itself, and not corrected.
 """
 
 from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from analysis.errors import AnalysisError, suggest_name
 from analysis.laws.law import Array
+from analysis.uncertainty.bootstrap import mean_interval
+from analysis.uncertainty.moderation import MIN_FREEDOM, moderate_variances
 from analysis.uncertainty.resampling import read_percentiles
+from analysis.uncertainty.significance import LEVEL, correct_holm, find_p, find_p_of_mean
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -123,19 +127,28 @@ def locate_turns(gaps: Array, logs: Array, root: float, *, rising: bool) -> Arra
 
 @dataclass(frozen=True)
 class Ordering:
-    """The order of several series at every size.
+    """The order of several series at every size; its claims are corrected for their number, its intervals are not.
 
     Attributes:
-      pairs: One row for each pair and common size: `first second m seeds difference low high better`; `difference` is
-      the
-        mean of first - second over common seeds, and `better` names the label that is significantly ahead, or is empty.
+      pairs: One row for each pair and common size: `first second m seeds difference low high p p_holm better`;
+        `difference` is the mean of first - second over common seeds with its own 95 % interval, `p` that of a paired t
+        test whose variance is moderated, `p_holm` is corrected for all tests of the table, and `better` names the label
+        that is ahead with `p_holm` of at most 0.05, or is empty.
       sizes: One row for each size: `m best value low high runner_up settled leaders`; `settled` says that the best
-      mean is
-        significantly ahead of the runner-up, and `leaders` names all that are not significantly worse than the best.
+        mean is ahead of the runner-up by the corrected test, and `leaders` names all that are not significantly worse
+        than the best.
+      borrowed: Degrees of freedom that each variance took from all of them, see `uncertainty.moderation`; 0 for plain
+        t tests.
     """
 
     pairs: pd.DataFrame
     sizes: pd.DataFrame
+    borrowed: float = 0.0
+
+    @property
+    def num_tests(self) -> int:
+        """Returns the number of tests that p-values were corrected for."""
+        return int(self.pairs["p"].notna().sum())
 
     @property
     def unsettled_sizes(self) -> list[float]:
@@ -143,7 +156,7 @@ class Ordering:
         return self.sizes.loc[~self.sizes["settled"].astype(bool), "m"].tolist()
 
     def ahead_from(self, label_a: str, label_b: str) -> float | None:
-        """Returns the smallest m from which on a is significantly better at every common size, or None.
+        """Returns the smallest m from which on a is better at every common size by the corrected test, or None.
 
         Raises:
           AnalysisError: if a label is unknown or the two share no size.
@@ -174,9 +187,13 @@ def order_by_size(
     cluster: str = "seed",
     lower_is_better: bool = True,
 ) -> Ordering:
-    """Returns who is ahead at each size, from differences paired by seed with 95 % t intervals.
+    """Returns who is ahead at each size, from differences paired by seed, by t tests corrected for their number.
 
-    With one common seed there is no interval and nothing is settled. Intervals are for each comparison by itself.
+    A few seeds know little of the spread of one difference: of three seeds or more and twenty independent differences
+    or more, variances are moderated, each moved towards the trend that all of them follow with size
+    (`uncertainty.moderation`). Intervals are those of t for each difference by itself, and not corrected. With one
+    common seed there is neither interval nor test, and nothing is settled. To compare two series alone, give a table of
+    these two: the fewer tests, the less each is corrected.
 
     Args:
       table: Rows in the contract's columns; only usable rows count (`table.select_rows`).
@@ -187,12 +204,65 @@ def order_by_size(
       lower_is_better: True for loss and error, False for accuracy.
 
     Raises:
-      AnalysisError: on a missing column, or two rows for one series, size and seed.
+      AnalysisError: on a missing column, or several rows for one series, size and seed.
     """
     import pandas as pd
 
+    rows = pick_rows(table, target, by, size, cluster)
+    grid = rows.pivot(index=[size, cluster], columns=by, values=target)
+    blocks = [(m, block.dropna(axis=1, how="all")) for m, block in grid.groupby(level=0, sort=True)]
+    tests: list[tuple[Any, ...]] = []
+    for m, block in blocks:
+        for first, second in itertools.combinations(sorted(block.columns), 2):
+            gaps = (block[first] - block[second]).dropna().to_numpy()
+            if len(gaps):
+                spread = float(gaps.var(ddof=1)) if len(gaps) > 1 else np.nan
+                tests.append((first, second, m, len(gaps), *mean_interval(gaps), spread, find_p_of_mean(gaps)))
+    tests, borrowed = _moderate(tests, independent=sum(block.shape[1] - 1 for _, block in blocks))
+    pairs, ahead = [], {}
+    for test, p in zip(tests, correct_holm([test[-1] for test in tests]), strict=True):
+        first, second, m, _, difference, *_ = test
+        better = (first if (difference < 0) == lower_is_better else second) if p <= LEVEL else ""
+        pairs.append((*test[:-2], test[-1], p, better))
+        ahead[m, frozenset((first, second))] = better
+    sizes: list[tuple[Any, ...]] = []
+    for m, block in blocks:
+        means = block.mean().sort_values(ascending=lower_is_better, kind="stable")
+        best, runner_up = means.index[0], means.index[1] if len(means) > 1 else None
+        leaders = tuple(one for one in means.index if one == best or ahead.get((m, frozenset((best, one)))) != best)
+        settled = runner_up is None or ahead.get((m, frozenset((best, runner_up)))) == best
+        sizes.append((m, best, *mean_interval(block[best].dropna().to_numpy()), runner_up, settled, leaders))
+    of_pairs = ["first", "second", "m", "seeds", "difference", "low", "high", "p", "p_holm", "better"]
+    of_sizes = ["m", "best", "value", "low", "high", "runner_up", "settled", "leaders"]
+    return Ordering(pd.DataFrame(pairs, columns=of_pairs), pd.DataFrame(sizes, columns=of_sizes), borrowed)
+
+
+def _moderate(tests: list[tuple[Any, ...]], independent: int) -> tuple[list[tuple[Any, ...]], float]:
+    """Returns tests `first second m seeds difference low high variance p` with p-values of moderated variances.
+
+    Args:
+      tests: with plain p-values.
+      independent: how many of their differences are independent.
+    """
+    places = [place for place, test in enumerate(tests) if test[3] > MIN_FREEDOM]
+    if not places:
+        return tests, 0.0
+    seeds = np.array([tests[place][3] for place in places], dtype=np.float64)
+    sizes = np.array([tests[place][2] for place in places], dtype=np.float64)
+    along = np.log(sizes) if (sizes > 0).all() else sizes
+    found = moderate_variances(np.array([tests[place][-2] for place in places]), seeds - 1, along, independent)
+    if not found.prior_freedom:
+        return tests, 0.0
+    again = list(tests)
+    errors = np.sqrt(found.variance / seeds)
+    for place, error, freedom in zip(places, errors, found.freedom, strict=True):
+        again[place] = (*tests[place][:-1], find_p(tests[place][4], float(error), float(freedom)))
+    return again, found.prior_freedom
+
+
+def pick_rows(table: pd.DataFrame, target: str, by: str, size: str, cluster: str) -> pd.DataFrame:
+    """Returns the usable rows, one for each series, size and seed."""
     from analysis.tables.table import select_rows
-    from analysis.uncertainty.bootstrap import mean_interval
 
     if by not in table.columns:
         raise suggest_name("by", by, table.columns)
@@ -202,30 +272,7 @@ def order_by_size(
     if len(twice):
         label, m, seed = twice.iloc[0][[by, size, cluster]]
         raise AnalysisError(
-            f"{by}={label} has two rows at {size}={m:g}, {cluster}={seed}; keep one with --keep, or label them apart"
+            f"{by}={label} has several rows at {size}={m:g}, {cluster}={seed}: several settings share it, so there is "
+            "no one value to compare; keep one setting with --keep, or label them apart"
         )
-    grid = rows.pivot(index=[size, cluster], columns=by, values=target)
-    pairs, sizes = [], []
-    for m, block in grid.groupby(level=0, sort=True):
-        present = block.dropna(axis=1, how="all")
-        ahead: dict[frozenset[str], str] = {}
-        for first, second in itertools.combinations(sorted(present.columns), 2):
-            gaps = (present[first] - present[second]).dropna().to_numpy()
-            if not len(gaps):
-                continue
-            mean, low, high = mean_interval(gaps)
-            better = ""
-            if low > 0 or high < 0:
-                better = first if (high < 0) == lower_is_better else second
-            ahead[frozenset((first, second))] = better
-            pairs.append((first, second, m, len(gaps), mean, low, high, better))
-        means = present.mean().sort_values(ascending=lower_is_better, kind="stable")
-        best, runner_up = means.index[0], means.index[1] if len(means) > 1 else None
-        leaders = tuple(label for label in means.index if label == best or ahead.get(frozenset((best, label))) != best)
-        value, low, high = mean_interval(present[best].dropna().to_numpy())
-        settled = runner_up is None or ahead.get(frozenset((best, runner_up))) == best
-        sizes.append((m, best, value, low, high, runner_up, settled, leaders))
-    return Ordering(
-        pairs=pd.DataFrame(pairs, columns=["first", "second", "m", "seeds", "difference", "low", "high", "better"]),
-        sizes=pd.DataFrame(sizes, columns=["m", "best", "value", "low", "high", "runner_up", "settled", "leaders"]),
-    )
+    return rows

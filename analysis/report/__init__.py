@@ -1,1 +1,1 @@
-"""A study's records as one page that opens offline: figure, laws, crossings, cells, and how to reproduce them."""
+"""Any table as one page that opens offline: an answer, a section for each thing that varies, and how to do it again."""

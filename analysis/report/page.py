@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jinja2
 import pandas as pd
@@ -12,63 +14,36 @@ from etils import epath
 
 from analysis.errors import AnalysisError
 from analysis.figures.style import render_svg
-from analysis.fit_table import fit_rows
-from analysis.laws.registry import get_law
-from analysis.report.figure import plot_performance
-from analysis.report.findings import Findings, crossing_rows, lead_rows, order_rows
-from scaling.store.columns import CONVENTION, TOTAL
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-CELL_COLUMNS = ("cell", "label", "data_unique", "seed", "num_params", "epochs", "train_flops", "status", "loss")
+from analysis.report.card import find_empty
+from analysis.report.make import Report
+from analysis.report.section import Picture, Rows, Text
 
 
-def render_page(findings: Findings, store: str) -> str:
+def render_page(report: Report) -> str:
     """Returns the report's HTML."""
-    labels = list(dict.fromkeys(findings.points["label"]))
-    law = get_law(findings.bootstrap.law)
-    fits = list(findings.bootstrap.fits.values())
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined
     )
+    environment.tests |= {
+        "rows": lambda block: isinstance(block, Rows),
+        "picture": lambda block: isinstance(block, Picture),
+        "text": lambda block: isinstance(block, Text),
+    }
+    environment.filters |= {"cells": format_rows, "svg": _render_figure}
+    empty = find_empty(report.card)
     return environment.get_template("page.html").render(
-        findings=findings,
-        store=store,
-        figure=render_svg(draw_figure(findings)),
-        law=law,
-        objective=fits[0].objective if fits else None,
-        uncertainty=fits[0].conventions.get("uncertainty", "") if fits else "",
-        fits=format_rows(fit_rows(findings.bootstrap, labels)),
-        left_out=[(fit.label, f"{count} rows: {why}") for fit in fits for why, count in fit.left_out.items()],
-        warnings=[(fit.label, notice.text) for fit in fits for notice in fit.warnings],
-        crossings=format_rows(crossing_rows(findings.crossings)),
-        order=format_rows(order_rows(findings.order)),
-        leads=format_rows(lead_rows(findings.order, labels)),
-        cells=format_rows(_cell_rows(findings)),
+        report=report, subject=report.subject, card=_embed(report.card), num_empty=len(empty), empty=", ".join(empty)
     )
 
 
-def draw_figure(findings: Findings) -> Figure:
-    """Returns the report's figure."""
-    return plot_performance(
-        findings.points,
-        findings.bootstrap,
-        findings.unsettled,
-        findings.metric,
-        findings.question,
-        findings.data_unit,
-    )
-
-
-def write_page(findings: Findings, store: str, path: str) -> None:
+def write_page(report: Report, path: str) -> None:
     """Writes the report.
 
     Raises:
       AnalysisError: the file cannot be written.
     """
     try:
-        epath.Path(path).write_text(render_page(findings, store), encoding="utf-8")
+        epath.Path(path).write_text(render_page(report), encoding="utf-8")
     except OSError as error:
         raise AnalysisError(f"--out {path!r} cannot be written ({error.strerror}); choose another file") from None
 
@@ -79,6 +54,7 @@ def format_rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
 
 
 def _format(value: Any) -> str:
+    value = value.item() if hasattr(value, "item") else value
     if value is None or (isinstance(value, float) and pd.isna(value)):
         return ""
     if isinstance(value, float):
@@ -86,10 +62,17 @@ def _format(value: Any) -> str:
     return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
 
 
-def _cell_rows(findings: Findings) -> list[dict[str, Any]]:
-    metrics = [name for name in ("error", "accuracy") if name in findings.cells.columns]
-    columns = [*CELL_COLUMNS, *metrics, "wall_seconds"]
-    if CONVENTION in findings.cells.columns:
-        place = columns.index("num_params") + 1
-        columns[place:place] = [CONVENTION, TOTAL]
-    return findings.cells[columns].astype(object).to_dict("records")  # type: ignore[return-value]
+def _render_figure(picture: Picture) -> str:
+    """Returns a figure as SVG whose names of parts are its own, so that several stand in one page."""
+    text = render_svg(picture.figure)
+    names = set(re.findall(r'\bid="([^"]+)"', text))
+    for name in sorted(names, key=len, reverse=True):
+        own = f"{picture.name}-{name}"
+        text = text.replace(f'id="{name}"', f'id="{own}"').replace(f'"#{name}"', f'"#{own}"')
+        text = text.replace(f"url(#{name})", f"url(#{own})")
+    return text
+
+
+def _embed(card: Mapping[str, Any]) -> str:
+    """Returns a document as JSON that may stand between script tags: nothing in it can end them."""
+    return json.dumps(card, indent=1, allow_nan=False).replace("<", "\\u003c")

@@ -125,6 +125,12 @@ def _is_number(value: Any) -> bool:
     return True
 
 
+def _holds_truth_values(column: pd.Series) -> bool:
+    """Returns whether a column that lacks some values has truth values in all other places."""
+    known = column.dropna() if column.dtype == object else column.iloc[:0]
+    return len(known) > 0 and all(isinstance(value, bool | np.bool_) for value in known)
+
+
 def keep_rows(table: pd.DataFrame, expressions: Iterable[str]) -> pd.DataFrame:
     """Returns the rows that satisfy every `COLUMN OP VALUE`, with OP one of < <= > >= == !=.
 
@@ -154,7 +160,7 @@ def keep_rows(table: pd.DataFrame, expressions: Iterable[str]) -> pd.DataFrame:
 def read_value(column: pd.Series, sign: str, text: str) -> object:
     """Returns the value that `text` means beside this column: a truth value, a number or text without its quotes."""
     text = text[1:-1] if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"" else text
-    if pd.api.types.is_bool_dtype(column):
+    if pd.api.types.is_bool_dtype(column) or _holds_truth_values(column):
         if text.lower() in ("true", "false") and sign in ("==", "!="):
             return text.lower() == "true"
         raise AnalysisError(

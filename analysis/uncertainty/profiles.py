@@ -53,7 +53,15 @@ class Profile:
         return f"{self.parameter} = {self.estimate:.6g}, profile likelihood {low} … {high}"
 
 
-def profile(fit: Fit, rows: pd.DataFrame, parameter: str, *, points: int = 25, level: float = 0.95) -> Profile:
+def profile(
+    fit: Fit,
+    rows: pd.DataFrame,
+    parameter: str,
+    *,
+    points: int = 25,
+    level: float = 0.95,
+    precision: float = PRECISION,
+) -> Profile:
     """Returns the profile likelihood of one parameter: the others are fitted anew at each of its values.
 
     With S the objective at its best, n points and p parameters, the deviance is (n - p) log(S(value)/S) for squares and
@@ -66,6 +74,7 @@ def profile(fit: Fit, rows: pd.DataFrame, parameter: str, *, points: int = 25, l
       parameter: A parameter of the fit.
       points: Values of the profile, between the ends.
       level: Of the interval.
+      precision: Of its ends, beside their distance from the estimate.
 
     Raises:
       AnalysisError: if the fit has no such parameter, or no degrees of freedom.
@@ -101,7 +110,7 @@ def profile(fit: Fit, rows: pd.DataFrame, parameter: str, *, points: int = 25, l
     step = float(fit.stderr.get(parameter) or 0.1 * abs(at) or 0.1)
     ends: list[float | None] = []
     for sign, stop in ((-1, floor), (1, top)):
-        ends.append(_find_end(measure, at, sign * step, stop, limit))
+        ends.append(_find_end(measure, at, sign * step, stop, limit, precision))
     low = ends[0] if ends[0] is not None else max(floor, at - 4 * step)
     high = ends[1] if ends[1] is not None else min(top, at + 4 * step)
     values = np.unique(np.r_[np.linspace(low, high, points), at])
@@ -112,7 +121,9 @@ def profile(fit: Fit, rows: pd.DataFrame, parameter: str, *, points: int = 25, l
     return Profile(parameter, at, (ends[0], ends[1]), values, deviance, limit, notices)
 
 
-def _find_end(measure: Callable[[float], float], at: float, step: float, stop: float, limit: float) -> float | None:
+def _find_end(
+    measure: Callable[[float], float], at: float, step: float, stop: float, limit: float, precision: float
+) -> float | None:
     """Returns where the deviance passes the limit in one direction, or None; the way there is doubled until it does."""
     from scipy.optimize import brentq
 
@@ -126,7 +137,7 @@ def _find_end(measure: Callable[[float], float], at: float, step: float, stop: f
         inside, outside = outside, at + 2 * (outside - at)
     else:
         return None
-    return float(brentq(lambda value: measure(value) - limit, inside, outside, xtol=PRECISION * abs(outside - at)))
+    return float(brentq(lambda value: measure(value) - limit, inside, outside, xtol=precision * abs(outside - at)))
 
 
 def _fit_others(

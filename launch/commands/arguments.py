@@ -4,8 +4,10 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
+from launch.text import count
 from scaling.specs.base import InputError
 from scaling.specs.code import load_file
+from scaling.specs.fits import DELTA, LAW, RESAMPLES, AnyScheme, IntervalKind, ObjectiveName
 from scaling.store.columns import Derived
 
 if TYPE_CHECKING:
@@ -54,6 +56,46 @@ def add_derive(parser: argparse.ArgumentParser) -> None:
         "--derive", action="append", default=[], metavar="NAME", choices=get_args(Derived),
         help="compute that column by C = 6 N D, which is recorded",
     )  # fmt: skip
+
+
+def add_fitting(
+    parser: argparse.ArgumentParser,
+    law: str = f"default what the study declares, else {LAW}",
+    by: str = "one fit for each value; default label, or none (all rows together) for laws of num_params",
+) -> None:
+    """Adds what is fitted, and how: to what, which series, the objective, and what intervals are made of.
+
+    Args:
+      parser: the parser of the command.
+      law: what the law is of, for the help.
+      by: what the values of a column are told apart for, for the help.
+    """
+    parser.add_argument("--law", metavar="NAME", help=f"{law}; scaling fit --law list lists them")
+    parser.add_argument(
+        "--target", metavar="COLUMN", help="what is fitted; default the study's metric, else the law's own"
+    )
+    parser.add_argument("--by", metavar="COLUMN", help=by)
+    parser.add_argument(
+        "--objective", choices=get_args(ObjectiveName), help="default what the study declares, else the law's own"
+    )
+    parser.add_argument(
+        "--delta", type=float, metavar="D", help=f"where Huber's quadratic ends, in log units; default {DELTA:g}"
+    )
+    parser.add_argument("--hold", action="append", default=[], metavar="NAME=VALUE", help="fix a parameter")
+    parser.add_argument(
+        "--weights", metavar="COLUMN", help="weights of rows; `noise` measures them from repeated seeds"
+    )
+    parser.add_argument(
+        "--bootstrap", type=count, default=RESAMPLES, metavar="R", help=f"resamples; default {RESAMPLES}, 0 for none"
+    )
+    parser.add_argument("--scheme", choices=get_args(AnyScheme), default="auto", help="what is resampled")
+    parser.add_argument(
+        "--cluster", action="append", default=[], metavar="COLUMN",
+        help="rows with equal values are not independent; default cell and trunk, where the table has them",
+    )  # fmt: skip
+    parser.add_argument(
+        "--interval", choices=get_args(IntervalKind), default="percentile", help="how intervals are read"
+    )
 
 
 def add_processes(parser: argparse.ArgumentParser, what: str) -> None:

@@ -96,7 +96,8 @@ def _plan_on_topology(options: argparse.Namespace, study: Study) -> int:
 def plan_cells(study: Study, store: Store | None) -> list[Json]:
     """Returns a row for each cell of each series: label, family, counts, a rough time, and whether it is done.
 
-    `fields` are those of its specification that vary among the study's cells, by path. A leaf of a branch tree has the `train_flops` of its own run, and in `train_flops_spent` what it adds to the tree.
+    `fields` are those of its specification that vary among the study's cells, by path. A leaf of a branch tree has the
+    `train_flops` of its own run, and in `train_flops_spent` what it adds to the tree.
 
     Raises:
       InputError: a cell cannot be trained: its data is missing or too small, or no model of its size exists.

@@ -1,15 +1,17 @@
 """What the commands that read tables share: sources, pairs of the command line, documents without infinities."""
 
 import argparse
+import re
 import sys
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from analysis.errors import suggest_name
+from analysis.errors import AnalysisError, suggest_name
 from launch.commands.arguments import add_derive
 from scaling.specs.base import InputError, Json
 from scaling.specs.counts import parse_number
 from scaling.specs.fits import METRIC, FitSpec
+from scaling.specs.metrics import MetricFacts, facts_of, is_lower_better
 from scaling.store.store import Store
 
 if TYPE_CHECKING:
@@ -17,10 +19,15 @@ if TYPE_CHECKING:
 
     from analysis.fitting.fit import Fit
 
+# A rule on a field of the cells, by its path.
+FIELD = re.compile(r"[A-Za-z_]\w*\.[A-Za-z_]")
+# Of a pair, for whoever typed another one.
+EXAMPLES = {"--column": "loss=val_loss", "--hold": "E=1.69", "--line": "people=0.02"}
+
 
 def add_source(sub: argparse.ArgumentParser, **kwargs: Any) -> None:
     """Adds what names a table, and how its columns and rows are read, to a command."""
-    source = {"metavar": "STORE|FILE", "help": "a store, or a .csv, .parquet or .jsonl file", **kwargs}
+    source = {"metavar": "STORE|FILE", "help": "a store, an import, or a .csv, .tsv, .parquet or .jsonl file", **kwargs}
     sub.add_argument("source", **source)
     sub.add_argument("--keep", action="append", default=[], metavar="EXPR", help="only rows with, say, 'loss<3.44'")
     sub.add_argument(
@@ -43,14 +50,24 @@ def print_warnings(notices: Sequence[Any], fits: Sequence["Fit"]) -> None:
 
 
 def read_source(options: argparse.Namespace) -> "pd.DataFrame":
-    """Returns the table that a call names."""
+    """Returns the table that a call names.
+
+    Raises:
+      AnalysisError: there is no such table, or a column is not in it.
+    """
     from analysis.tables.table import read_table
 
     columns = dict(split_pair(pair, "--column") for pair in options.column)
-    return read_table(
-        options.source, columns=columns, derive=tuple(options.derive), keep=tuple(options.keep),
-        all_fields=options.all_columns,
-    )  # fmt: skip
+    try:
+        return read_table(
+            options.source, columns=columns, derive=tuple(options.derive), keep=tuple(options.keep),
+            all_fields=options.all_columns,
+        )  # fmt: skip
+    except AnalysisError as error:
+        if options.all_columns or not any(FIELD.match(rule) for rule in options.keep):
+            raise
+        hint = "--all-columns has the fields that are the same in every cell of a store, too"
+        raise AnalysisError(f"{error}; {hint}") from None
 
 
 def declared_study(source: str) -> Json:
@@ -58,6 +75,27 @@ def declared_study(source: str) -> Json:
     if (Store(source).path / "study.json").exists():
         return Store.open(source).study
     return {"metric": METRIC, "fit": FitSpec().model_dump()}
+
+
+def known_metrics(source: str) -> list[MetricFacts]:
+    """Returns what a store's records know of users' metrics."""
+    store = Store(source)
+    if not (store.path / "study.json").exists():
+        return []
+    return [facts for record in Store.open(source).records().values() for facts in record.data.metrics]
+
+
+def check_direction(target: str, known: list[MetricFacts]) -> None:
+    """Checks that of a target, higher values may be said to be better.
+
+    Raises:
+      InputError: lower ones are known to be.
+    """
+    if facts_of(target, known) is not None and is_lower_better(target, known):
+        raise InputError(
+            f"--higher-is-better: of {target}, lower values are known to be better; leave the flag out, or read it "
+            f"under another name with --column NAME={target}"
+        )
 
 
 def read_numbers(pairs: Iterable[str], flag: str) -> dict[str, float]:
@@ -76,7 +114,7 @@ def split_pair(pair: str, flag: str) -> tuple[str, str]:
     """Returns the two sides of NAME=VALUE."""
     name, equals, value = pair.partition("=")
     if not (name and equals and value):
-        example = "loss=val_loss" if flag == "--column" else "num_params=7e9"
+        example = EXAMPLES.get(flag, "num_params=7e9")
         raise InputError(f"{flag} {pair!r} is no pair; write {flag} NAME=VALUE, for example {flag} {example}")
     return name.strip(), value.strip()
 
@@ -89,12 +127,14 @@ def show_interval(low: float | None = None, high: float | None = None) -> str:
 
 
 def clean(value: Any) -> Any:
-    """Returns a document with null for every number that is not finite, as JSON wants it."""
+    """Returns a document as JSON has it: null for every number that is not finite, lists for arrays, dates as text."""
     if isinstance(value, dict):
         return {name: clean(item) for name, item in value.items()}
+    value = value.tolist() if hasattr(value, "tolist") else value
     if isinstance(value, list | tuple):
         return [clean(item) for item in value]
-    value = value.item() if hasattr(value, "item") else value
+    if hasattr(value, "isoformat"):
+        return value.isoformat()
     return None if isinstance(value, float) and not abs(value) < float("inf") else value
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from analysis.errors import AnalysisError
 from launch.commands.arguments import add_json
+from launch.commands.sources import clean
 from launch.coordination.presence import is_gone, read_beats
 from launch.exits import DONE, WORK_FAILED
 from launch.text import print_json
@@ -24,7 +25,7 @@ from scaling.tracking.curve_file import FILE
 from scaling.tracking.wandb_runs import MARK, Mirror, RunDescription, has_account, is_disabled, is_offline
 
 if TYPE_CHECKING:
-    from analysis.report.findings import Findings
+    from analysis.report.make import Report
 
 # Runs that are sent at a time: each waits for the server a few times.
 AT_A_TIME = 4
@@ -87,11 +88,11 @@ def _sync(mirror: Mirror, options: argparse.Namespace) -> int:
     there = dict(list_runs(mirror, options.live_seconds))
     changes = {each.cell: (each, compare(each, there.get(each.cell))) for each in describe_cells(mirror)}
     to_send = [description for description, change in changes.values() if change in ("created", "updated")]
-    report, findings = ("left out", None) if options.no_report else _compare_report(mirror, there)
+    status, report = ("left out", None) if options.no_report else _compare_report(mirror, there)
     if not options.dry_run:
         jobs: list[Callable[[], None]] = [functools.partial(_send_cell, mirror, description) for description in to_send]
-        if findings is not None:
-            jobs.append(functools.partial(_send_report, mirror, findings))
+        if report is not None:
+            jobs.append(functools.partial(_send_report, mirror, report))
         _send_all(jobs)
     by_change: dict[Change, list[str]] = {change: [] for change in get_args(Change)}
     for cell, (_, change) in changes.items():
@@ -106,10 +107,10 @@ def _sync(mirror: Mirror, options: argparse.Namespace) -> int:
         now = dict(list_runs(mirror, 0.0))
         lacking = [each.cell for each in to_send if compare(each, now.get(each.cell)) != "unchanged"]
     if options.json:
-        extra = {"report": report, "lacking": lacking, "workspace": address, "dry_run": options.dry_run}
+        extra = {"report": status, "lacking": lacking, "workspace": address, "dry_run": options.dry_run}
         print_json({"project": mirror.project, "entity": mirror.entity, **by_change, **extra})
     else:
-        print(_put_into_words(mirror, by_change, report, options.dry_run))
+        print(_put_into_words(mirror, by_change, status, options.dry_run))
         if address:
             print(f"workspace: {address}")
     if lacking:
@@ -218,48 +219,47 @@ def _report_mark(mirror: Mirror) -> str:
     return fingerprint_text(canonical_json([mirror.store.study, records]))
 
 
-def _compare_report(mirror: Mirror, there: dict[str, There]) -> "tuple[str, Findings | None]":
+def _compare_report(mirror: Mirror, there: dict[str, There]) -> "tuple[str, Report | None]":
     """Returns what must happen to the report's run, and what it is to say."""
-    from analysis.report.findings import find_all
+    from analysis.report.make import make_report
 
     run = there.get(_report_id(mirror))
     if run is not None and run.mark == _report_mark(mirror):
         return "unchanged", None
     try:
-        findings = find_all(mirror.store)
+        report = make_report(str(mirror.store.path))
     except AnalysisError as error:
         return f"not made ({error})", None
-    return "created" if run is None else "updated", findings
+    return "created" if run is None else "updated", report
 
 
-def _send_report(mirror: Mirror, findings: "Findings") -> None:
+def _send_report(mirror: Mirror, report: "Report") -> None:
     """Logs the tables, the figure and the page of a report."""
     import wandb
 
     from analysis.figures.style import save_figure
-    from analysis.fit_table import fit_rows
-    from analysis.report.findings import crossing_rows, order_rows
-    from analysis.report.page import draw_figure, write_page
+    from analysis.report.page import write_page
 
-    labels = list(dict.fromkeys(findings.points["label"]))
     tables = {
-        "report/fits": fit_rows(findings.bootstrap, labels),
-        "report/crossings": crossing_rows(findings.crossings),
-        "report/order": order_rows(findings.order),
+        f"report/{table.name}": clean(list(table.rows))
+        for section in report.sections
+        for table in section.tables()
+        if table.rows and not table.is_folded
     }
     with tempfile.TemporaryDirectory() as folder:
         figure, page = str(Path(folder) / "figure.png"), str(Path(folder) / "report.html")
-        save_figure(draw_figure(findings), figure)
-        write_page(findings, str(mirror.store.path), page)
+        if report.figure is not None:
+            save_figure(report.figure, figure)
+        write_page(report, page)
         run = mirror.start_run(id=_report_id(mirror), name="report", job_type="report", tags=["report", mirror.study])
         run.log(
             {
-                **{name: _make_table(rows) for name, rows in tables.items() if rows},
-                "report/figure": wandb.Image(figure),
+                **{name: _make_table(rows) for name, rows in tables.items()},
+                **({"report/figure": wandb.Image(figure)} if report.figure is not None else {}),
                 "report/page": wandb.Html(page, inject=False),
             }
         )
-        run.summary.update({"says": findings.sentences + findings.slopes, MARK: _report_mark(mirror)})
+        run.summary.update({"says": list(report.answer), MARK: _report_mark(mirror)})
         run.finish()
 
 

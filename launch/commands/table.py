@@ -7,6 +7,7 @@ from launch.commands.arguments import add_json
 from launch.commands.sources import add_source, clean, read_source
 from launch.exits import DONE
 from launch.text import print_json
+from scaling.specs.base import InputError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -22,10 +23,14 @@ def command(options: argparse.Namespace) -> int:
 
     frame = read_source(options)
     if options.to:
-        write_table(frame, options.to)
+        try:
+            write_table(frame, options.to)
+        except OSError as error:
+            reason = error.strerror or error
+            raise InputError(f"--to {options.to!r} cannot be written ({reason}); choose another file") from None
         print(f"{len(frame)} rows, {len(frame.columns)} columns: {options.to}", file=sys.stderr)
     elif options.json:
-        print_json(clean(frame.to_dict("records")))
+        print_json(clean(frame.astype(object).where(frame.notna(), None).to_dict("records")))
     elif sys.stdout.isatty():
         filled = frame.dropna(axis="columns", how="all")
         print(filled.to_string(max_rows=40, max_cols=None, line_width=160, index=False))

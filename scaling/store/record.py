@@ -108,9 +108,9 @@ class Record(Spec):
     where data was resident.
 
     Cells that were trained together share the time of their job, so that seconds add up: `wall_seconds` is a cell's
-    share. A leaf of a branch tree names its `trunk`, and `train_flops_spent` is what it added to the tree.
-    `price_per_hour` is the list price, in dollars, of the devices of its job at the
-    time; None where that is not known. `train_seconds` is the part of the time that optimiser steps took, without compilation and evaluation; `mfu` is of
+    share. `price_per_hour` is the list price, in dollars, of the devices of its job at the time; None where that is not
+    known. A leaf of a branch tree names its `trunk`, and `train_flops_spent` is what it added to the tree.
+    `train_seconds` is the part of the time that optimiser steps took, without compilation and evaluation; `mfu` is of
     these, against the peak of the device kind where that is known. `steps_to_target` is None while `target_loss` is not
     reached; `loss_spikes` counts steps whose loss lay far above the ones before; `execution` says how the job was run,
     and `num_resumes` how often it went on from a checkpoint. `code` has what users' code the cell names was: the sha256

@@ -160,9 +160,9 @@ class Store:
         """Returns one flat row per evaluation of every cell that was tried, in the contract's columns and order.
 
         Each field of the cells' specifications that varies among the study's cells is a column under its path, after
-        those of the contract; with `all_fields`, the others are too. A cell in several series has a row for each label. A cell without a record but with attempts has one row with
-        status `failed` or `interrupted` and no measurements. Where some model counts N in another way than the total,
-        all rows say how they count it, and the total.
+        those of the contract; with `all_fields`, the others are too. A cell in several series has a row for each label.
+        A cell without a record but with attempts has one row with status `failed` or `interrupted` and no measurements.
+        Where some model counts N in another way than the total, all rows say how they count it, and the total.
         """
         rows: list[Json] = []
         fields = self.fields(all_fields=all_fields)

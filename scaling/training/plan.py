@@ -52,8 +52,8 @@ def describe_cell(cell: Cell) -> Json:
     """Returns a cell's `num_params`, `data_unique`, `data_seen` and `train_flops` before it runs.
 
     Those that are not counted are None. N is counted as the model says; where that is not the total, `num_params_total`
-    and `num_params_convention` are there too. Data is counted in its `data_unit`, examples or tokens, as the record will
-    have it; `example_tokens` is how many of these an example is.
+    and `num_params_convention` are there too. Data is counted in its `data_unit`, examples or tokens, as the record
+    will have it; `example_tokens` is how many of these an example is.
 
     Raises:
       InputError: the data is missing or does not allow this cell, or no model of the asked size exists.

@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.decisions.gain import ComputeCurve, compare_series, measure_gain
+from analysis.decisions.curves import ComputeCurve
+from analysis.decisions.gain import compare_series, measure_gain
 from analysis.errors import AnalysisError
 from analysis.fitting.fit_law import fit_law
 from analysis.laws.registry import get_law
@@ -98,3 +99,52 @@ def test_fits_of_two_tables_are_not_taken_for_paired(both):
     base, new = both.fits["base"], both.fits["new"]
     assert measure_gain(base, new).is_paired
     assert not measure_gain(base, new.model_copy(update={"table_sha256": "0" * 64})).is_paired
+
+
+def test_it_says_how_many_times_less_or_more_is_needed_and_never_a_factor_below_one():
+    def says(base, new, column="train_flops", unit=None):
+        law = LAW.bind((column,))
+        fits = [fit_law(law, {column: C}, E + A * C**-0.15, label=label) for label, E, A in (base, new)]
+        return str(measure_gain(*fits, unit=unit)).split(";")[0]
+
+    old, new = ("old", 1.5, 400.0 * 3**0.15), ("new", 1.5, 400.0)
+    assert says(old, new).startswith("new needs 3 (no interval) times less compute than old at C = ")
+    assert says(new, old).startswith("old needs 3 (no interval) times more compute than new at C = ")
+    assert "less labelled data than old at m = " in says(old, new, "data_unique", "examples")
+    assert says(old, new, "data_unique", "examples").endswith(" examples")
+    assert "less unique data than old" in says(old, new, "data_unique", "tokens")
+    assert "less training data than old at D = " in says(old, new, "data_seen", "tokens")
+    assert "fewer parameters than old at N = " in says(old, new, "num_params")
+    assert "fewer steps than old at step = " in says(old, new, "step")
+    assert "fewer seconds than old at t = " in says(old, new, "wall_seconds")
+
+
+def test_the_interval_is_inverted_with_the_factor(both):
+    forth, back = (str(compare_series(both, *pair)).split(";")[0] for pair in (("base", "new"), ("new", "base")))
+    gain = compare_series(both, "new", "base").offset
+    assert gain.high < 1
+    assert f"new needs {1 / gain.estimate:.3g}"[:14] == forth[:14]
+    assert f"base needs {1 / gain.estimate:.3g} ({1 / gain.high:.3g} to {1 / gain.low:.3g}) times more compute" in back
+
+
+def test_an_interval_with_1_inside_is_no_claim():
+    def tie(label, seed):
+        draws = np.array([1.5, 400.0, 0.15]) * (1 + 1e-3 * np.random.default_rng(seed).standard_normal((51, 3)))
+        draws[0] = 1.5, 400.0, 0.15
+        return ComputeCurve(label, "train_flops", LAW, draws, (1e15, 1e20))
+
+    gain = measure_gain(tie("old", 0), tie("new", 1))
+    assert gain.offset.low < 1 < gain.offset.high
+    said = str(gain)
+    assert said.startswith("new needs neither less nor more compute than old at C = ")
+    assert f"1 ({1 / gain.offset.high:.3g} to {1 / gain.offset.low:.3g}) times as much" in said
+    assert "whether the factor changes with C is not settled" in said
+
+
+def test_a_frontier_without_a_closed_form_is_searched():
+    tied, free = get_law("chinchilla_tied"), get_law("chinchilla")
+    truth = {"E": 1.8, "A": 480.0, "B": 2100.0, "alpha": 0.35}
+    tables = [tied.sample(params=truth | {"A": 480.0 / f, "B": 2100.0 / f}, levels=6, noise=0.0) for f in (1.0, 1.2)]
+    found, exact = (measure_gain(*(fit_law(law, table, table["loss"]) for table in tables)) for law in (tied, free))
+    assert found.offset.estimate == pytest.approx(exact.offset.estimate, rel=1e-3)
+    assert found.observed == pytest.approx(exact.observed, rel=0.1)

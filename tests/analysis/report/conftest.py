@@ -1,8 +1,9 @@
-"""A store with known laws, and what the report finds in it."""
+"""A store with known laws, and what the report makes of it."""
 
 import pytest
 
-from analysis.report.findings import find_all
+from analysis.report.make import Report, make_report
+from analysis.report.subject import ReportOptions
 from scaling.store.store import Store
 from tests.analysis.report.stores import make_store
 
@@ -13,5 +14,5 @@ def store(tmp_path_factory) -> Store:
 
 
 @pytest.fixture(scope="session")
-def findings(store):
-    return find_all(store, resamples=200)
+def report(store) -> Report:
+    return make_report(str(store.path), options=ReportOptions(resamples=200))

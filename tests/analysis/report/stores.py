@@ -19,9 +19,18 @@ SEEDS = (0, 1, 2, 3)
 LAWS = {"flat": (0.2, 2.0, 0.5), "steep": (0.0, 8.0, 0.5477), "<b>third</b>": (0.5, 2.0, 0.5)}
 
 
-def make_record(cell: Cell, error: float, status: str = "ok") -> Record:
-    measured = {"error": error, "accuracy": 1.0 - error}
-    final = Evaluation(step=None, data_seen=cell.data.size, train_flops=None, loss=None, metrics=measured)
+def make_record(cell: Cell, error: float, status: str = "ok", num_evaluations: int = 1) -> Record:
+    evaluations = tuple(
+        Evaluation(
+            step=None if num_evaluations == 1 else number,
+            data_seen=cell.data.size * number // num_evaluations,
+            train_flops=None,
+            loss=None,
+            metrics={"error": value, "accuracy": 1.0 - value},
+        )
+        for number in range(1, num_evaluations + 1)
+        for value in [error * (num_evaluations / number) ** 0.1]
+    )
     manifest = SubsetManifest(
         source="digits",
         source_sha256="a" * 64,
@@ -36,23 +45,25 @@ def make_record(cell: Cell, error: float, status: str = "ok") -> Record:
     return Record(
         cell=cell.fingerprint(), family=cell.model.kind, seed=cell.seed, status=status, num_params=10, params={},
         data_unit="examples", data_unique=cell.data.size, epochs=1.0, flops={}, flops_version=1, train_flops_spent=None,
-        evaluations=(final,), peak_lr=None, batch_size=None, wall_seconds=1.0, device_kind="cpu", num_devices=1,
+        evaluations=evaluations, peak_lr=None, batch_size=None, wall_seconds=1.0, device_kind="cpu", num_devices=1,
         data=manifest, environment={"python": "3"},
     )  # fmt: skip
 
 
-def make_store(path, laws=LAWS, noise=0.002, sizes=SIZES, smallest_size=1, metric="error") -> Store:
+def make_store(
+    path, laws=LAWS, noise=0.002, sizes=SIZES, smallest_size=1, metric="error", seeds=SEEDS, num_evaluations=1
+) -> Store:
     generator = np.random.default_rng(0)
     series, records = [], []
     for rank, (label, (floor, scale, exponent)) in enumerate(laws.items()):
         cells = []
         for m in sizes:
-            for seed in SEEDS:
+            for seed in seeds:
                 model = LogisticRegressionSpec(inverse_regularization=1.0 + rank)
                 cell = Cell(model=model, data=DataSpec(source=DigitsSource(), size=m), seed=seed)
                 error = (floor + scale * m**-exponent) * np.exp(generator.normal(0, noise))
                 cells.append(cell)
-                records.append(make_record(cell, float(error)))
+                records.append(make_record(cell, float(error), num_evaluations=num_evaluations))
         series.append(Series(label=label, cells=tuple(cells)))
     fit = FitSpec(delta=0.05, smallest_size=smallest_size)
     study = Study(name="toy", question="Who leads?", metric=metric, fit=fit, series=tuple(series))

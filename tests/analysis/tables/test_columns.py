@@ -90,3 +90,9 @@ def test_columns_may_be_swapped_and_used_twice():
     table = pd.DataFrame({"num_params": [20.0], "data_seen": [1.0]})
     swapped = read_table(table, {"num_params": "data_seen", "data_seen": "num_params", "data_unique": "num_params"})
     assert swapped.to_dict("records") == [{"data_seen": 20.0, "num_params": 1.0, "data_unique": 20.0}]
+
+
+def test_truth_values_that_some_rows_lack_are_kept_by_their_names():
+    table = pd.DataFrame({"model.residual": [True, False, None], "loss": [1.0, 2.0, 3.0]})
+    assert keep_rows(table, ["model.residual==True"])["loss"].tolist() == [1.0]
+    assert keep_rows(table, ["model.residual==false"])["loss"].tolist() == [2.0]

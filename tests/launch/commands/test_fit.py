@@ -3,10 +3,12 @@
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from analysis.fitting.fit import Fit
 from analysis.laws.registry import get_law
+from tests.launch.commands.stores import make_ideas
 
 SIZES = (100, 300, 1000, 3000, 10_000)
 
@@ -112,3 +114,76 @@ def test_one_fit_is_saved_as_one_document_that_predicts(here, chinchilla):
 def test_every_law_is_listed(here):
     rows = here.json("fit", "--law", "list")
     assert {"chinchilla", "power_floor", "m4", "bnsl"} <= {row["law"] for row in rows}
+
+
+@pytest.fixture
+def sweep(here):
+    """Runs over seven learning rates and two batches at each of nine (N, D), whose best rates follow Step Law."""
+    law, frames = get_law("step_law_lr"), []
+    grid = law.sample(levels=3, noise=0.0).drop(columns=["seed", "peak_lr"])
+    best = law.predict(law.example, grid)
+    for factor in 1.7 ** np.arange(-3, 4):
+        rate = 10 ** np.round(np.log10(best), 1) * factor
+        loss = np.exp(1 + 0.02 * np.log(rate / best) ** 2 + 1e-4 * np.random.default_rng(0).standard_normal(len(best)))
+        frames += [grid.assign(lr=rate, bs=size, loss=loss * penalty) for size, penalty in ((64, 1.0), (128, 1.02))]
+    pd.concat(frames).to_csv(here.folder / "sweep.csv", index=False)
+    return ["sweep.csv", "--column", "peak_lr=lr", "--column", "batch_size=bs", "--law", "step_law_lr"]
+
+
+def test_a_law_of_best_settings_is_fitted_to_optima_and_not_to_a_sweep(here, sweep):
+    done = here("fit", *sweep)
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
+    assert "--optima loss" in done.stderr
+    done = here("fit", *sweep, "--optima", "loss")
+    assert done.returncode == 2
+    assert "--profile batch_size" in done.stderr
+    (fit,) = here.json("fit", *sweep, "--optima", "loss", "--profile", "batch_size", "--bootstrap", 50)["fits"]
+    assert fit["params"]["a"] == pytest.approx(-0.7129, abs=0.03)
+    assert (fit["n"], fit["target"]) == (9, "peak_lr")
+    assert "profile_edge" in {warning["code"] for warning in fit["warnings"]}
+    assert "9 of 9 inside" in fit["conventions"]["rows"]
+
+
+def test_optima_at_an_edge_are_listed_with_what_to_run(here, sweep):
+    words = [*sweep, "--optima", "loss", "--profile", "batch_size", "--bootstrap", 50, "--keep", "peak_lr<0.002"]
+    done = here("fit", *words)
+    assert done.returncode == 0, done.stderr
+    assert "not inside the settings tried (edge)" in done.stdout
+    assert "is its largest: add larger ones" in done.stderr
+    assert "weak (" in done.stdout
+
+
+def test_optima_are_of_settings(here, sweep):
+    done = here("fit", *sweep[:-1], "chinchilla", "--optima", "loss")
+    assert (done.returncode, "is not of a setting" in done.stderr) == (2, True)
+    done = here("fit", *sweep, "--profile", "batch_size")
+    assert (done.returncode, "give --optima loss" in done.stderr) == (2, True)
+    power = [*sweep[:-1], "power", "--variables", "num_params", "--target", "peak_lr", "--keep", "data_seen<3e9"]
+    (fit,) = here.json("fit", *power, "--optima", "loss", "--profile", "batch_size", "--bootstrap", 20)["fits"]
+    assert fit["target"] == "peak_lr"
+
+
+def test_a_weak_fit_says_so_beside_numbers_that_are_as_short_as_they_deserve(here):
+    table = get_law("chinchilla").sample(levels=2, noise=0.01)
+    table.drop(columns="seed").to_csv(here.folder / "few.csv", index=False)
+    done = here("fit", "few.csv", "--law", "chinchilla", "--bootstrap", 50)
+    assert done.returncode == 0, done.stderr
+    assert "weak (few_points, few_levels" in done.stdout
+    (fit,) = here.json("fit", "few.csv", "--law", "chinchilla", "--bootstrap", 50)["fits"]
+    low, high = fit["ci95"]["alpha"]
+    (line,) = (line.split() for line in done.stdout.splitlines() if line.startswith("alpha"))
+    assert float(line[1]) == pytest.approx(fit["params"]["alpha"], abs=(high - low) / 2)
+    assert len(line[1]) < len(str(fit["params"]["alpha"]))
+
+
+def test_a_store_is_fitted_by_a_field_of_its_cells(here):
+    make_ideas(here.folder / "store")
+    fits = here.json("fit", "store", "--by", "model.activation", "--bootstrap", 20)["fits"]
+    assert [fit["label"] for fit in fits] == ["relu", "sigmoid"]
+    assert [fit["params"]["A"] for fit in fits] == pytest.approx([2, 4], rel=0.1)
+    assert [fit["n"] for fit in fits] == [20, 20]
+    (fit,) = here.json("fit", "store", "--keep", "model.activation==sigmoid", "--bootstrap", 20)["fits"]
+    assert (fit["label"], fit["params"]["A"]) == ("mlp", pytest.approx(4, rel=0.1))
+    done = here("fit", "store", "--by", "model.activatio")
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
+    assert "--by model.activatio: the table has no such column; it has" in done.stderr

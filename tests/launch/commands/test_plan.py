@@ -1,11 +1,12 @@
 """Plans: what every cell costs by itself, and what the study costs in all."""
 
+import itertools
 import json
 
 import pytest
 
 from launch.cli import main
-from launch.commands.plan import largest_cells, plan_cells, summarise_plan
+from launch.commands.plan import describe_variation, largest_cells, plan_cells, summarise_plan
 from scaling.specs.cell import Cell
 from scaling.specs.data import DataSpec, DigitsSource, TextSource
 from scaling.specs.models import MLPSpec, TransformerSpec
@@ -122,3 +123,64 @@ def test_plan_and_record_agree(finished, here, study_file):
             assert record.num_params == row["num_params"]
         if row["train_flops"] is not None:  # scikit-learn's solvers tell their iterations afterwards
             assert record.evaluations[-1].train_flops == row["train_flops"]
+
+
+def settings() -> Study:
+    """A study whose learning rate, depth and length vary, each with each, and whose batch and data do not."""
+    cells = []
+    for rate, depth, steps, seed in itertools.product((1e-3, 3e-3), (1, 2), (10, 20), (0, 1)):
+        training = TrainingSpec(optimizer=AdamWSpec(peak_lr=rate), batch_size=16, num_steps=steps)
+        data = DataSpec(source=DigitsSource(), size=100, evaluation_size=100)
+        cells.append(Cell(model=MLPSpec(width=16, depth=depth), data=data, training=training, seed=seed))
+    return Study(name="three", question="?", metric="error", series=(Series(label="net", cells=tuple(cells)),))
+
+
+def test_every_setting_has_a_line_of_its_own_and_seeds_share_one():
+    rows = summarise_plan(plan_cells(settings(), None))
+    assert [(row["depth"], row["peak_lr"], row["D"], row["seeds"]) for row in rows] == [
+        (depth, rate, 16 * steps, 2) for rate in (1e-3, 3e-3) for depth in (1, 2) for steps in (10, 20)
+    ]
+    assert len({row["N"] for row in rows}) == 2
+    assert {"batch_size", "num_steps", "size", "width"}.isdisjoint(rows[0])
+
+
+def test_what_varies_is_listed_in_text_and_in_json(here):
+    (here.folder / "study.json").write_text(settings().canonical_json())
+    document = here.json("plan", "study.json")
+    assert document["varies"] == {
+        "model.depth": [1, 2], "training.optimizer.peak_lr": [1e-3, 3e-3], "training.num_steps": [10, 20],
+        "seed": [0, 1],
+    }  # fmt: skip
+    assert len(document["cells"]) == 16
+    for row in document["cells"]:
+        assert list(row["fields"]) == list(document["varies"])
+        assert row["data_seen"] == 16 * row["fields"]["training.num_steps"]
+        assert row["seed"] == row["fields"]["seed"]
+    text = here("plan", "study.json").stdout
+    assert len([line for line in text.splitlines() if line.startswith("net ")]) == 8
+    told = text[text.index("varies:") :].splitlines()
+    assert told[1:5] == [
+        "  model.depth: 1, 2", "  training.optimizer.peak_lr: 0.001, 0.003", "  training.num_steps: 10, 20",
+        "  seed: 0, 1",
+    ]  # fmt: skip
+    assert "m and D count examples" in text
+
+
+def test_a_study_of_one_cell_has_nothing_that_varies(here):
+    one = settings().series[0].cells[0]
+    study = settings().model_copy(update={"series": (Series(label="net", cells=(one,)),)})
+    (here.folder / "study.json").write_text(study.canonical_json())
+    document = here.json("plan", "study.json")
+    assert (document["varies"], [row["fields"] for row in document["cells"]]) == ({}, [{}])
+    assert "nothing varies" in here("plan", "study.json").stdout
+
+
+def test_text_is_counted_in_tokens_with_sequences_beside_them():
+    data = DataSpec(source=TextSource(sequence_length=32), size=10, evaluation_size=10)
+    training = TrainingSpec(optimizer=AdamWSpec(peak_lr=0.01), batch_size=2, num_steps=3)
+    cell = Cell(model=TransformerSpec(width=12, depth=1), data=data, training=training)
+    study = Study(name="text", question="?", metric="loss", series=(Series(label="a", cells=(cell,)),))
+    rows = plan_cells(study, None)
+    (row,) = summarise_plan(rows)
+    assert (row["m"], row["m seq."], row["D"], row["D seq."]) == (320, 10, 192, 6)
+    assert describe_variation(rows) == "m and D count tokens; beside them sequences, of 32 tokens\nnothing varies"

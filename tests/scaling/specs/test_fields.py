@@ -22,7 +22,8 @@ def test_a_field_that_json_leaves_out_has_its_default():
 
 def test_what_another_kind_of_part_has_does_not_vary():
     adam, sgd = (
-        flat(MLPSpec(width=8), TrainingSpec(optimizer=each, num_steps=10)) for each in (AdamWSpec(peak_lr=0.1), SGDSpec(peak_lr=0.1))
+        flat(MLPSpec(width=8), TrainingSpec(optimizer=each, num_steps=10))
+        for each in (AdamWSpec(peak_lr=0.1), SGDSpec(peak_lr=0.1))
     )
     forest = flat(RandomForestSpec())
     assert find_varying([adam, forest]) == ["model.kind"]
