@@ -189,8 +189,8 @@ def order_by_size(
 ) -> Ordering:
     """Returns who is ahead at each size, from differences paired by seed, by t tests corrected for their number.
 
-    A few seeds know little of the spread of one difference: of three seeds or more and twenty independent differences
-    or more, variances are moderated, each moved towards the trend that all of them follow with size
+    A few seeds know little of the spread of one difference: of three seeds or more and forty differences from one
+    series or more, variances are moderated, each moved towards the trend that all of them follow with size
     (`uncertainty.moderation`). Intervals are those of t for each difference by itself, and not corrected. With one
     common seed there is neither interval nor test, and nothing is settled. To compare two series alone, give a table of
     these two: the fewer tests, the less each is corrected.
@@ -218,7 +218,8 @@ def order_by_size(
             if len(gaps):
                 spread = float(gaps.var(ddof=1)) if len(gaps) > 1 else np.nan
                 tests.append((first, second, m, len(gaps), *mean_interval(gaps), spread, find_p_of_mean(gaps)))
-    tests, borrowed = _moderate(tests, independent=sum(block.shape[1] - 1 for _, block in blocks))
+    # Nested subsets make the noise of one seed alike at neighbouring sizes, so that two sizes count as one.
+    tests, borrowed = _moderate(tests, independent=sum(block.shape[1] - 1 for _, block in blocks) // 2)
     pairs, ahead = [], {}
     for test, p in zip(tests, correct_holm([test[-1] for test in tests]), strict=True):
         first, second, m, _, difference, *_ = test
