@@ -233,6 +233,11 @@ def _draw_law(
 ) -> tuple[float, float]:
     """Draws a fitted law with its band, and returns its end."""
     grid = np.geomspace(*bootstrap.ranges[line][axis], 120)
+    if not len(bootstrap.replicates[line]):  # no resamples were asked for
+        fitted = np.asarray(bootstrap.fits[line].predict({axis: grid}))
+        fitted = 1 - fitted if subject.is_shortfall else fitted
+        axes.plot(grid, fitted, color=colour, lw=1.4, zorder=2)
+        return float(grid[-1]), float(fitted[-1])
     drawn = [np.asarray(each) for each in bootstrap.predict(line, {axis: grid})]
     fitted, lower, upper = [1 - each for each in drawn] if subject.is_shortfall else drawn
     axes.plot(grid, fitted, color=colour, lw=1.4, zorder=2)

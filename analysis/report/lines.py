@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 SAME = 0.1  # budgets this near are one, as in isoFLOP profiles
 MOST_KEYS = 3  # columns that tell the lines of a series apart
+SEVERAL = 3  # values of a setting that make it an axis before the amounts
 FEW = 1.8  # places on a line, on average, below which they are points and not lines
 BACK = 0.3  # of its logarithm, by which another amount may go back along a line: budgets are met about so well
 
@@ -62,7 +63,9 @@ def find_axes(subject: Subject) -> list[str]:
     free = [name for name in subject.varying if subject.varies_within(name)]
     swept, shapes = find_swept(subject), find_shapes(subject)
     first: list[str] = []
-    for name in (*shapes, *swept, *(name for name in AMOUNTS if name in free)):
+    several = [name for name in (*shapes, *swept) if subject.runs[name].nunique() >= SEVERAL]
+    few = [name for name in (*shapes, *swept) if name not in several]
+    for name in dict.fromkeys((*several, *(name for name in AMOUNTS if name in free), *few)):
         if not any(_follows(subject, name, other) for other in first):
             first.append(name)
     variables = subject.declared.get("variables") or ()

@@ -24,7 +24,7 @@ from analysis.report.standings import (
     note_order,
     order_rows,
 )
-from analysis.report.subject import AMOUNTS, DATA, SIZE, UNIQUE, Subject
+from analysis.report.subject import AMOUNTS, DATA, SIZE, UNIQUE, Subject, options_of
 from analysis.uncertainty.bootstrap import Bootstrap, bootstrap_series
 from scaling.specs.fits import LAW
 
@@ -91,7 +91,7 @@ def study_performance(subject: Subject) -> Performance:
             lines.rows, subject.target, by=subject.by, size=lines.axis, lower_is_better=subject.lower_is_better
         )
         unsettled = find_ranges(lines.points, order)
-        if len(bootstrap.law.variables) == 1:
+        if len(bootstrap.law.variables) == 1 and all(len(draws) for draws in bootstrap.replicates.values()):
             found = find_crossings(bootstrap, lower_is_better=subject.lower_is_better or subject.is_shortfall)
             crossings = sorted(found, key=lambda crossing: crossing.size)
     return Performance(lines, bootstrap, crossings, order, slopes, unsettled, notices)
@@ -176,7 +176,7 @@ def fit_lines(subject: Subject, lines: Lines) -> tuple[Bootstrap, list[str]]:
         return _no_fits(subject, law), notices
     rows = rows[rows["line"].isin(fitted)]
     goal = {"objective": declared["objective"], "delta": declared["delta"]}
-    resamples, extra = subject.options.resamples, dict(subject.options.fit_options)
+    resamples, extra = subject.options.resamples, options_of(subject, law)
     if not extra and resamples > 1:
         return bootstrap_series(rows, law, subject.fitted, by="line", resamples=resamples, **goal), notices
     fits = {

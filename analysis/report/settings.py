@@ -46,7 +46,7 @@ def make_settings(subject: Subject, surfaces: Surfaces) -> Section:
     rows = subject.runs.assign(idea=surfaces.rows[surfaces.column]) if ideas and not swept else subject.runs
     if ideas and swept:
         rows = subject.runs.assign(idea=_ideas(subject))
-    for name in (*swept, *shapes):
+    for name in dict.fromkeys((*swept, *shapes)):
         by = [*(["idea"] if ideas else []), *(_sizes(subject) if name in swept else _fixed(subject, name))]
         profile = tuple(other for other in swept if other != name) if name in swept else ()
         short = shorten([name])[name] if "." in name else name
@@ -139,7 +139,8 @@ def show_ends(low: float, high: float) -> str:
 def _say(found: BestSettings, short: str) -> str:
     inside = found.points[~found.points["is_edge"].astype(bool)]
     if inside.empty:
-        return f"The best {short} is not inside what was tried in any of {len(found.points)} groups: widen the grid."
+        remedy = "widen the grid" if (found.points["note"] == "edge").any() else "try more settings"
+        return f"The best {short} is not inside what was tried in any of {len(found.points)} groups: {remedy}."
     first, last = inside.iloc[0], inside.iloc[-1]
 
     def place(row: Any) -> str:

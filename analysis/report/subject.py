@@ -19,6 +19,7 @@ from scaling.specs.metrics import MetricFacts, facts_of, is_lower_better
 if TYPE_CHECKING:
     import pandas as pd
 
+    from analysis.laws.law import Law
     from scaling.store.record import Record
     from scaling.store.store import Store
 
@@ -123,7 +124,7 @@ class Subject:
         from analysis.laws.registry import get_law
 
         declared = get_law(self.options.surface or self.declared["law"])
-        return declared.name if {SIZE, DATA} <= set(declared.variables) else "chinchilla"
+        return declared.name if {SIZE, DATA} <= set(declared.variables) and not declared.of_best else "chinchilla"
 
     @property
     def settings(self) -> tuple[str, ...]:
@@ -142,6 +143,13 @@ class Subject:
     def varies_within(self, column: str) -> bool:
         """Returns whether a column has several values in some series."""
         return bool((self.runs.groupby(self.by)[column].nunique() > 1).any())
+
+
+def options_of(subject: Subject, law: Law) -> dict[str, Any]:
+    """Returns the caller's arguments for the fit of a law; of the parameters to hold, those that it has."""
+    options = dict(subject.options.fit_options)
+    held = {name: value for name, value in options.pop("hold", {}).items() if name in law.params}
+    return options | ({"hold": held} if held else {})
 
 
 def study_table(source: str, table: pd.DataFrame, options: ReportOptions) -> Subject:

@@ -14,7 +14,7 @@ from analysis.fitting.notices import COLLINEAR
 from analysis.laws.registry import get_law
 from analysis.report.lines import find_swept
 from analysis.report.section import tell
-from analysis.report.subject import COMPUTE, COUNTED, DATA, SIZE, UNIQUE, Subject
+from analysis.report.subject import COMPUTE, COUNTED, DATA, SIZE, UNIQUE, Subject, options_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -137,7 +137,7 @@ def study_surfaces(subject: Subject, lines: Lines | None) -> Surfaces:
         try:
             made = fit(
                 rows, law, subject.fitted, objective=subject.declared["objective"], delta=subject.declared["delta"],
-                bootstrap=min(RESAMPLES, subject.options.resamples), **subject.options.fit_options,
+                bootstrap=min(RESAMPLES, subject.options.resamples), **options_of(subject, law),
             )  # fmt: skip
         except AnalysisError as error:
             missing.append(f"L(N, D) of {group}: {error}")

@@ -158,3 +158,26 @@ def test_the_best_of_each_sweep_stands_for_it_on_the_surface(write):
     assert any("16 of 48 runs" in notice for notice in made["size_and_data"].notices)
     approaches = next(table for table in made["size_and_data"].tables() if table.name.startswith("approaches"))
     assert "from 16 runs" in approaches.note
+
+
+def test_a_report_without_resamples_has_lines_and_no_bands(write):
+    made = make_report(write(make_grid()), options=ReportOptions(resamples=0))
+    assert not made.faults
+    assert rows_of(made, "performance", "fits")
+
+
+def test_a_parameter_that_only_one_law_has_is_held_there_alone(write):
+    made = make_report(write(make_grid()), options=ReportOptions(resamples=20, fit_options={"hold": {"B": 2080.0}}))
+    assert rows_of(made, "performance", "fits")
+    assert next(fit for fit in made.card["hypothesis"] if fit["law"] == "chinchilla")["held"] == {"B": 2080.0}
+
+
+def test_a_switch_of_two_values_does_not_hide_what_was_varied(write):
+    rows = [
+        (depth, m, seed, 1 / (m * depth), 10.0 * depth) for depth in (1, 2) for m in (10, 20, 40, 80) for seed in (0, 1)
+    ]
+    table = pd.DataFrame(rows, columns=["model.depth", "data_unique", "seed", "loss", "num_params"])
+    made = make_report(write(table), options=FEW)
+    assert len(rows_of(made, "performance", "fits")) == 2
+    (axes,) = made.figure.axes
+    assert axes.get_xlabel() == "unique data m"
