@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from analysis.errors import AnalysisError
 from analysis.tables.columns import CONVENTIONS, derive_columns, keep_rows, read_numbers, rename_columns
-from scaling.store.columns import CONVENTION, GROUP, TERM, TOTAL
+from scaling.store.columns import CONVENTION, GROUP, TERM, TIMES, TOTAL
 
 if TYPE_CHECKING:
     from etils import epath
@@ -219,7 +219,7 @@ def _check_copies(rows: pd.DataFrame, identity: Sequence[str]) -> None:
         return
     if len(again):
         first = ", ".join(f"{name}={again.iloc[0][name]}" for name in identity if name in plain)
-        measured = [name for name in plain if name not in ("wall_seconds", "mfu")]
+        measured = [name for name in plain if name not in TIMES]
         alike = int(rows.duplicated(measured).sum())
         raise AnalysisError(
             f"{len(again)} rows repeat another one ({alike} measure the same), the first at {first}: each would count "

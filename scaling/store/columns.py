@@ -8,6 +8,8 @@ TABLE_MIDDLE = ("data_unit", "data_seen", "data_unique", "epochs", "train_flops"
 TABLE_TAIL = ("peak_lr", "batch_size", "wall_seconds", "device_kind", "num_devices", "mfu")
 # Of the final row alone: what the run took, and how it went.
 TABLE_COURSE = ("steps_to_target", "train_seconds", "data_per_second", "dollars", "loss_spikes", "num_resumes")
+# What differs between two runs of one cell: how long they took, and how often they began again.
+TIMES = ("wall_seconds", "train_seconds", "data_per_second", "dollars", "mfu", "num_resumes")
 CONTRACT = (*TABLE_HEAD, *TABLE_MIDDLE, "loss", *TABLE_TAIL, *TABLE_COURSE)
 
 # Before the name of a group of parameters, and before that of a term of the training FLOPs.

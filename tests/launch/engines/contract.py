@@ -18,15 +18,13 @@ from launch.queue.cells import missing_cells
 from launch.running import make_order
 from scaling.specs.study import Study, resolve_study
 from scaling.store.attempts import read_attempts
+from scaling.store.columns import TIMES
 from scaling.store.store import Store
 from tests.launch.waiting import wait_until
 
 # Two networks, long enough to be disturbed, and two linear models.
 SETTINGS = ("data.size=100", "num_seeds=2", "num_steps=40000")
 WORDS = ("--execution=population=1", "--checkpoint-steps=4000", "--lease-seconds=6", "--workers=1")
-
-# What differs between two runs of one cell.
-VARIES = {"wall_seconds"}
 
 
 class Lab(Protocol):
@@ -87,7 +85,7 @@ class Sweep:
 
 def rows_of(store: Store) -> list[dict]:
     """Returns a store's table, without what differs between two runs of a cell."""
-    return [{name: value for name, value in row.items() if name not in VARIES} for row in store.rows()]
+    return [{name: value for name, value in row.items() if name not in TIMES} for row in store.rows()]
 
 
 class EngineContract:

@@ -13,11 +13,9 @@ from pathlib import Path
 import pytest
 
 from scaling.store.attempts import read_attempts
+from scaling.store.columns import TIMES
 from scaling.store.store import Store
 from tests.launch.waiting import wait_until
-
-# What may differ between two runs of one cell.
-TIMES = {"wall_seconds"}
 
 # Members of a population equal solo runs but for rounding, and who is together depends on what was left.
 ONE_BY_ONE = ("--execution", "population=1")

@@ -15,6 +15,7 @@ from launch.engines.cloud_tpu.costs import Ledger
 from launch.engines.cloud_tpu.engine import QueuedResource, find
 from scaling.specs.base import InputError
 from scaling.specs.study import resolve_study
+from scaling.store.columns import TIMES
 from scaling.store.store import Store
 from tests.launch.engines.cloud_tpu.orders import ORDER, make, node_of
 from tests.launch.engines.contract import BucketContract
@@ -186,7 +187,7 @@ class TestCloudTpu(BucketContract):
 
 
 def rows(store):
-    return [{name: value for name, value in row.items() if name != "wall_seconds"} for row in store.rows()]
+    return [{name: value for name, value in row.items() if name not in TIMES} for row in store.rows()]
 
 
 def on_tpu(server, url, *more):
