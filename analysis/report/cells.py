@@ -117,7 +117,7 @@ def _commands(subject: Subject) -> list[str]:
     """Returns the commands that do it again."""
     source = subject.source
     if subject.store is None:
-        return [subject.command] if subject.command else []
+        return [subject.options.command] if subject.options.command else []
     return [
         f"scaling run {source}/study.json --store {source}-again",
         f"scaling report {source}-again",

@@ -234,12 +234,11 @@ def _draw_law(
     """Draws a fitted law with its band, and returns its end."""
     grid = np.geomspace(*bootstrap.ranges[line][axis], 120)
     if not len(bootstrap.replicates[line]):  # no resamples were asked for
-        fitted = np.asarray(bootstrap.fits[line].predict({axis: grid}))
-        fitted = 1 - fitted if subject.is_shortfall else fitted
+        fitted = np.asarray(subject.measure.convert(bootstrap.fits[line].predict({axis: grid})))
         axes.plot(grid, fitted, color=colour, lw=1.4, zorder=2)
         return float(grid[-1]), float(fitted[-1])
-    drawn = [np.asarray(each) for each in bootstrap.predict(line, {axis: grid})]
-    fitted, lower, upper = [1 - each for each in drawn] if subject.is_shortfall else drawn
+    drawn = bootstrap.predict(line, {axis: grid})
+    fitted, lower, upper = (np.asarray(subject.measure.convert(each)) for each in drawn)
     axes.plot(grid, fitted, color=colour, lw=1.4, zorder=2)
     axes.fill_between(grid, lower, upper, color=colour, alpha=0.13, lw=0, zorder=1)
     return float(grid[-1]), float(fitted[-1])

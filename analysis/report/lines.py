@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from analysis.decisions.axes import AXES
 from analysis.decisions.isoflop import group_budgets
 from analysis.report.subject import AMOUNTS, COMPUTE, COUNTED, SEED, SIZE, Subject
 from analysis.uncertainty.bootstrap import mean_interval
@@ -68,8 +69,6 @@ def find_axes(subject: Subject) -> list[str]:
     for name in dict.fromkeys((*several, *(name for name in AMOUNTS if name in free), *few)):
         if not any(_follows(subject, name, other) for other in first):
             first.append(name)
-    variables = subject.declared.get("variables") or ()
-    first.sort(key=lambda name: name not in variables)
     rest = [name for name in AMOUNTS if name in subject.varying and name not in first]
     return [*first, *rest]
 
@@ -176,7 +175,7 @@ def name_keys(rows: pd.DataFrame, keys: Sequence[str], values: Sequence[Any]) ->
 
 
 # Short names of amounts, for names of lines.
-SYMBOLS = {"num_params": "N", "data_seen": "D", "data_unique": "m", "train_flops": "C"}
+SYMBOLS = {name: AXES[name].symbol for name in AMOUNTS}
 
 
 def show(value: Any) -> str:

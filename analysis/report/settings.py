@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from analysis.decisions.settings import BestSettings, find_best_settings
 from analysis.errors import AnalysisError
 from analysis.figures.settings import plot_best_settings
 from analysis.fit_table import format_interval
-from analysis.report.lines import find_shapes, find_swept, show
+from analysis.report.lines import SYMBOLS, find_shapes, find_swept, show
 from analysis.report.section import SETTING, Block, Claim, Picture, Rows, Section, tell
 from analysis.report.subject import DATA, SIZE, UNIQUE, Subject
+from analysis.report.surfaces import Surfaces, name_groups
 from scaling.specs.fields import shorten
-
-if TYPE_CHECKING:
-    from analysis.report.surfaces import Surfaces
 
 TITLE = "Settings"
 MOST_SHOWN = 24  # groups; where there are more, a reader unfolds them
@@ -23,7 +21,6 @@ WHY = {
     "edge": "at the edge of what was tried", "no_minimum": "no minimum among what was tried",
     "few_settings": "too few settings",
 }  # fmt: skip
-SYMBOLS = {SIZE: "N", DATA: "D", UNIQUE: "m"}
 
 
 def make_settings(subject: Subject, surfaces: Surfaces) -> Section:
@@ -43,9 +40,7 @@ def make_settings(subject: Subject, surfaces: Surfaces) -> Section:
     blocks: list[Block] = []
     claims, notices, missing = [], [], []
     ideas = surfaces.rows[surfaces.column].nunique() > 1
-    rows = subject.runs.assign(idea=surfaces.rows[surfaces.column]) if ideas and not swept else subject.runs
-    if ideas and swept:
-        rows = subject.runs.assign(idea=_ideas(subject))
+    rows = subject.runs.assign(idea=name_groups(subject)) if ideas else subject.runs
     for name in dict.fromkeys((*swept, *shapes)):
         by = [*(["idea"] if ideas else []), *(_sizes(subject) if name in swept else _fixed(subject, name))]
         profile = tuple(other for other in swept if other != name) if name in swept else ()
@@ -77,12 +72,6 @@ def make_settings(subject: Subject, surfaces: Surfaces) -> Section:
         claims.append(Claim(SETTING, _say(found, short)))
         notices += tell(found.notices, short)
     return Section("settings", TITLE, tuple(blocks), tuple(claims), tuple(notices), tuple(missing))
-
-
-def _ideas(subject: Subject) -> Any:
-    from analysis.report.surfaces import name_groups
-
-    return name_groups(subject)
 
 
 def _sizes(subject: Subject) -> list[str]:

@@ -114,8 +114,6 @@ def _title(prefix: str, text: str) -> str:
 
 def _evaluations(subject: Subject, surfaces: Surfaces, group: str) -> pd.DataFrame:
     """Returns all rows of the runs of a group, those before the last one too, with what is fitted."""
-    from analysis.tables.columns import read_numbers
-
     rows = surfaces.of(group)
     table = drop_twins(subject.table)[0]
     table = table.drop(columns=[name for name in ("label", "family") if name in table.columns])
@@ -123,9 +121,7 @@ def _evaluations(subject: Subject, surfaces: Surfaces, group: str) -> pd.DataFra
         table = table[table["cell"].isin(set(rows["cell"]))]
     else:
         table = table.loc[table.index.intersection(rows.index)]
-    if subject.is_shortfall:
-        table = table.assign(**{subject.fitted: 1 - read_numbers(table, subject.target)})
-    return table
+    return subject.measure.add_to(table)
 
 
 def _add_optima(subject: Subject, fit: Fit, prefix: str, parts: _Parts) -> None:

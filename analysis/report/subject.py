@@ -11,7 +11,7 @@ import numpy as np
 
 from analysis.errors import AnalysisError, suggest_name
 from analysis.tables.columns import read_numbers
-from analysis.tables.measures import read_measure
+from analysis.tables.measures import Measure, read_measure
 from analysis.tables.table import select_rows
 from scaling.specs.fits import METRIC, RESAMPLES, FitSpec
 from scaling.specs.metrics import MetricFacts, facts_of, is_lower_better
@@ -80,8 +80,7 @@ class Subject:
       runs: the usable final rows, with a column for the series and for what laws are fitted to.
       left_out: how many final rows are not usable, by reason.
       target: the column that performance is.
-      fitted: the column that laws are fitted to: `target`, or what it lacks to 1 where more of it is better.
-      lower_is_better: of `target`.
+      measure: its direction, and what laws are fitted to: it, or what it lacks to 1 where more of it is better.
       unit: of `target`; empty where it has none, or none is known.
       by: the column of the series.
       labels: the series, in the order of the study.
@@ -93,7 +92,6 @@ class Subject:
       store: where the table is from one.
       records: of the store's complete cells.
       notices: what should be known of all that follows.
-      command: that makes this report, for a table that is no store.
     """
 
     name: str
@@ -103,8 +101,7 @@ class Subject:
     runs: pd.DataFrame
     left_out: dict[str, int]
     target: str
-    fitted: str
-    lower_is_better: bool
+    measure: Measure
     unit: str
     by: str
     labels: tuple[str, ...]
@@ -116,7 +113,6 @@ class Subject:
     store: Store | None = None
     records: Mapping[str, Record] = dataclasses.field(default_factory=dict)
     notices: tuple[str, ...] = ()
-    command: str = ""
 
     @property
     def surface(self) -> str:
@@ -134,7 +130,17 @@ class Subject:
     @property
     def is_shortfall(self) -> bool:
         """Whether laws are fitted to what the target lacks to 1."""
-        return self.fitted != self.target
+        return self.measure.is_shortfall
+
+    @property
+    def fitted(self) -> str:
+        """The column that laws are fitted to."""
+        return self.measure.name
+
+    @property
+    def lower_is_better(self) -> bool:
+        """Whether smaller values of the target are better."""
+        return self.measure.lower_is_better
 
     def of(self, label: str) -> pd.DataFrame:
         """Returns the runs of a series."""
@@ -206,8 +212,7 @@ def study_table(source: str, table: pd.DataFrame, options: ReportOptions) -> Sub
         runs=runs,
         left_out=left_out,
         target=target,
-        fitted=measure.name,
-        lower_is_better=lower,
+        measure=measure,
         unit=_name_unit(target, facts, runs, study) if store_or_none else "",
         by=by,
         labels=labels,
@@ -219,7 +224,6 @@ def study_table(source: str, table: pd.DataFrame, options: ReportOptions) -> Sub
         store=store_or_none,
         records=records,
         notices=tuple(notices),
-        command=options.command,
     )
 
 

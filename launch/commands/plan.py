@@ -1,7 +1,6 @@
 """`scaling plan`: what a study will train, before it runs: every cell with its size, data and FLOPs."""
 
 import argparse
-import collections
 import math
 import sys
 from collections.abc import Sequence
@@ -60,9 +59,8 @@ def command(options: argparse.Namespace) -> int:
     store = Store(options.store or f"runs/{study.name}")
     rows = plan_cells(study, store if store.path.exists() else None)
     if options.json:
-        varies = {name: list(values) for name, values in find_variation(rows).items()}
-        head = {"study": study.name, "question": study.question, "store": str(store.path), "varies": varies}
-        print_json({**head, "cells": rows})
+        head = {"study": study.name, "question": study.question, "store": str(store.path)}
+        print_json({**head, "varies": find_variation(rows), "cells": rows})
         return DONE
     print(f"{study.name}: {study.question}\n")
     print(render_table(summarise_plan(rows)))
@@ -163,14 +161,14 @@ def summarise_plan(rows: list[Json]) -> list[Json]:
     ]
 
 
-def find_variation(rows: Sequence[Json]) -> dict[str, dict[Any, int]]:
-    """Returns the values of each field that varies, and how many cells have each, by path; numbers in order."""
+def find_variation(rows: Sequence[Json]) -> dict[str, list[Any]]:
+    """Returns the values of each field that varies, by path; numbers in order."""
     fields = list({row["cell"]: row["fields"] for row in rows}.values())
-    found: dict[str, dict[Any, int]] = {}
+    found: dict[str, list[Any]] = {}
     for name in fields[0] if fields else ():
-        count = collections.Counter(each[name] for each in fields if each[name] is not None)
-        is_numeric = all(isinstance(value, int | float) for value in count)
-        found[name] = {value: count[value] for value in (sorted(count) if is_numeric else count)}
+        values = dict.fromkeys(each[name] for each in fields if each[name] is not None)
+        is_numeric = all(isinstance(value, int | float) for value in values)
+        found[name] = sorted(values) if is_numeric else list(values)
     return found
 
 

@@ -12,6 +12,7 @@ from analysis.fit_table import fit_rows, fit_study, format_interval
 from analysis.report.make import make_report
 from analysis.report.page import format_rows, render_page, write_page
 from analysis.report.subject import ReportOptions
+from analysis.tables.table import fingerprint_table
 from tests.analysis.report.stores import make_store
 
 
@@ -72,6 +73,7 @@ def test_the_page_shows_every_section_and_every_cell(report, page):
         assert f">{heading}" in page
     source = report.subject.source
     assert f"scaling run {source}/study.json --store {source}-again" in page
+    assert fingerprint_table(report.subject.table) in page
     for cell in report.subject.table["cell"]:
         assert cell in page
 
@@ -79,6 +81,14 @@ def test_the_page_shows_every_section_and_every_cell(report, page):
 def test_names_from_records_are_text_and_not_markup(page):
     assert "<b>third</b>" not in page
     assert "&lt;b&gt;third&lt;/b&gt;" in page
+
+
+def test_a_path_that_looks_like_markup_is_text(tmp_path):
+    made = make_report(
+        str(make_store(tmp_path / "<i>toy<i>", sizes=(100, 200)).path), options=ReportOptions(resamples=20)
+    )
+    assert "<i>toy" not in render_page(made)
+    assert "&lt;i&gt;toy" in render_page(made)
 
 
 def test_the_card_in_the_page_is_the_reports(report, page):

@@ -8,6 +8,7 @@ import pytest
 
 from analysis.errors import AnalysisError
 from analysis.report.make import make_report
+from analysis.report.page import render_page
 from analysis.report.performance import study_performance
 from analysis.report.standings import crossing_rows, lead_rows, order_rows
 from analysis.report.subject import ReportOptions, study_table
@@ -157,3 +158,11 @@ def test_a_metric_that_rises_without_end_is_shown_and_not_fitted(tmp_path):
     )
     assert any("no law is fitted" in notice for notice in made.notices)
     assert made.figure is not None
+
+
+def test_a_series_that_reaches_0_has_no_law_and_says_so(tmp_path):
+    store = make_store(tmp_path / "store", {"perfect": (0.0, 0.0, 0.5), **LAWS})
+    made = make_report(str(store.path), options=FEW)
+    assert "perfect is not fitted: error reaches 0, which has no logarithm; objective mse takes it" in made.notices
+    assert {row["label"] for row in made["performance"].tables()[0].rows} == set(LAWS)
+    assert "perfect" in render_page(made)
