@@ -97,7 +97,8 @@ if TYPE_CHECKING:
     from scaling.store.record import Record
     from scaling.store.store import Store
     from scaling.training.checkpoints.keeper import Keeping
-    from scaling.training.runner import load_state, train_cell, train_cells
+    from scaling.training.networks import load_state
+    from scaling.training.runner import train_cell, train_cells
 
 __version__ = "0.1.0"
 
@@ -198,7 +199,7 @@ FACE = {
     "Record": "store.record",
     "Store": "store.store",
     "Keeping": "training.checkpoints.keeper",
-    "load_state": "training.runner",
+    "load_state": "training.networks",
     "train_cell": "training.runner",
     "train_cells": "training.runner",
 }

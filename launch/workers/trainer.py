@@ -158,12 +158,12 @@ class Trainer:
     def _train(
         self, cells: Sequence[Cell], members: Sequence[Sequence[Cell]], execution: Execution, attempts: "_Attempts"
     ) -> None:
-        from scaling.training.runner import alone, train_cells
+        from scaling.training.runner import train_cells
 
         if self._notices.heard():  # while the job before was in its last steps
             raise Preempted
         # What the record says of the population is what it was.
-        fitting = alone(execution) if len(members) == 1 else execution.model_copy(update={"population": len(members)})
+        fitting = execution.alone() if len(members) == 1 else execution.model_copy(update={"population": len(members)})
         folder, keeping = self._checkpoints(cells)
         if folder is not None and self._claims is not None:
             note_begun(folder, cells, execution)

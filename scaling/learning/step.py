@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax import lax
 from jax.sharding import Mesh
@@ -80,26 +81,26 @@ class Hyper(NamedTuple):
       seed: the seed of initial values, batch order and dropout, uint32.
     """
 
-    peak_lr: jax.Array
-    weight_decay: jax.Array
+    peak_lr: jax.Array | np.float32
+    weight_decay: jax.Array | np.float32
     horizon: Horizon
-    size: jax.Array
-    seed: jax.Array
+    size: jax.Array | np.uint32
+    seed: jax.Array | np.uint32
 
 
 def horizon_of(schedule: ScheduleSpec, num_steps: int) -> Horizon:
-    """Returns the horizon of a run as array values, int32."""
-    return Horizon(*map(jnp.int32, schedule.horizon(num_steps)))
+    """Returns the horizon of a run as values of the host, int32."""
+    return Horizon(*map(np.int32, schedule.horizon(num_steps)))
 
 
 def make_hyper(training: TrainingSpec, size: int, seed: int) -> Hyper:
-    """Returns the values of one cell: its training's, m and its seed."""
+    """Returns the values of one cell: its training's, m and its seed; they are on the host still."""
     return Hyper(
-        peak_lr=jnp.float32(training.optimizer.peak_lr),
-        weight_decay=jnp.float32(training.optimizer.weight_decay),
+        peak_lr=np.float32(training.optimizer.peak_lr),
+        weight_decay=np.float32(training.optimizer.weight_decay),
         horizon=horizon_of(training.schedule, training.num_steps),
-        size=jnp.uint32(size),
-        seed=jnp.uint32(seed),
+        size=np.uint32(size),
+        seed=np.uint32(seed),
     )
 
 

@@ -3,7 +3,7 @@
 import functools
 from types import ModuleType
 
-from scaling.models.families import convnet, inception, lstm, mlp, module, resnet, transformer, vit, xception
+from scaling.models.families import convnet, inception, lstm, mlp, resnet, transformer, vit, xception
 from scaling.models.shape import Preset, Shape
 from scaling.specs.base import InputError, suggest
 from scaling.specs.models import ModuleSpec, NetworkSpec
@@ -32,6 +32,8 @@ def make_shape(spec: NetworkSpec, task: TaskShape) -> Shape:
       InputError: the family cannot fit this task, or has no shape of that size.
     """
     if isinstance(spec, ModuleSpec):
+        from scaling.models.families import module  # which reads networks of Flax, of NNX and of Linen
+
         return module.shape(spec, task)
     return FAMILIES[spec.kind].shape(spec, task)  # type: ignore[attr-defined]
 

@@ -63,5 +63,10 @@ class Execution(Spec):
     cross_entropy: Literal["auto", "plain", "lean"] = "auto"
     mesh: Annotated[MeshSpec, Field(description="devices")] = MeshSpec()
 
+    def alone(self) -> "Execution":
+        """Returns the execution of one cell by itself."""
+        mesh = self.mesh.model_copy(update={"population": 1})
+        return self.model_copy(update={"population": 1, "mesh": mesh})
+
 
 DEFAULT = Execution()

@@ -42,12 +42,31 @@ MEMBER_BYTES_SHARE = 0.1  # of the device's memory, for the states of a populati
 
 POOL = 512  # examples that steps are timed on
 
+# On CPUs, a process that has computed for less than this share of the time had to share its cores. So had one, on any
+# device, whose two timings of the same steps differ by more than this factor.
+OWN_SHARE, STEADY = 0.9, 1.5
+
+# For how long a measurement is believed: machines, drivers and their other users change.
+MAX_AGE_DAYS = 30
+
 
 class Choice(NamedTuple):
     """An execution, and in one line how it was chosen."""
 
     execution: Execution
     how: str
+
+
+class Rate(NamedTuple):
+    """What an execution reaches.
+
+    Attributes:
+      steps: of one member a second, all members together, without compilation.
+      is_steady: whether the machine was this process's own while it was measured, as far as that shows.
+    """
+
+    steps: float
+    is_steady: bool
 
 
 def choose_execution(cell: Cell, *, num_members: int, seconds: float) -> Choice:
@@ -68,17 +87,22 @@ def choose_execution(cell: Cell, *, num_members: int, seconds: float) -> Choice:
     if seconds < WORTH_SECONDS:
         return _limited(rule(shape), num_members, "by rule: too short to measure")
     began = time.monotonic()
-    rates: dict[Execution, float] = {}
+    rates: dict[Execution, Rate] = {}
     for execution in candidates(shape, num_members):
         if rates and time.monotonic() - began > SHARE_OF_WORK * seconds:
             break
         rates[execution] = measure(cell, shape, execution)
-    best = max(rates, key=rates.__getitem__)
+    best = max(rates, key=lambda execution: rates[execution].steps)
     first = next(iter(rates.values()))
-    _write(cell, best, rates)
     took = time.monotonic() - began
-    how = f"{rates[best]:,.0f} steps of a member a second, {rates[best] / first:.2f} times those of one by one"
-    return _limited(best, num_members, f"{how}; {len(rates)} ways measured in {took:.0f} s")
+    ratio = rates[best].steps / first.steps
+    how = f"{rates[best].steps:,.0f} steps of a member a second, {ratio:.2f} times those of one by one"
+    how += f"; {len(rates)} ways measured in {took:.0f} s"
+    if all(rate.is_steady for rate in rates.values()):
+        _write(cell, best, rates)
+    else:
+        how += ", on a busy machine: the next run measures again"
+    return _limited(best, num_members, how)
 
 
 def rule(shape: Shape) -> Execution:
@@ -102,8 +126,8 @@ def candidates(shape: Shape, num_members: int) -> Iterator[Execution]:
             yield Execution(population=width)
 
 
-def measure(cell: NetworkCell, shape: Shape, execution: Execution) -> float:
-    """Returns optimiser steps of one member a second, all members together, without compilation.
+def measure(cell: NetworkCell, shape: Shape, execution: Execution) -> Rate:
+    """Returns the rate of optimiser steps.
 
     The examples are noise: a step takes as long on any.
     """
@@ -122,7 +146,12 @@ def measure(cell: NetworkCell, shape: Shape, execution: Execution) -> float:
     steps(1)
     each = steps(2) / 2
     count = int(np.clip(TIMED_SECONDS / 2 / max(each, 1e-6), 1, 256))
-    return execution.population * count / min(steps(count), steps(count))
+    began, computed = time.monotonic(), time.process_time()
+    timings = steps(count), steps(count)
+    computed, took = time.process_time() - computed, time.monotonic() - began
+    is_own = jax.default_backend() != "cpu" or computed >= OWN_SHARE * took
+    is_steady = is_own and max(timings) <= STEADY * min(timings)
+    return Rate(execution.population * count / min(timings), is_steady)
 
 
 def _widths(shape: Shape) -> tuple[int, ...]:
@@ -157,8 +186,8 @@ def _noise(task: TaskShape, population: int) -> DeviceData:
 
 def _hyper(cell: NetworkCell, population: int) -> Hyper:
     # A learning rate of 0: a run that diverges would be another computation.
-    hyper = make_hyper(cell.training, POOL, 0)._replace(peak_lr=jnp.float32(0.0), weight_decay=jnp.float32(0.0))
-    return hyper if population == 1 else jax.tree.map(lambda x: jnp.stack([x] * population), hyper)
+    hyper = make_hyper(cell.training, POOL, 0)._replace(peak_lr=np.float32(0.0), weight_decay=np.float32(0.0))
+    return hyper if population == 1 else jax.tree.map(lambda x: np.stack([x] * population), hyper)
 
 
 def _limited(execution: Execution, num_members: int, how: str) -> Choice:
@@ -180,9 +209,9 @@ def _path(cell: Cell) -> Any:
 
 
 def _read(cell: Cell) -> Execution | None:
-    """Returns what was measured before on a machine like this; a file that does not hold it is measured anew."""
+    """Returns what was measured before on a machine like this; None if that is long ago, or not what the file holds."""
     path = _path(cell)
-    if not path.exists():
+    if not path.exists() or time.time() - path.stat().st_mtime > MAX_AGE_DAYS * 86_400:
         return None
     try:
         return parse(Execution, json.dumps(json.loads(path.read_text())["execution"]), str(path))
@@ -190,13 +219,13 @@ def _read(cell: Cell) -> Execution | None:
         return None
 
 
-def _write(cell: Cell, best: Execution, rates: dict[Execution, float]) -> None:
+def _write(cell: Cell, best: Execution, rates: dict[Execution, Rate]) -> None:
     path = _path(cell)
     path.parent.mkdir(parents=True, exist_ok=True)
     document = {
         "execution": best.model_dump(mode="json"),
         "steps_per_second": [
-            {"execution": execution.model_dump(mode="json", exclude_defaults=True), "rate": rate}
+            {"execution": execution.model_dump(mode="json", exclude_defaults=True), "rate": rate.steps}
             for execution, rate in rates.items()
         ],
     }

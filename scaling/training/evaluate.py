@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple, Self
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 import jax
 import numpy as np
@@ -11,11 +11,13 @@ from scaling.data.feeding.placement import Standard, evaluation_batches
 from scaling.data.source import Source
 from scaling.devices.processes import fetch
 from scaling.learning.metrics import Parts, conclude
-from scaling.learning.step import Monitor
-from scaling.models.network import Variables
 from scaling.specs.execution import MeshSpec
 from scaling.specs.training import TrainingSpec
-from scaling.training.program import Program
+
+if TYPE_CHECKING:  # estimators are judged here, too, and need no network
+    from scaling.learning.step import Monitor
+    from scaling.models.network import Variables
+    from scaling.training.program import Program
 
 # Whose exponential is still a number in floating point.
 MOST_NATS = 700.0
@@ -38,7 +40,7 @@ class Verdict(NamedTuple):
 
 
 def evaluate_members(
-    program: Program, variables: Variables, source: Source, standard: Standard, mesh: MeshSpec
+    program: "Program", variables: "Variables", source: Source, standard: Standard, mesh: MeshSpec
 ) -> list[Verdict]:
     """Returns the verdict on each member of a population, or on the one network that there is.
 
@@ -76,7 +78,7 @@ def _verdict(source: Source, loss: float, right: float, total: float) -> Verdict
     return Verdict(loss, task_metrics(source, loss, right, total))
 
 
-def noise_scales(monitor: Monitor, training: TrainingSpec) -> list[dict[str, float]] | None:
+def noise_scales(monitor: "Monitor", training: TrainingSpec) -> list[dict[str, float]] | None:
     """Returns the gradient noise scale of each member in examples as `noise_scale`, where its estimates are positive.
 
     None where the training does not measure it (McCandlish et al. 2018).

@@ -6,7 +6,7 @@ Dims: P members, S steps of a chunk.
 import time
 import weakref
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
@@ -26,7 +26,6 @@ from scaling.specs.execution import Execution
 from scaling.specs.sharing import Tree, trunk_of
 from scaling.store.record import Evaluation
 from scaling.tracking import Tracker
-from scaling.training.checkpoints.keeper import Keeper
 from scaling.training.clock import Clock
 from scaling.training.evaluate import Verdict, evaluate_members, noise_scales
 from scaling.training.leaf import Leaf, Leaves, Measured
@@ -34,6 +33,9 @@ from scaling.training.loop import Leg, Pace, Place, Watcher, check_streamed, pla
 from scaling.training.population import make_hypers, place_members
 from scaling.training.program import Program, get_program
 from scaling.training.window import LossWindow
+
+if TYPE_CHECKING:  # Orbax is loaded where there are checkpoints
+    from scaling.training.checkpoints.keeper import Keeper
 
 
 def train_together(
@@ -44,7 +46,7 @@ def train_together(
     *,
     tracker: Tracker,
     on_measured: Callable[[NetworkCell, Measured], None],
-    keeper: Keeper | None = None,
+    keeper: "Keeper | None" = None,
     num_workers: int = 0,
 ) -> None:
     """Trains the cells of a job, and tells what became of each as soon as its length is done.
@@ -113,7 +115,7 @@ class _Run(Watcher):
         execution: Execution,
         tracker: Tracker,
         on_measured: Callable[[NetworkCell, Measured], None],
-        keeper: Keeper | None,
+        keeper: "Keeper | None",
         began: float,
     ) -> None:
         self._training, self._legs, self._program, self._data = tree.trainings[0], legs, program, data

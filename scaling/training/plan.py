@@ -3,18 +3,12 @@
 from scaling.data.loading import check_data, load_source
 from scaling.data.source import task_shape
 from scaling.learning.metrics import check_functions, resolve_metrics
-from scaling.learning.pretraining import check_pretraining, pretraining_flops
-from scaling.learning.step import check_learner
-from scaling.models.counting.flops import count_flops
-from scaling.models.counting.params import count_by_convention, count_params
-from scaling.models.families import classical
-from scaling.models.families.learners import learner_of
-from scaling.models.registry import make_shape
 from scaling.specs.base import InputError, Json
-from scaling.specs.cell import Cell, is_network, narrow
+from scaling.specs.cell import Cell, EstimatorCell, NetworkCell, is_network, narrow
 from scaling.specs.data import count_unique
 from scaling.specs.metrics import suggest_metric, task_columns
 from scaling.specs.study import spread_columns
+from scaling.specs.task import TaskShape
 from scaling.store.columns import CONVENTION, TOTAL
 
 
@@ -43,8 +37,11 @@ def metric_columns(cell: Cell) -> tuple[str, ...]:
     columns = dict.fromkeys(task_columns(cell.data.metrics, task_shape(source), is_text=is_text))
     columns |= dict.fromkeys(metric.name for metric in metrics)
     narrowed = narrow(cell)
-    if not is_network(narrowed) and source.objective == "classify" and not learner_of(narrowed.model).is_likely:
-        del columns["loss"]  # it has no probabilities
+    if not is_network(narrowed) and source.objective == "classify":
+        from scaling.models.families.learners import learner_of
+
+        if not learner_of(narrowed.model).is_likely:
+            del columns["loss"]  # it has no probabilities
     return spread_columns(cell, tuple(columns))
 
 
@@ -62,34 +59,45 @@ def describe_cell(cell: Cell) -> Json:
     check_data(cell.data, source)
     task = task_shape(source)
     check_functions(resolve_metrics(cell.data.metrics), task)
-    data_unique = count_unique(cell.data.size, cell.data.duplication) * source.example_tokens
-    unit: Json = {
-        "data_unit": "tokens" if task.predicts_tokens else "examples", "example_tokens": source.example_tokens
-    }  # fmt: skip
     narrowed = narrow(cell)
-    if not is_network(narrowed):
-        params = classical.count_params(narrowed.model, task)
-        return {
-            "num_params": sum(params.values()) or None,
-            "data_unique": data_unique,
-            "data_seen": cell.data.size,
-            "train_flops": None,
-            **unit,
-        }
-    training = narrowed.training
-    shape = make_shape(narrowed.model, task)
-    seen = training.num_steps * training.batch_size * source.example_tokens
+    # Each kind loads what it needs: a study of estimators no Flax, one of networks no SciPy.
+    if is_network(narrowed):
+        counts = _count_network(narrowed, task, source.example_tokens)
+    else:
+        counts = _count_estimator(narrowed, task)
+    return counts | {
+        "data_unique": count_unique(cell.data.size, cell.data.duplication) * source.example_tokens,
+        "data_unit": "tokens" if task.predicts_tokens else "examples",
+        "example_tokens": source.example_tokens,
+    }
+
+
+def _count_estimator(cell: EstimatorCell, task: TaskShape) -> Json:
+    from scaling.models.families import classical
+
+    params = classical.count_params(cell.model, task)
+    return {"num_params": sum(params.values()) or None, "data_seen": cell.data.size, "train_flops": None}
+
+
+def _count_network(cell: NetworkCell, task: TaskShape, example_tokens: int) -> Json:
+    from scaling.learning.pretraining import check_pretraining, pretraining_flops
+    from scaling.learning.step import check_learner
+    from scaling.models.counting.flops import count_flops
+    from scaling.models.counting.params import count_by_convention, count_params
+    from scaling.models.registry import make_shape
+
+    training = cell.training
+    shape = make_shape(cell.model, task)
     check_learner(shape, training)
     if training.pretraining is not None:
         check_pretraining(shape)
-    convention, total = narrowed.model.convention, sum(count_params(shape).values())
+    convention, total = cell.model.convention, sum(count_params(shape).values())
     counts: Json = {"num_params": total}
     if convention != "total":
         counts = {"num_params": count_by_convention(shape, convention), CONVENTION: convention, TOTAL: total}
+    seen = training.num_steps * training.batch_size * example_tokens
     return {
         **counts,
-        "data_unique": data_unique,
         "data_seen": seen,
         "train_flops": pretraining_flops(shape, training) + seen * sum(count_flops(shape).train.values()),
-        **unit,
     }

@@ -84,7 +84,7 @@ class Layout:
     def put_batches(self, array: np.ndarray) -> jax.Array:
         """Carries this host's part of batches [S, B / H, …] to the devices of its examples."""
         if self.mesh is None:
-            return jnp.asarray(array)
+            return jax.device_put(array)
         return jax.make_array_from_process_local_data(batch_sharding(self.mesh, (None,)), array)
 
     def put_members(self, array: Any) -> jax.Array:
@@ -92,9 +92,7 @@ class Layout:
         return self._carry(array, self.sharding("population"))
 
     def _carry(self, array: Any, sharding: NamedSharding | None) -> jax.Array:
-        if sharding is None:
-            return jnp.asarray(array)
-        if jax.process_count() == 1:
+        if sharding is None or jax.process_count() == 1:
             return jax.device_put(array, sharding)
         whole = np.asarray(array)  # `device_put` would compare what the processes give
         return jax.make_array_from_callback(whole.shape, sharding, whole.__getitem__)

@@ -1,5 +1,9 @@
 """The choice of an execution: by rule for short work, by measurement for long, which is kept."""
 
+import os
+import time
+
+import numpy as np
 import pytest
 
 from scaling.data.loading import load_source
@@ -11,7 +15,7 @@ from scaling.specs.execution import Execution
 from scaling.specs.models import ConvNetSpec, LogisticRegressionSpec, MLPSpec, TransformerSpec
 from scaling.specs.training import AdamWSpec, TrainingSpec
 from scaling.training import calibration
-from scaling.training.calibration import candidates, choose_execution, measure
+from scaling.training.calibration import Rate, candidates, choose_execution, measure
 
 TRAINING = TrainingSpec(optimizer=AdamWSpec(peak_lr=1e-2), batch_size=8, num_steps=100)
 DIGITS = DataSpec(source=DigitsSource(), size=100, evaluation_size=100)
@@ -29,13 +33,13 @@ def shape_of(cell):
     return make_shape(cell.model, task_shape(load_source(cell.data)))
 
 
-def pretend(monkeypatch, rates):
+def pretend(monkeypatch, rates, is_steady=True):
     """Lets executions have these rates; returns the list of those that were measured."""
     measured = []
 
     def found(cell, shape, execution):
         measured.append(execution)
-        return rates.get(execution.population, 1.0)
+        return Rate(rates.get(execution.population, 1.0), is_steady)
 
     monkeypatch.setattr(calibration, "measure", found)
     return measured
@@ -76,6 +80,38 @@ def test_what_a_killed_process_left_is_measured_anew(monkeypatch, cache):
     assert len(measured) == 6
 
 
+def test_on_a_busy_machine_the_choice_holds_for_this_run_alone(monkeypatch, cache):
+    measured = pretend(monkeypatch, {8: 2.0}, is_steady=False)
+    choice = choose_execution(SMALL, num_members=16, seconds=LONG)
+    assert choice.execution.population == 8
+    assert choice.how.endswith("on a busy machine: the next run measures again")
+    choose_execution(SMALL, num_members=16, seconds=LONG)
+    assert len(measured) == 6
+
+
+def test_what_was_measured_long_ago_is_measured_anew(monkeypatch, cache):
+    measured = pretend(monkeypatch, {8: 2.0})
+    choose_execution(SMALL, num_members=16, seconds=LONG)
+    (kept,) = cache.iterdir()
+    for days, times in ((29, 3), (31, 6)):
+        then = time.time() - days * 86_400
+        os.utime(kept, (then, then))
+        choose_execution(SMALL, num_members=16, seconds=LONG)
+        assert len(measured) == times
+
+
+def test_a_process_that_computes_for_half_of_the_time_is_on_a_busy_machine(monkeypatch):
+    monkeypatch.setattr(calibration, "STEADY", np.inf)
+    for share, is_steady in ((1.0, True), (0.5, False)):
+        monkeypatch.setattr(time, "process_time", lambda share=share: share * time.monotonic())
+        assert measure(SMALL, shape_of(SMALL), Execution()).is_steady == is_steady
+
+
+def test_timings_that_differ_much_are_of_a_busy_machine(monkeypatch):
+    monkeypatch.setattr(calibration, "STEADY", 0.5)  # which two equal ones exceed
+    assert not measure(SMALL, shape_of(SMALL), Execution()).is_steady
+
+
 def test_wide_networks_train_one_by_one_on_cpus_and_estimators_are_not_asked():
     wide = SMALL.model_copy(update={"model": MLPSpec(width=512)})
     assert [found.population for found in candidates(shape_of(wide), 64)] == [1]
@@ -94,4 +130,4 @@ def test_implementations_are_compared_where_there_are_several():
 
 def test_real_steps_are_measured():
     for execution in (Execution(), Execution(population=3), Execution(loop="step")):
-        assert measure(SMALL, shape_of(SMALL), execution) > 1.0
+        assert measure(SMALL, shape_of(SMALL), execution).steps > 1.0
