@@ -52,12 +52,13 @@ def run_ours(case: Case, members: list[tuple[float, int]]) -> float:
     from scaling.data.loading import load_source
     from scaling.data.source import task_shape
     from scaling.data.sources.arrays import keep_arrays
+    from scaling.models.registry import make_shape
     from scaling.specs.cell import Cell
     from scaling.specs.data import DataSpec
     from scaling.specs.models import MLPSpec
     from scaling.specs.training import AdamWSpec, TrainingSpec
     from scaling.training.calibration import candidates, measure
-    from scaling.training.runner import make_shape, train_cells
+    from scaling.training.runner import train_cells
 
     images, classes = make_images(case.side)
     source = keep_arrays(images, classes)
@@ -70,7 +71,7 @@ def run_ours(case: Case, members: list[tuple[float, int]]) -> float:
 
     cells = [cell(rate, seed, case.num_steps) for rate, seed in members]
     shape = make_shape(cells[0].model, task_shape(load_source(cells[0].data)))
-    speeds = {execution: measure(cells[0], shape, execution) for execution in candidates(shape, len(cells))}
+    speeds = {execution: measure(cells[0], shape, execution).steps for execution in candidates(shape, len(cells))}
     best = max(speeds, key=speeds.__getitem__)
     together = [cells[i : i + best.population] for i in range(0, len(cells), best.population)]
     train_cells([cell(rate, seed, 20) for rate, seed in members[: best.population]], execution=best)  # compiles

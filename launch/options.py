@@ -46,6 +46,9 @@ class Options(Spec):
         "K",
         ge=1,
     )
+    spawn_workers: bool = _option(
+        False, "start an interpreter for every worker, also on CPUs, where they are forked from one that has loaded all"
+    )
     checkpoint_seconds: float = _option(CHECKPOINT_SECONDS, "seconds between two checkpoints; 0 for none", "S", ge=0)
     checkpoint_steps: int | None = _option(None, "steps between two checkpoints, whatever the time", "K", ge=1)
     num_checkpoints: int = _option(NUM_CHECKPOINTS, "the newest so many are kept", "K", ge=1)

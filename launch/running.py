@@ -1,5 +1,6 @@
 """A study is run: what it lacks is trained here or on an engine's machines, for the command and for Python alike."""
 
+import contextlib
 import dataclasses
 import json
 import sys
@@ -15,7 +16,8 @@ from launch.fleet import Fleet
 from launch.options import DEFAULTS, Options, make_options
 from launch.progress import Ended, is_notebook
 from launch.queue.cells import missing_cells
-from launch.workers.here import find_slots, train_here
+from launch.workers.checker import check_cells, check_cells_by
+from launch.workers.here import find_slots, start_server, train_here
 from scaling.specs.base import InputError, suggest
 from scaling.specs.cell import Cell
 from scaling.specs.code import references_in
@@ -140,22 +142,30 @@ class Running:
         return self.engine == "local" and not self.detach
 
     def find_missing(self) -> tuple[dict[str, Cell], int]:
-        """Returns the cells to train, after checking that they can be, and how many are complete.
+        """Returns the cells to train, and how many are complete.
 
         Raises:
-          InputError: the store is another study's, or a cell cannot be trained.
+          InputError: the store is another study's.
           CorruptStoreError: a record cannot be read.
         """
         if self.is_here:
             find_slots(self.options)  # refused before anything is read
-        check_law(self.study)
         self.store.check(self.study.canonical_json())
         complete = len(self.store.records()) if (self.store.path / "study.json").exists() else 0
         missing = missing_cells(self.study, self.store)
         if missing:
             print(f"{self.study.name}: {len(missing)} of {len(self.study.cells)} cells to train", file=sys.stderr)
-            check_cells(missing, self.study)
         return missing, complete
+
+    def check(self, missing: dict[str, Cell]) -> None:
+        """Checks that cells can be trained, and will have what the study's law takes.
+
+        Raises:
+          InputError: one cannot, or will not.
+          AnalysisError: there is no such law.
+        """
+        check_law(self.study)
+        check_cells(missing.values(), self.study.metric)
 
     def describe(self) -> str:
         """Returns what an engine would be asked for; nothing for this machine."""
@@ -168,25 +178,29 @@ class Running:
         """Returns what there is after training the missing cells; a detached run's may be there later.
 
         Raises:
-          InputError: the store cannot be written, or the engine is asked for what it does not do.
+          InputError: a cell cannot be trained, the store not be written, or the engine not do what it is asked for.
           EngineError: workers do not start, or the engine refuses.
         """
-        self.store.create(self.study.canonical_json())
-        options = self._ship_code()
-        ended = Ended({}, stopped=False)
-        if missing:
-            ended = self._train_here(missing, options) if self.is_here else self._train_elsewhere(missing, options)
+        if not missing:
+            self._create()
+            ended = Ended({}, stopped=False)
+        elif self.is_here:
+            ended = self._train_here(missing)
+        else:
+            self.check(missing)
+            ended = self._train_elsewhere(missing)
         failed = tuple(name for name, status in ended.statuses.items() if status == "failed")
         records = self.store.records()
         diverged = sum(record.status == "diverged" for record in records.values())
         return Result(self.study, self.store, len(records) - diverged, diverged, failed, ended.stopped)
 
-    def _ship_code(self) -> Options:
-        """Returns options that name the users' code of the study, which is put into the store.
+    def _create(self) -> Options:
+        """Creates the store, and returns options that name the users' code of the study, which is put there.
 
         Raises:
           InputError: a file is not known here, or imports what cannot be shipped.
         """
+        self.store.create(self.study.canonical_json())
         bundle = pack(references_in(self.study))
         return (
             self.options.model_copy(update={"code": keep_code(self.store.path, bundle)})
@@ -196,13 +210,22 @@ class Running:
 
     # --- here ---------------------------------------------------------------------------------------------------------
 
-    def _train_here(self, cells: dict[str, Cell], options: Options) -> Ended:
-        launch = begin_launch(self.store, "local", self._code(), flags=options.words())
-        return train_here(cells, self.store, find_slots(options), options, launch.name, waits=True)
+    def _train_here(self, cells: dict[str, Cell]) -> Ended:
+        slots = find_slots(self.options)
+        with start_server(slots, self.options, cells.values()) or contextlib.nullcontext() as server:
+            if server is None:
+                self.check(cells)
+            else:
+                check_law(self.study)
+                check_cells_by(server, cells.values(), self.study.metric)
+            options = self._create()
+            launch = begin_launch(self.store, "local", self._code(), flags=options.words())
+            return train_here(cells, self.store, slots, options, launch.name, waits=True, server=server)
 
     # --- elsewhere ----------------------------------------------------------------------------------------------------
 
-    def _train_elsewhere(self, cells: dict[str, Cell], options: Options) -> Ended:
+    def _train_elsewhere(self, cells: dict[str, Cell]) -> Ended:
+        options = self._create()
         if self.allocations < 1:
             raise InputError(f"--allocations {self.allocations}: must be at least 1")
         engine, settings = connect(self.engine, self.settings, self.store)
@@ -305,16 +328,3 @@ def check_law(study: Study) -> None:
                 f"fit.law={study.fit.law!r} takes the column {name!r}, which records do not have; "
                 f"{suggest(name, ('num_params', 'data_unique', 'data_seen', 'train_flops'))}"
             )
-
-
-def check_cells(cells: dict[str, Cell], study: Study) -> None:
-    """Checks that every cell can be trained and will have the metric, so that a sweep does not fail after an hour.
-
-    Raises:
-      InputError: names the first cell's field, value and remedy.
-    """
-    from scaling.training.plan import check_metric, describe_cell
-
-    for cell in cells.values():
-        describe_cell(cell)
-        check_metric(study.metric, cell)

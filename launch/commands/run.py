@@ -47,6 +47,7 @@ def command(given: argparse.Namespace) -> int:
     )  # fmt: skip
     missing, complete = running.find_missing()
     if given.dry_run:
+        running.check(missing)
         counts = {"to_train": sorted(missing), "complete": complete}
         _print_outcome(given, store, counts, running.describe() if missing else "")
         return DONE

@@ -1,13 +1,14 @@
 """`scaling work`: what the machines of an engine run."""
 
 import argparse
+import contextlib
 
 from launch.commands.arguments import add_processes, read_processes
 from launch.coordination.launches import is_cancelled
 from launch.exits import DONE, PREEMPTED, WORK_FAILED
 from launch.options import add_options, read_options
 from launch.queue.cells import missing_cells, read_study
-from launch.workers.here import find_slots, train_here
+from launch.workers.here import find_slots, start_server, train_here
 from scaling.store.store import Store
 
 
@@ -29,7 +30,9 @@ def command(given: argparse.Namespace) -> int:
         return work_in_gang(store, options, read_processes(given), given.launch)
     missing = missing_cells(read_study(store), store)
     if missing and not is_cancelled(store, given.launch):
-        ended = train_here(missing, store, find_slots(options), options, given.launch, waits=False)
+        slots = find_slots(options)
+        with start_server(slots, options, missing.values()) or contextlib.nullcontext() as server:
+            ended = train_here(missing, store, slots, options, given.launch, waits=False, server=server)
         if ended.stopped:
             return PREEMPTED
         if ended.count("failed"):

@@ -11,6 +11,10 @@ from scaling.specs.execution import DEFAULT, Execution
 from scaling.specs.sharing import bundle, gather_members, program_key
 from scaling.store.store import Store
 
+# A worker that joins others at a program compiles it, too: not worth it for less work than this for each of them.
+# Estimates may be ten times off, so nobody waits for long on one.
+SHORT_SECONDS, JOIN_SECONDS = 3.0, 10.0
+
 
 class Job(NamedTuple):
     """Cells that a worker trains together.
@@ -81,16 +85,23 @@ class Queue:
             elif execution is not None:
                 self.plan(program, execution)
 
-    def take(self, program: str | None) -> Job | Question | None:
+    def take(self, program: str | None, *, joins: bool = True) -> Job | Question | None:
         """Returns what a worker that last ran `program` does next; None when there is nothing for it now.
 
         A worker that has run out of its own program's cells takes the program with the most work left per worker.
+
+        Args:
+          program: the program; None for none yet.
+          joins: whether it may take a program that others have and will be done with soon.
         """
         if self._first:
             return self._first.pop()
         if program is None or not self._jobs.get(program):
             open_ = [
-                key for key in self._users if self._jobs.get(key) or (key in self._waiting and key not in self._asked)
+                key
+                for key in self._users
+                if (self._jobs.get(key) or (key in self._waiting and key not in self._asked))
+                and (joins or not self._is_short(key))
             ]
             if not open_:
                 return None
@@ -108,6 +119,15 @@ class Queue:
     def is_waiting(self) -> bool:
         """Returns whether a worker that was given nothing should ask again once a question is answered."""
         return bool(self._asked)
+
+    def is_done(self) -> bool:
+        """Returns whether all that there was has been taken."""
+        return not (self._first or self._waiting or any(self._jobs.values()))
+
+    def _is_short(self, program: str) -> bool:
+        """Returns whether a program that others have compiled is better left to them."""
+        is_compiled = program in self._waiting or self._jobs[program][-1].cells[0].training is not None
+        return is_compiled and self._users[program] > 0 and self._work_per_user(program) < SHORT_SECONDS
 
     def plan(self, program: str, execution: Execution) -> None:
         """Takes how a program's cells are executed, and divides them into jobs."""

@@ -21,7 +21,8 @@ from launch.options import Options
 from launch.progress import Ended, EndStatus, Progress
 from launch.queue.begun import begun_jobs
 from launch.queue.estimates import divide_seconds, estimate_job
-from launch.queue.queue import Job, Question, Queue, queue_cells
+from launch.queue.queue import JOIN_SECONDS, Job, Question, Queue, queue_cells
+from launch.workers.forks import ForkServer
 from launch.workers.replies import CellEnd, CellEnded, JobDone, Planned, Ready, Reply, Stopped, Unusable
 from launch.workers.slots import Slot
 from launch.workers.worker_process import WorkerProcess
@@ -49,6 +50,7 @@ def run_cells(
     launch: str,
     *,
     waits: bool,
+    server: ForkServer | None = None,
 ) -> Ended:
     """Trains cells in one worker process a slot and returns how each ended.
 
@@ -63,6 +65,7 @@ def run_cells(
       options: how jobs are run.
       launch: that this belongs to.
       waits: whether to wait at the end for cells that others have, and take them over if those are lost.
+      server: that forks the workers; None starts an interpreter for each.
 
     Raises:
       InputError: the store cannot be written.
@@ -71,7 +74,7 @@ def run_cells(
     slots = slots[: len(cells)]
     jobs = queue_cells(cells, store, len(slots), options.execution)
     progress = Progress(len(cells), estimate_job(cells.values()))
-    sweep = _Sweep(store, jobs, progress, options, launch, waits=waits)
+    sweep = _Sweep(store, jobs, progress, options, launch, server, waits=waits)
     try:
         with _Signals() as signals:
             stopped = sweep.run(slots, signals)
@@ -92,11 +95,19 @@ class _Sweep:
     """The state that the threads, one for each worker process, share."""
 
     def __init__(
-        self, store: Store, jobs: Queue, progress: Progress, options: Options, launch: str, *, waits: bool
+        self,
+        store: Store,
+        jobs: Queue,
+        progress: Progress,
+        options: Options,
+        launch: str,
+        server: ForkServer | None,
+        *,
+        waits: bool,
     ) -> None:
         self.statuses: dict[str, EndStatus] = {}
         self._store, self._queue, self._progress = store, jobs, progress
-        self._options, self._launch, self._waits = options, launch, waits
+        self._options, self._launch, self._server, self._waits = options, launch, server, waits
         self._observer = Observer(store)
         self._leases = Leases(store, self._observer)
         self._changed = threading.Condition()  # guards the state, and tells who waits for a job
@@ -156,14 +167,23 @@ class _Sweep:
     # --- what to do next --------------------------------------------------------------------------------------------
 
     def _take(self, program: str | None) -> Job | Question | None:
-        """Returns what to do next; waits while that depends on another worker's answer, or on other agents."""
+        """Returns what to do next; waits while that depends on another worker's answer, or on other agents.
+
+        What others have compiled and will be done with soon is left to them for a while.
+        """
+        began = time.monotonic()
         with self._changed:
             while not self._stopping:
-                found = self._queue.take(program)
+                left = began + JOIN_SECONDS - time.monotonic()
+                found = self._queue.take(program, joins=left <= 0)
                 if found is not None:
+                    if self._queue.is_done():
+                        self._changed.notify_all()
                     return found
                 if self._queue.is_waiting():
                     self._changed.wait()
+                elif not self._queue.is_done():
+                    self._changed.wait(max(left, 0.0))
                 elif self._held and self._waits:
                     self._look_at_held()
                     self._changed.wait(LOOK_SECONDS)
@@ -275,14 +295,26 @@ class _Sweep:
                 self._note(cell, "failed", seconds[cell.fingerprint()])
 
     def _start(self, slot: Slot) -> WorkerProcess:
-        name = f"{self._launch}-{socket.gethostname()}-{uuid.uuid4().hex[:6]}"
-        worker = WorkerProcess(self._store, slot, self._options, self._launch, name)
-        with self._changed:
-            self._workers.add(worker)
+        """Returns a worker that is ready; one that is killed before, for its memory say, is replaced a few times.
+
+        Raises:
+          EngineError: none becomes ready.
+        """
+        ended = ""
+        for _ in range(TRIES):
+            name = f"{self._launch}-{socket.gethostname()}-{uuid.uuid4().hex[:6]}"
+            worker = WorkerProcess(self._store, slot, self._options, self._launch, name, self._server)
+            with self._changed:
+                self._workers.add(worker)
+                if self._stopping:
+                    worker.kill()
+            ended = worker.wait_until_ready()
+            if not ended:
+                return worker
+            self._lay_to_rest(worker)
             if self._stopping:
-                worker.kill()
-        worker.wait_until_ready()
-        return worker
+                break
+        raise EngineError(f"{TRIES} workers were ended, one after another, before they were ready: {ended}")
 
     def _lay_to_rest(self, worker: WorkerProcess) -> None:
         """Waits for a worker that has ended or is about to, and removes what it may have left."""

@@ -231,13 +231,13 @@ class Trainer:
         networks = [cell for cell in cells if is_network(cell)]
         if not networks or not (seconds or steps):
             return None, None
-        from scaling.training.checkpoints.keeper import Keeping
-
         folder = self._store.cell_path(plant(networks).leader) / "checkpoints"
         is_long = steps is not None or estimate_job(cells) >= SHARE_WORTH_KEEPING * seconds
         # Several processes must decide alike, whichever looks at the folder first; one that has begun goes on.
         if not (is_long or self._num_processes > 1 or folder.exists()):
             return None, None
+        from scaling.training.checkpoints.keeper import Keeping  # with Orbax
+
         keeping = Keeping(seconds or None, steps, options.num_checkpoints, options.keep_checkpoints)
         return folder, keeping
 

@@ -9,7 +9,7 @@ import threading
 from typing import IO
 
 from launch.coordination.presence import Presence
-from launch.exits import DONE, PREEMPTED, WORK_FAILED, WRONG_CALL
+from launch.exits import DONE, PREEMPTED, WORK_FAILED, WRONG_CALL, leave
 from launch.options import Options
 from launch.queue.cells import read_cell
 from launch.workers.flags import run_with_flags
@@ -113,5 +113,13 @@ def main(words: list[str]) -> int:
     return serve(Store.open(given.store), options, given.launch, sys.stdin, replies)
 
 
+def start(words: list[str]) -> None:
+    """Serves with JAX's flags, and exits."""
+    try:
+        run_with_flags(main, words)
+    except SystemExit as stop:
+        leave(stop.code if isinstance(stop.code, int) else WORK_FAILED)
+
+
 if __name__ == "__main__":
-    run_with_flags(main, sys.argv[1:])
+    start(sys.argv[1:])

@@ -4,8 +4,6 @@ import contextlib
 import json
 import os
 import signal
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,8 +11,10 @@ from typing import IO, Any
 
 from launch.engines import EngineError
 from launch.options import Options
-from launch.workers.replies import Ready, Reply, read_reply
+from launch.workers.forks import ForkServer, start_process
+from launch.workers.replies import Ready, Reply, Unusable, read_reply
 from launch.workers.slots import Slot
+from scaling.specs.base import InputError
 from scaling.store.files import is_local
 from scaling.store.store import Store
 
@@ -32,41 +32,47 @@ class WorkerProcess:
       options: how it runs jobs.
       launch: that it belongs to.
       name: the name of its log.
+      server: that forks it; None starts an interpreter.
+
+    Raises:
+      EngineError: it cannot be started, or its log not be written.
     """
 
-    def __init__(self, store: Store, slot: Slot, options: Options, launch: str, name: str) -> None:
+    def __init__(
+        self,
+        store: Store,
+        slot: Slot,
+        options: Options,
+        launch: str,
+        name: str,
+        server: ForkServer | None = None,
+    ) -> None:
         self.has_ended = False
         self.worker: str | None = None  # its name in the store, once it is ready
         self._store, self._name = store, name
         # A regular file takes any amount of stderr without anybody reading it.
         self._log: IO[bytes] = _open_log(store, name)
         told = [f"--store={os.fspath(store.path)}", f"--options={options.canonical_json()}", f"--launch={launch}"]
-        command = [sys.executable, "-P", "-m", "launch.workers.worker", *told]
-        threads = str(max(len(slot.cores), 1))
-        self._process: Any = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._log,
-            text=True,
-            bufsize=1,
-            start_new_session=True,  # Ctrl-C reaches the agent alone, which then stops the workers
-            env={**os.environ, "OMP_NUM_THREADS": threads, "OPENBLAS_NUM_THREADS": threads, **slot.environment},
-        )
-        if slot.cores and hasattr(os, "sched_setaffinity"):
-            with contextlib.suppress(ProcessLookupError):
-                os.sched_setaffinity(self._process.pid, slot.cores)
+        self._process = start_process("launch.workers.worker", told, slot, self._log, server)
 
-    def wait_until_ready(self) -> None:
-        """Waits for the process to be able to take jobs.
+    def wait_until_ready(self) -> str:
+        """Waits for the process to be able to take jobs, and returns why it cannot: by what signal it was ended.
 
         Raises:
-          EngineError: it has ended instead.
+          EngineError: it has ended by itself, and the next one would, too.
         """
         reply = self._read()
-        if not isinstance(reply, Ready):
-            raise EngineError(f"a worker did not start: {self.last_words()}")
-        self.worker = reply.worker
+        if isinstance(reply, Ready):
+            self.worker = reply.worker
+            return ""
+        self.has_ended = True
+        if isinstance(reply, Unusable):
+            raise InputError(reply.error)
+        ended, *words = self.last_words().splitlines()
+        if self._process.wait() < 0:
+            return ended
+        errors = [line.strip() for line in words if line.strip()]
+        raise EngineError(f"a worker did not start: {ended}: {errors[-1] if errors else 'it said nothing'}")
 
     def ask(self, **request: Any) -> Iterator[Reply]:
         """Yields the answers to a request, until the caller has enough or the process has ended."""

@@ -3,6 +3,7 @@
 from types import ModuleType
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
@@ -48,10 +49,11 @@ def permute(xp: ModuleType, positions: Array, size: Array, key: Array) -> Array:
     numbers = xp.arange(2 * ROUNDS, dtype=xp.uint32).reshape(ROUNDS, 2, *[1] * xp.ndim(key))
     words = mix(xp, xp.asarray(key, xp.uint32)[None, None], numbers)  # [ROUNDS, 2, …]
 
+    turn = _compiled_turn if xp is jnp else _turn
+
     def scramble(x: Array) -> Array:
         for factor, summand in words:
-            x = (x * (factor | xp.uint32(1)) + summand) & mask
-            x = x ^ (x >> half)
+            x = turn(x, factor, summand, mask, half)
         return x
 
     def walk(x: Array) -> Array:
@@ -63,6 +65,14 @@ def permute(xp: ModuleType, positions: Array, size: Array, key: Array) -> Array:
     while (images >= size).any():
         images = walk(images)
     return images
+
+
+def _turn(x: Array, factor: Array, summand: Array, mask: Array, half: Array) -> Array:
+    x = (x * (factor | np.uint32(1)) + summand) & mask
+    return x ^ (x >> half)
+
+
+_compiled_turn = jax.jit(_turn)  # is traced once, and not once a round
 
 
 @np.errstate(over="ignore")

@@ -4,7 +4,7 @@ Dims: B batch, K parts of a batch.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -31,6 +31,9 @@ TRAINING_VERSION = 1
 
 # A loss spikes where it lies above its moving mean by so many mean deviations; the means remember so many steps.
 SPIKE_DEVIATIONS, MEMORY_STEPS = 6.0, 100
+
+
+Value = Any  # a scalar of NumPy's, or of JAX's where it is on a device or traced
 
 
 class Monitor(NamedTuple):
@@ -81,11 +84,11 @@ class Hyper(NamedTuple):
       seed: the seed of initial values, batch order and dropout, uint32.
     """
 
-    peak_lr: jax.Array | np.float32
-    weight_decay: jax.Array | np.float32
+    peak_lr: Value
+    weight_decay: Value
     horizon: Horizon
-    size: jax.Array | np.uint32
-    seed: jax.Array | np.uint32
+    size: Value
+    seed: Value
 
 
 def horizon_of(schedule: ScheduleSpec, num_steps: int) -> Horizon:

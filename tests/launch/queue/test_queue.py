@@ -96,3 +96,30 @@ def test_what_is_given_back_is_handed_out_member_by_member():
     job = queue.take(None)
     queue.give_back(job, job.cells[1:])
     assert [len(found.cells) for found in drain(queue)] == [1, 1, 1]
+
+
+def test_a_short_program_is_left_to_the_worker_that_has_compiled_it():
+    queue = Queue(seeds(MLP, 4), 2, Execution())
+    first = queue.take(None)
+    assert queue.take(None, joins=False) is None
+    assert not queue.is_done()
+    assert queue.take(first.program, joins=False).program == first.program  # its own worker goes on
+    assert queue.take(None).program == first.program  # and others join after a while
+
+
+def test_a_long_program_another_one_and_estimators_are_not():
+    long = Queue(seeds(changed("training.num_steps=1000000"), 4), 2, Execution())
+    two = Queue([*seeds(MLP, 2), *seeds(changed("model.num_params=5000"), 2)], 2, Execution())
+    forest = MLP.model_copy(update={"model": RandomForestSpec(), "training": None})
+    for queue in (long, two, Queue(seeds(forest, 4), 2)):
+        assert queue.take(None, joins=False) is not None
+        assert queue.take(None, joins=False) is not None
+
+
+def test_a_queue_is_done_when_all_is_taken():
+    queue = Queue(seeds(MLP, 2))
+    assert not queue.is_done()
+    jobs = drain(queue)
+    assert queue.is_done()
+    queue.give_back(jobs[0], jobs[0].cells)
+    assert not queue.is_done()

@@ -30,12 +30,12 @@ def num_records(store: Store) -> int:
 
 
 def workers_of(launcher: subprocess.Popen) -> list[int]:
-    found = []
+    """Returns what the launcher's own process has forked."""
+    parents = {}
     for folder in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
-            if int((folder / "stat").read_text().rpartition(")")[2].split()[1]) == launcher.pid:
-                found.append(int(folder.name))
-    return found
+            parents[int(folder.name)] = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+    return [pid for pid, parent in parents.items() if parents.get(parent) == launcher.pid]
 
 
 @pytest.fixture(scope="module")

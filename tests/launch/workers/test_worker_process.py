@@ -9,7 +9,7 @@ import pytest
 
 from launch.engines import EngineError
 from launch.options import Options
-from launch.workers import worker_process
+from launch.workers import forks
 from launch.workers.replies import CellEnded, JobDone
 from launch.workers.slots import Slot
 from launch.workers.worker_process import WorkerProcess
@@ -39,9 +39,9 @@ def start(bare_store, tmp_path, monkeypatch):
 
     def make(text: str = STAND_IN) -> WorkerProcess:
         program.write_text(text)
-        started = worker_process.subprocess.Popen
+        started = forks.subprocess.Popen
         monkeypatch.setattr(
-            worker_process.subprocess, "Popen",
+            forks.subprocess, "Popen",
             lambda words, **how: started([sys.executable, str(program), *words[1:]], **how),
         )  # fmt: skip
         slot = Slot(frozenset(), {"PLACE": "here"})
@@ -75,6 +75,12 @@ def test_a_worker_that_dies_is_noticed_and_its_last_words_are_kept(start):
 
 def test_a_worker_that_does_not_start_says_why(start):
     worker = start("raise SystemExit('no room')")
-    with pytest.raises(EngineError, match=r"a worker did not start: .*exit status 1\nno room"):
+    with pytest.raises(EngineError, match=r"^a worker did not start: .*exit status 1: no room$"):
         worker.wait_until_ready()
+    worker.close()
+
+
+def test_of_a_worker_that_is_killed_before_it_is_ready_the_signal_is_told(start):
+    worker = start("import os; os.kill(os.getpid(), 9)")
+    assert worker.wait_until_ready() == "the worker process ended with signal SIGKILL"
     worker.close()
