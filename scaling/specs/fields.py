@@ -1,11 +1,13 @@
 """The fields of specifications as flat values, under the paths that `--set` takes, and which of them vary."""
 
 import collections
-import json
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from scaling.specs.base import InputError, Json, all_fields, canonical_json, parse
+from pydantic import create_model
+
+from scaling.specs.base import InputError, Json, Spec, all_fields, canonical_json, parse
 from scaling.specs.cell import Cell
 
 # The last name of a path whose value says which fields its part has.
@@ -29,10 +31,41 @@ def flatten_cell(cell: Json) -> Json:
 
     A cell that this version cannot read keeps what its JSON says.
     """
+    if not cell.keys() <= Cell.model_fields.keys():
+        return flatten(cell)
+    values, flat = {}, {}
     try:
-        return flatten(all_fields(parse(Cell, json.dumps(cell), "cell")))
+        for field in Cell.model_fields:  # cells share most of their parts, which are read once
+            text = canonical_json(cell[field]) if field in cell else None
+            values[field], part = _flatten_part(field, text)
+            flat.update(part)
+        Cell(**values)
     except InputError:
         return flatten(cell)
+    return flat
+
+
+@functools.lru_cache(maxsize=1 << 14)
+def _flatten_part(field: str, text: str | None) -> tuple[Any, Json]:
+    """Returns a field of a cell as its specification has it, and the values below it by their paths.
+
+    Args:
+      field: its name.
+      text: its JSON; None where the cell leaves it out.
+
+    Raises:
+      InputError: this version cannot read it.
+    """
+    value = getattr(parse(_part_of(field), "{}" if text is None else f'{{"{field}":{text}}}', "cell"), field)
+    return value, flatten({field: all_fields(value)})
+
+
+@functools.cache
+def _part_of(field: str) -> type[Spec]:
+    """Returns a specification of one field of a cell."""
+    info = Cell.model_fields[field]
+    fields: dict[str, Any] = {field: (info.annotation, info)}
+    return create_model(f"CellWith_{field}", __base__=Spec, **fields)
 
 
 def find_varying(cells: Sequence[Json]) -> list[str]:
@@ -77,9 +110,14 @@ def shorten(paths: Sequence[str]) -> dict[str, str]:
 
 def to_columns(cells: Sequence[Json], names: Sequence[str]) -> list[Json]:
     """Returns the values of flattened cells under some paths; a path with text and numbers has text alone."""
-    columns = {name: [cell.get(name) for cell in cells] for name in names}
-    for name, column in columns.items():
-        kinds = {type(item) for item in column if item is not None}
-        if str in kinds and len(kinds) > 1:
-            columns[name] = [item if item is None or isinstance(item, str) else canonical_json(item) for item in column]
+    columns = {name: to_column(cells, name) for name in names}
     return [{name: column[place] for name, column in columns.items()} for place in range(len(cells))]
+
+
+def to_column(cells: Sequence[Json], name: str) -> list[Any]:
+    """Returns the values of flattened cells under a path; text alone where some are text and some are not."""
+    column = [cell.get(name) for cell in cells]
+    kinds = {type(item) for item in column if item is not None}
+    if str in kinds and len(kinds) > 1:
+        return [item if item is None or isinstance(item, str) else canonical_json(item) for item in column]
+    return column
