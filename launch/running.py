@@ -150,7 +150,7 @@ class Running:
             find_slots(self.options)  # refused before anything is read
         check_law(self.study)
         self.store.check(self.study.canonical_json())
-        complete = len(self.store.records()) if (self.store.path / "study.json").exists() else 0
+        complete = len(self.store.summaries()) if (self.store.path / "study.json").exists() else 0
         missing = missing_cells(self.study, self.store)
         if missing:
             print(f"{self.study.name}: {len(missing)} of {len(self.study.cells)} cells to train", file=sys.stderr)
@@ -177,9 +177,9 @@ class Running:
         if missing:
             ended = self._train_here(missing, options) if self.is_here else self._train_elsewhere(missing, options)
         failed = tuple(name for name, status in ended.statuses.items() if status == "failed")
-        records = self.store.records()
-        diverged = sum(record.status == "diverged" for record in records.values())
-        return Result(self.study, self.store, len(records) - diverged, diverged, failed, ended.stopped)
+        complete = self.store.summaries()
+        diverged = sum(cell.status == "diverged" for cell in complete.values())
+        return Result(self.study, self.store, len(complete) - diverged, diverged, failed, ended.stopped)
 
     def _ship_code(self) -> Options:
         """Returns options that name the users' code of the study, which is put into the store.

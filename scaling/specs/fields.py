@@ -2,6 +2,7 @@
 
 import collections
 import functools
+import operator
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -79,22 +80,34 @@ def find_varying(cells: Sequence[Json]) -> list[str]:
     >>> find_varying([{"model.kind": "mlp", "model.depth": 2}, {"model.kind": "ridge"}])
     ['model.kind']
     """
-    values: dict[str, set[Any]] = {}
-    having: dict[str, dict[str, int]] = {}
-    sizes: dict[str, int] = {}
+    alike: dict[tuple[str, ...], list[Json]] = {}
     for cell in cells:
-        kinds = canonical_json({name: item for name, item in cell.items() if name.rpartition(".")[2] == KIND})
-        sizes[kinds] = sizes.get(kinds, 0) + 1
-        for name, item in cell.items():
-            values.setdefault(name, set()).add(item)
-            if item is not None:
+        alike.setdefault(tuple(cell), []).append(cell)
+    values: dict[str, set[Any]] = {}
+    having: dict[str, dict[Any, int]] = {}
+    sizes: dict[Any, int] = {}
+    for names, found in alike.items():
+        for kinds, group in _group_kinds(names, found).items():
+            sizes[kinds] = sizes.get(kinds, 0) + len(group)
+            for name in names:
+                column = list(map(operator.itemgetter(name), group))
+                values.setdefault(name, set()).update(column)
                 count = having.setdefault(name, {})
-                count[kinds] = count.get(kinds, 0) + 1
+                count[kinds] = count.get(kinds, 0) + len(column) - column.count(None)
 
     def is_choice(name: str) -> bool:
-        return any(0 < count < sizes[kinds] for kinds, count in having.get(name, {}).items())
+        return any(0 < count < sizes[kinds] for kinds, count in having[name].items())
 
-    return [name for name, found in values.items() if (len(found) > 1 and found != {None}) or is_choice(name)]
+    return [name for name, seen in values.items() if (len(seen) > 1 and seen != {None}) or is_choice(name)]
+
+
+def _group_kinds(names: Sequence[str], cells: Sequence[Json]) -> dict[frozenset[tuple[str, Any]], list[Json]]:
+    """Returns flattened cells, which all have the same paths, by their kinds of model, optimiser, …"""
+    wanted = [name for name in names if name.rpartition(".")[2] == KIND]
+    groups: dict[tuple[Any, ...], list[Json]] = {}
+    for cell in cells:
+        groups.setdefault(tuple([cell[name] for name in wanted]), []).append(cell)
+    return {frozenset(zip(wanted, kinds, strict=True)): group for kinds, group in groups.items()}
 
 
 def shorten(paths: Sequence[str]) -> dict[str, str]:

@@ -19,7 +19,7 @@ def to_array(values: Sequence[Any]) -> "pa.Array":
     import pyarrow as pa
 
     types = {int: pa.int64(), float: pa.float64(), str: pa.string(), bool: pa.bool_(), bytes: pa.large_binary()}
-    kinds = {type(value) for value in values} - {type(None)}
+    kinds = set(map(type, values)) - {type(None)}
     if not kinds:
         return pa.nulls(len(values))
     if len(kinds) == 1 and (kind := kinds.pop()) in types:
@@ -51,8 +51,9 @@ def make_table(rows: Sequence[Json]) -> "pa.Table":
     """Returns rows as a table, whose columns are the names in the order in which they first appear."""
     import pyarrow as pa
 
-    names = dict.fromkeys(name for row in rows for name in row)
-    return pa.table({name: to_array([row.get(name) for row in rows]) for name in names})
+    names = dict.fromkeys(name for keys in dict.fromkeys(map(tuple, rows)) for name in keys)
+    columns = zip(*[(names | row).values() for row in rows], strict=True)  # a row has None where it has no such name
+    return pa.table(dict(zip(names, map(to_array, columns), strict=True)))
 
 
 def join_tables(tables: Iterable["pa.Table"]) -> "pa.Table":

@@ -1,6 +1,7 @@
 """The records of many cells: from the snapshot where a record's file is as it was, and else from the files."""
 
 import collections
+import os
 from collections.abc import Collection, Iterator, Mapping
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
@@ -31,7 +32,7 @@ class Summary(NamedTuple):
     num_devices: int
 
 
-def read_record(folder: epath.Path, cell: str, content: str | bytes) -> Record:
+def read_record(folder: str, cell: str, content: str | bytes) -> Record:
     """Returns the record that a cell's file holds.
 
     Args:
@@ -42,9 +43,9 @@ def read_record(folder: epath.Path, cell: str, content: str | bytes) -> Record:
     Raises:
       CorruptStoreError: it is no valid record of this cell.
     """
-    path = folder / cell / FILE
+    path = f"{folder}/{cell}/{FILE}"
     try:
-        record = parse(Record, content, str(path))
+        record = parse(Record, content, path)
     except InputError as error:
         raise CorruptStoreError(f"corrupt record: {error}; delete that file to train the cell again") from None
     if record.cell != cell:
@@ -85,10 +86,11 @@ def gather_records(store: epath.Path, cells: Collection[str]) -> dict[str, Recor
     signatures = find_files(store / CELLS, FILE, cells)
     kept = _still_good(_read_snapshot(store, len(signatures), columns=["cell", SIGNATURE, TEXT]), signatures)
     known: dict[str, Record] = {}
+    folder = os.fspath(store / CELLS)
     if kept is not None:
         for cell, content in zip(kept.column("cell").to_pylist(), kept.column(TEXT).to_pylist(), strict=True):
             if content is not None:
-                known[cell] = read_record(store / CELLS, cell, content)
+                known[cell] = read_record(folder, cell, content)
     new = _Reader(store, signatures, known)
     known |= dict(new)
     new.keep()
@@ -131,9 +133,9 @@ class _Reader:
 
     def __iter__(self) -> Iterator[tuple[str, Record]]:
         waiting: list[Json] = []
-        folder = self._store / CELLS
+        folder = os.fspath(self._store / CELLS)
         with paused_collection():
-            for number, (cell, content) in enumerate(read_files(folder, FILE, self._new), 1):
+            for number, (cell, content) in enumerate(read_files(self._store / CELLS, FILE, self._new), 1):
                 record = read_record(folder, cell, content)
                 if self._has_rows:
                     waiting += self._rows_of(record, content)

@@ -49,17 +49,17 @@ class Outline:
         self._is_large = is_worth_it(store, num_cells, num_cells)
         if self._is_large and (kept := self._read_snapshot([CELL, LABELS])) is not None:
             facts = kept.schema.metadata
-            self.name, self.series = json.loads(facts[b"name"]), json.loads(facts[b"series"])
-            places = kept.column(LABELS).to_pylist()
-            found = [[self.series[place] for place in each] for each in places]
-            self.labels = dict(zip(kept.column(CELL).to_pylist(), found, strict=True))
+            self.name, self.series, series_of = (json.loads(facts[name]) for name in (b"name", b"series", b"labels"))
+            numbers = kept.column(LABELS).to_numpy().tolist()
+            self.labels = dict(zip(kept.column(CELL).to_pylist(), map(series_of.__getitem__, numbers), strict=True))
             return
         with paused_collection():
             study = parse_study(content, store / FILE)
             self.name, self.series = study["name"], [each["label"] for each in study["series"]]
-            self.labels = cell_labels(study)
+            self.labels, cells = _name_cells(study)
+            del study
             if self._is_large:
-                self.__dict__["_fields"] = make_fields(study_cells(study))
+                self.__dict__["_fields"] = make_fields(cells)
                 self._write_snapshot()
 
     def fields(self, *, all_fields: bool = False) -> "pa.Table":
@@ -85,12 +85,13 @@ class Outline:
         import pyarrow as pa
 
         fields, varying = self._fields
-        places = {label: place for place, label in reversed(list(enumerate(self.series)))}
-        labels = pa.array([[places[label] for label in each] for each in self.labels.values()], pa.list_(pa.int32()))
-        table = fields.append_column(CELL, pa.array(list(self.labels), pa.string())).append_column(LABELS, labels)
+        several = {tuple(labels): None for labels in self.labels.values()}
+        number = {labels: number for number, labels in enumerate(several)}
+        numbers = pa.array([number[tuple(labels)] for labels in self.labels.values()], pa.int32())
+        table = fields.append_column(CELL, pa.array(list(self.labels), pa.string())).append_column(LABELS, numbers)
         write_snapshot(
             self._store, "study", table, study=self._sha256, name=json.dumps(self.name),
-            series=json.dumps(self.series), varying=json.dumps(sorted(varying)),
+            series=json.dumps(self.series), labels=json.dumps(list(several)), varying=json.dumps(sorted(varying)),
         )  # fmt: skip
 
 
@@ -99,7 +100,8 @@ def make_fields(cells: Mapping[str, Json]) -> "tuple[pa.Table, set[str]]":
     import pyarrow as pa
 
     flat = [flatten_cell(cell) for cell in cells.values()]
-    names = dict.fromkeys(name for cell in flat for name in cell if name not in CONTRACT)
+    paths = dict.fromkeys(map(tuple, flat))
+    names = dict.fromkeys(name for each in paths for name in each if name not in CONTRACT)
     return pa.table({name: to_array(to_column(flat, name)) for name in names}), set(find_varying(flat))
 
 
@@ -121,14 +123,21 @@ def parse_study(content: str | bytes, path: epath.Path) -> Json:
 
 def cell_labels(study: Mapping[str, Any]) -> dict[str, list[str]]:
     """Returns the labels of every cell of a study given as JSON, by fingerprint, in the study's order."""
-    labels: dict[str, list[str]] = {}
-    for series in study["series"]:
-        for cell in series["cells"]:
-            labels.setdefault(fingerprint_text(canonical_json(cell)), []).append(series["label"])
-    return labels
+    return _name_cells(study)[0]
 
 
 def study_cells(study: Mapping[str, Any]) -> dict[str, Json]:
     """Returns the distinct cells of a study given as JSON, by fingerprint, in the study's order."""
-    cells = (cell for series in study["series"] for cell in series["cells"])
-    return {fingerprint_text(canonical_json(cell)): cell for cell in cells}
+    return _name_cells(study)[1]
+
+
+def _name_cells(study: Mapping[str, Any]) -> tuple[dict[str, list[str]], dict[str, Json]]:
+    """Returns the labels and the specifications of a study's cells, by fingerprint, in the study's order."""
+    labels: dict[str, list[str]] = {}
+    cells: dict[str, Json] = {}
+    for series in study["series"]:
+        for cell in series["cells"]:
+            name = fingerprint_text(canonical_json(cell))
+            labels.setdefault(name, []).append(series["label"])
+            cells.setdefault(name, cell)
+    return labels, cells

@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Literal
 
 from etils import epath
 
-from scaling.store.cache import cache_folder
 from scaling.store.files import is_local
 
 if TYPE_CHECKING:
@@ -100,6 +99,8 @@ def _name(kind: Kind) -> str:
 
 
 def _cached(store: epath.Path) -> Path:
+    from scaling.store.cache import cache_folder  # which imports NumPy
+
     place = os.fspath(store) if not is_local(store) else str(Path(os.fspath(store)).resolve())
     return cache_folder() / FOLDER / hashlib.sha256(place.encode()).hexdigest()[:16]
 

@@ -3,6 +3,7 @@
 import functools
 import json
 import logging
+import os
 from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING, Literal
 
@@ -160,7 +161,7 @@ class Store:
           CorruptStoreError: the file does not hold a valid record of this cell.
         """
         path = self.cell_path(cell) / "record.json"
-        return gathering.read_record(self.path / "cells", cell, path.read_bytes()) if path.exists() else None
+        return gathering.read_record(os.fspath(self.path / "cells"), cell, path.read_bytes()) if path.exists() else None
 
     def records(self) -> dict[str, Record]:
         """Returns the records of the study's complete cells, by fingerprint, in the study's order.
@@ -209,7 +210,7 @@ class Store:
         """
         outline = self.outline
         rows = gathering.gather_rows(self.path, outline.labels)
-        complete = set(rows.column("cell").to_pylist()) if rows.num_rows else set()
+        complete = set(rows.column("cell").unique().to_pylist()) if rows.num_rows else set()
         left = self.last_statuses([cell for cell in outline.labels if cell not in complete])
         if set(left.values()) - {"missing"}:
             rows = join_tables([rows, make_table(list(unfinished_rows(left, study_cells(self.study))))])

@@ -3,8 +3,6 @@
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from scaling.specs.base import Json
 from scaling.specs.data import count_unique
 from scaling.store.arrays import to_array
@@ -24,6 +22,7 @@ def make_columns(outline: Outline, rows: "pa.Table", *, all_fields: bool) -> "di
       rows: of its cells, those of a cell together and in order.
       all_fields: whether fields that are the same in every cell are columns too.
     """
+    import numpy as np
     import pyarrow as pa
 
     if not rows.num_rows:
@@ -57,6 +56,7 @@ def _place_rows(outline: Outline, rows: "pa.Table") -> "tuple[pa.Array, Any, Any
 
     A cell in several series has its rows once for each of them.
     """
+    import numpy as np
     import pyarrow as pa
     import pyarrow.compute as pc
 
