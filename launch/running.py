@@ -1,6 +1,7 @@
 """A study is run: what it lacks is trained here or on an engine's machines, for the command and for Python alike."""
 
 import dataclasses
+import functools
 import json
 import sys
 import threading
@@ -14,7 +15,6 @@ from launch.engines import ENGINES, Order, connect
 from launch.fleet import Fleet
 from launch.options import DEFAULTS, Options, make_options
 from launch.progress import Ended, is_notebook
-from launch.queue.cells import missing_cells
 from launch.workers.here import find_slots, train_here
 from scaling.specs.base import InputError, suggest
 from scaling.specs.cell import Cell
@@ -24,6 +24,7 @@ from scaling.specs.study import Study, resolve_study
 from scaling.store.code import keep_code, pack
 from scaling.store.columns import CONTRACT, MIXTURE, is_part
 from scaling.store.files import is_local
+from scaling.store.gathering import Summary
 from scaling.store.store import Store
 
 if TYPE_CHECKING:
@@ -150,12 +151,19 @@ class Running:
             find_slots(self.options)  # refused before anything is read
         check_law(self.study)
         self.store.check(self.study.canonical_json())
-        complete = len(self.store.summaries()) if (self.store.path / "study.json").exists() else 0
-        missing = missing_cells(self.study, self.store)
+        cells = self.study.cells
+        complete = self.store.summaries(cells)
+        missing = {name: cell for name, cell in cells.items() if name not in complete}
         if missing:
-            print(f"{self.study.name}: {len(missing)} of {len(self.study.cells)} cells to train", file=sys.stderr)
+            print(f"{self.study.name}: {len(missing)} of {len(cells)} cells to train", file=sys.stderr)
             check_cells(missing, self.study)
-        return missing, complete
+        self._complete.update(complete)
+        return missing, len(complete)
+
+    @functools.cached_property
+    def _complete(self) -> dict[str, Summary]:
+        """The cells that were found complete, which need not be asked for again where none is missing."""
+        return {}
 
     def describe(self) -> str:
         """Returns what an engine would be asked for; nothing for this machine."""
@@ -177,7 +185,7 @@ class Running:
         if missing:
             ended = self._train_here(missing, options) if self.is_here else self._train_elsewhere(missing, options)
         failed = tuple(name for name, status in ended.statuses.items() if status == "failed")
-        complete = self.store.summaries()
+        complete = self._complete if self._complete and not missing else self.store.summaries(self.study.cells)
         diverged = sum(cell.status == "diverged" for cell in complete.values())
         return Result(self.study, self.store, len(complete) - diverged, diverged, failed, ended.stopped)
 

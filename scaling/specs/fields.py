@@ -102,7 +102,7 @@ def find_varying(cells: Sequence[Json]) -> list[str]:
 
 
 def _group_kinds(names: Sequence[str], cells: Sequence[Json]) -> dict[frozenset[tuple[str, Any]], list[Json]]:
-    """Returns flattened cells, which all have the same paths, by their kinds of model, optimiser, …"""
+    """Returns flattened cells, which all have the same paths, by their kinds of parts."""
     wanted = [name for name in names if name.rpartition(".")[2] == KIND]
     groups: dict[tuple[Any, ...], list[Json]] = {}
     for cell in cells:

@@ -74,6 +74,8 @@ def gather_summaries(store: epath.Path, cells: Collection[str]) -> dict[str, Sum
     for cell, record in new:
         known[cell] = Summary(*(getattr(record, name) for name in Summary._fields))
     new.keep()
+    if list(known) == list(signatures):  # as it is where nothing has changed
+        return known
     return {cell: known[cell] for cell in signatures if cell in known}
 
 
@@ -175,9 +177,11 @@ def _cells_of(rows: "pa.Table | None") -> set[str]:
     return set() if rows is None or not rows.num_rows else set(rows.column("cell").unique().to_pylist())
 
 
-def _read_snapshot(store: epath.Path, num_records: int, **which: Collection[str]) -> "pa.Table | None":
+def _read_snapshot(
+    store: epath.Path, num_records: int, columns: Collection[str] | None = None, without: Collection[str] = ()
+) -> "pa.Table | None":
     """Returns columns of the snapshot; None also where a store of so few records is not looked at for one."""
-    return read_snapshot(store, "records", **which) if is_worth_it(store, num_records, num_records) else None
+    return read_snapshot(store, "records", columns, without) if is_worth_it(store, num_records, num_records) else None
 
 
 def _still_good(rows: "pa.Table | None", signatures: Mapping[str, str]) -> "pa.Table | None":

@@ -112,7 +112,7 @@ def _read(
         return None
     try:
         content = os.fspath(path) if is_local(path) else path.read_bytes()
-    except Exception:  # clients of object stores have exceptions of their own; the records are there
+    except Exception:  # noqa: BLE001  clients of object stores have exceptions of their own; the records are there
         return None
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -144,7 +144,7 @@ def _write(path: epath.Path, content: "pa.Buffer") -> bool:
                 temporary.unlink(missing_ok=True)
         else:  # object stores show an object when it is whole
             path.write_bytes(content.to_pybytes())
-    except Exception:  # it is only faster with it
+    except Exception:  # noqa: BLE001  as above; it is only faster with it
         return False
     with contextlib.suppress(Exception):
         _tidy(path)

@@ -32,8 +32,8 @@ class Store:
     """A folder, local or on any `etils.epath` path, that holds one study's cells and records.
 
     Layout: `study.json`; `cells/<fingerprint>/` with `cell.json`, `curve.jsonl`, `attempts.jsonl` and, published last
-    and atomically, `record.json`, which exists if and only if the cell is complete. Large ones have a `snapshot/`, which
-    only makes reading faster.
+    and atomically, `record.json`, which exists if and only if the cell is complete. A large one has a `snapshot/`,
+    which only makes reading faster.
     """
 
     def __init__(self, path: epath.PathLike) -> None:
@@ -171,13 +171,16 @@ class Store:
         """
         return gathering.gather_records(self.path, self.outline.labels)
 
-    def summaries(self) -> dict[str, Summary]:
-        """Returns how the study's complete cells ended, and what they took, by fingerprint, in the study's order.
+    def summaries(self, cells: Collection[str] | None = None) -> dict[str, Summary]:
+        """Returns how complete cells ended, and what they took, by fingerprint.
+
+        Args:
+          cells: among which; the study's by default, in its order.
 
         Raises:
           CorruptStoreError: a record cannot be read.
         """
-        return gathering.gather_summaries(self.path, self.outline.labels)
+        return gathering.gather_summaries(self.path, self.outline.labels if cells is None else cells)
 
     def last_statuses(self, cells: Collection[str]) -> dict[str, attempts.LastStatus]:
         """Returns how each of some cells without records was left, without asking for each."""

@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, Any
 
 from scaling.specs.base import Json
 from scaling.specs.data import count_unique
-from scaling.store.arrays import to_array
 from scaling.store.attempts import LastStatus
 from scaling.store.columns import CONTRACT, CONVENTION, TOTAL, order_columns
 from scaling.store.outline import Outline
