@@ -82,10 +82,11 @@ def _open(source: str, all_fields: bool) -> pd.DataFrame:
         if "://" not in source and not path.is_dir():
             reason = "is neither a folder nor" if path.exists() else "does not exist; give a store folder or"
             raise AnalysisError(f"source={source!r} {reason} a {SUFFIXES} file (.gz too)")
-        if (path / IMPORT[0]).exists():
-            return _open_import(path)
         from scaling.store.store import Store
 
+        Store(source)  # which says in one line why it cannot be reached
+        if (path / IMPORT[0]).exists():
+            return _open_import(path)
         return _to_frame(Store.open(source).columns(all_fields=all_fields))
     try:
         if not path.is_file():

@@ -7,7 +7,7 @@ from typing import Any
 from etils import epath
 from etils.epath import backend
 
-from scaling.store.files import is_local, write_atomically
+from scaling.store.files import is_local, one_line_errors, write_atomically
 
 # Files that are asked for together, so that what they hold need not be in memory all at once.
 TOGETHER = 1_000
@@ -54,7 +54,7 @@ def read_files(folder: epath.Path, name: str, cells: Iterable[str]) -> Iterator[
     every = list(cells)
     for first in range(0, len(every), TOGETHER):
         part = every[first : first + TOGETHER]
-        contents = client.cat_ranges([f"{root}/{cell}/{name}" for cell in part], None, None, on_error="return")
+        contents = client.cat_ranges([f"{root}/{cell}/{name}" for cell in part], None, None)
         for cell, content in zip(part, contents, strict=True):
             if isinstance(content, FileNotFoundError):
                 continue
@@ -73,8 +73,6 @@ def write_files(folder: epath.Path, name: str, texts: Mapping[str, str]) -> None
         for cell, text in texts.items():
             write_atomically(folder / cell / name, text)
         return
-    from scaling.store.files import one_line_errors
-
     client, root = _client(folder)
     with one_line_errors(folder):
         client.pipe({f"{root}/{cell}/{name}": text.encode() for cell, text in texts.items()})

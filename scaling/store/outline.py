@@ -13,6 +13,7 @@ from scaling.specs.collection import paused_collection
 from scaling.specs.fields import find_varying, flatten_cell, to_column
 from scaling.store.arrays import to_array
 from scaling.store.columns import CONTRACT
+from scaling.store.files import is_local
 from scaling.store.record import CorruptStoreError
 from scaling.store.snapshot import is_worth_it, read_snapshot, write_snapshot
 
@@ -47,11 +48,15 @@ class Outline:
         self._sha256 = hashlib.sha256(content).hexdigest()
         num_cells = content.count(b'"seed":')  # at least
         self._is_large = is_worth_it(store, num_cells, num_cells)
-        if self._is_large and (kept := self._read_snapshot([CELL, LABELS])) is not None:
+        # A bucket gives the whole file in one request.
+        wanted = [CELL, LABELS] if is_local(store) else None
+        if self._is_large and (kept := self._read_snapshot(wanted)) is not None:
             facts = kept.schema.metadata
             self.name, self.series, series_of = (json.loads(facts[name]) for name in (b"name", b"series", b"labels"))
             numbers = kept.column(LABELS).to_numpy().tolist()
             self.labels = dict(zip(kept.column(CELL).to_pylist(), map(series_of.__getitem__, numbers), strict=True))
+            if wanted is None:
+                self.__dict__["_fields"] = kept.drop_columns([CELL, LABELS]), set(json.loads(facts[b"varying"]))
             return
         with paused_collection():
             study = parse_study(content, store / FILE)

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Literal
 
 from etils import epath
 
-from scaling.store.files import is_local
+from scaling.store.files import is_local, read_file
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -111,7 +111,7 @@ def _read(
     if is_local(path) and not Path(os.fspath(path)).exists():  # Arrow is not imported for nothing
         return None
     try:
-        content = os.fspath(path) if is_local(path) else path.read_bytes()
+        content = os.fspath(path) if is_local(path) else read_file(path)
     except Exception:  # noqa: BLE001  clients of object stores have exceptions of their own; the records are there
         return None
     import pyarrow as pa

@@ -13,7 +13,7 @@ from etils import epath
 from scaling.specs.base import InputError, Json, fingerprint_text
 from scaling.store import attempts, gathering, listing
 from scaling.store.arrays import join_tables, make_table, to_values
-from scaling.store.files import is_local, one_line_errors, write_atomically
+from scaling.store.files import is_local, one_line_errors, read_file, write_atomically
 from scaling.store.gathering import Summary
 from scaling.store.outline import Outline, parse_study
 from scaling.store.outline import cell_labels as cell_labels
@@ -102,7 +102,7 @@ class Store:
 
     def _read_study(self) -> bytes | None:
         try:
-            return (self.path / "study.json").read_bytes()
+            return read_file(self.path / "study.json")
         except FileNotFoundError:
             return None
 
@@ -110,7 +110,7 @@ class Store:
     def study(self) -> Json:
         """The study as JSON: name, question, metric, fit and series of labelled cells."""
         path = self.path / "study.json"
-        return parse_study(path.read_bytes(), path)
+        return parse_study(read_file(path), path)
 
     @functools.cached_property
     def outline(self) -> Outline:
@@ -119,7 +119,7 @@ class Store:
         Raises:
           CorruptStoreError: the study cannot be read.
         """
-        return Outline(self.path, (self.path / "study.json").read_bytes())
+        return Outline(self.path, read_file(self.path / "study.json"))
 
     # --- cells ------------------------------------------------------------------------------------------------------
 
