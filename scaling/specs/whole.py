@@ -16,7 +16,7 @@ class Whole(Spec):
         values = self.__dict__
         parts = [
             f'"{name}":{_writer_of(type(values[name]))(values[name])}'
-            for name, excludes in _sorted_fields(type(self))
+            for name, excludes in _sorted_fields(type(self))  # type: ignore[arg-type]  (types are hashable)
             if excludes is None or not excludes(values[name])
         ]
         return "{" + ",".join(parts) + "}"
@@ -35,8 +35,12 @@ def _writer_of(cls: Any) -> Callable[[Any], str]:
     if issubclass(cls, Spec):
         return _write_part
     if issubclass(cls, tuple):
-        return lambda value: "[" + ",".join([_writer_of(type(each))(each) for each in value]) + "]"
+        return _write_parts
     return canonical_json
+
+
+def _write_parts(values: tuple[Any, ...]) -> str:
+    return "[" + ",".join([_writer_of(type(each))(each) for each in values]) + "]"
 
 
 def _write_part(value: Spec) -> str:

@@ -11,6 +11,7 @@ import contextlib
 import dataclasses
 import functools
 import http.server
+import itertools
 import json
 import os
 import re
@@ -58,6 +59,7 @@ class GcsServer:
         self.requests: list[tuple[str, str]] = []
         self.denied: list[str] = []
         self.latency_seconds = 0.0
+        self.generations = itertools.count(1)
         self.uploads: dict[str, tuple[str, str, str | None, bytearray]] = {}
         self.lock = threading.Lock()
         self._http = _QuietServer(("127.0.0.1", 0), _handler(self))
@@ -291,7 +293,7 @@ def _glob(pattern: str) -> re.Pattern[str]:
 
 
 def _put(server: GcsServer, bucket: str, name: str, data: bytes) -> dict[str, Any]:
-    made = server.objects[bucket][name] = Object(data, _generation(server, bucket, name) + 1)
+    made = server.objects[bucket][name] = Object(data, next(server.generations))  # never one that was there before
     return _describe(bucket, name, made)
 
 

@@ -9,9 +9,7 @@ from tests.scaling.store.toy_study import CELLS, make_record
 
 def make_study(count: int) -> Study:
     """Returns a study of so many cells, which differ in m and seed."""
-    cells = tuple(
-        CELLS[0].model_copy(update={"seed": seed, "data": CELLS[seed % 2 * 2].data}) for seed in range(count)
-    )
+    cells = tuple(CELLS[0].model_copy(update={"seed": seed, "data": CELLS[seed % 2 * 2].data}) for seed in range(count))
     return Study(name="large", question="?", metric="error", series=(Series(label="all", cells=cells),))
 
 

@@ -29,7 +29,9 @@ def test_values_come_back_as_they_were(values, mixed):
 
 def test_a_table_has_every_name_of_its_rows_in_order():
     table = make_table([{"a": 1, "b": "x"}, {"b": "y", "c": 0.5, "a": 2}])
-    assert [dict(zip(table.column_names, row, strict=True)) for row in zip(*map(to_values, table.columns), strict=True)] == [
+    assert [
+        dict(zip(table.column_names, row, strict=True)) for row in zip(*map(to_values, table.columns), strict=True)
+    ] == [
         {"a": 1, "b": "x", "c": None},
         {"a": 2, "b": "y", "c": 0.5},
     ]

@@ -1,6 +1,5 @@
 """The snapshot is never the truth: it is used for what has not changed, made again when it is bad, and not missed."""
 
-import os
 from pathlib import Path
 
 import pytest
@@ -78,7 +77,7 @@ def test_whoever_reads_first_writes_it_and_everybody_reads_the_same_from_it(larg
     assert kinds == ({"study"} if first in ("labels", "fields") else {"study", "records"})
     reads.clear()
     assert read_all(large) == truth
-    assert set(reads) == (set() if "records" in kinds else set(truth["summaries"][0][:0]) | set(reads))
+    assert len(reads) == (0 if "records" in kinds else 8)  # once
 
 
 def test_it_makes_reading_records_needless(large, truth, reads):
@@ -121,16 +120,16 @@ def test_a_record_that_was_damaged_since_names_its_file(large):
 def test_it_is_written_again_when_enough_is_new_and_not_before(tmp_path, monkeypatch, reads):
     store = make_large(tmp_path / "store", 40, complete=30)
     store.summaries()
-    (path,) = store.path.glob("snapshot/records.*")
-    before = path.stat().mtime, os.stat(path).st_ino
+    (path,) = Path(store.path).glob("snapshot/records.*")
+    before = path.stat().mtime, path.stat().st_ino
     study = list(make_study(40).cells.values())
     for cell in study[30:33]:
         store.publish(make_record(cell))
     store.summaries()
-    assert (path.stat().mtime, os.stat(path).st_ino) == before
+    assert (path.stat().mtime, path.stat().st_ino) == before
     store.publish(make_record(study[33]))
     store.summaries()
-    assert os.stat(path).st_ino != before[1]
+    assert path.stat().st_ino != before[1]
     reads.clear()
     assert len(store.summaries()) == 34
     assert reads == []
