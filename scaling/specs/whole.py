@@ -13,10 +13,10 @@ class Whole(Spec):
 
     def canonical_json(self) -> str:
         """Returns the one JSON text of this value: sorted keys, no spaces, ASCII, no NaN."""
-        values = self.__dict__
+        values, cls = self.__dict__, type(self)
         parts = [
-            f'"{name}":{_writer_of(type(values[name]))(values[name])}'
-            for name, excludes in _sorted_fields(type(self))  # type: ignore[arg-type]  (types are hashable)
+            f'"{name}":{_write(values[name])}'
+            for name, excludes in _sorted_fields(cls)
             if excludes is None or not excludes(values[name])
         ]
         return "{" + ",".join(parts) + "}"
@@ -25,6 +25,10 @@ class Whole(Spec):
 @functools.cache
 def _sorted_fields(cls: Any) -> tuple[tuple[str, Callable[[Any], bool] | None], ...]:
     return tuple((name, cls.model_fields[name].exclude_if) for name in sorted(cls.model_fields))
+
+
+def _write(value: Any) -> str:
+    return _writer_of(type(value))(value)  # type: ignore[arg-type]
 
 
 @functools.cache
@@ -40,7 +44,7 @@ def _writer_of(cls: Any) -> Callable[[Any], str]:
 
 
 def _write_parts(values: tuple[Any, ...]) -> str:
-    return "[" + ",".join([_writer_of(type(each))(each) for each in values]) + "]"
+    return "[" + ",".join(map(_write, values)) + "]"
 
 
 def _write_part(value: Spec) -> str:
