@@ -15,7 +15,6 @@ from launch.engines import ENGINES, Order, connect
 from launch.fleet import Fleet
 from launch.options import DEFAULTS, Options, make_options
 from launch.progress import Ended, is_notebook
-from launch.queue.cells import missing_cells
 from launch.workers.checker import check_cells, check_cells_by
 from launch.workers.here import find_slots, start_server, train_here
 from scaling.specs.base import InputError, suggest
@@ -26,6 +25,7 @@ from scaling.specs.study import Study, resolve_study
 from scaling.store.code import keep_code, pack
 from scaling.store.columns import CONTRACT, MIXTURE, is_part
 from scaling.store.files import is_local
+from scaling.store.gathering import Summary
 from scaling.store.store import Store
 
 if TYPE_CHECKING:
@@ -141,8 +141,8 @@ class Running:
         """Whether this process starts the workers."""
         return self.engine == "local" and not self.detach
 
-    def find_missing(self) -> tuple[dict[str, Cell], int]:
-        """Returns the cells to train, and how many are complete.
+    def find_missing(self) -> tuple[dict[str, Cell], dict[str, Summary]]:
+        """Returns the cells to train, and what is known of those that are complete, by fingerprint.
 
         Raises:
           InputError: the store is another study's.
@@ -151,10 +151,11 @@ class Running:
         if self.is_here:
             find_slots(self.options)  # refused before anything is read
         self.store.check(self.study.canonical_json())
-        complete = len(self.store.records()) if (self.store.path / "study.json").exists() else 0
-        missing = missing_cells(self.study, self.store)
+        cells = self.study.cells
+        complete = self.store.summaries(cells)
+        missing = {name: cell for name, cell in cells.items() if name not in complete}
         if missing:
-            print(f"{self.study.name}: {len(missing)} of {len(self.study.cells)} cells to train", file=sys.stderr)
+            print(f"{self.study.name}: {len(missing)} of {len(cells)} cells to train", file=sys.stderr)
         return missing, complete
 
     def check(self, missing: dict[str, Cell]) -> None:
@@ -174,14 +175,19 @@ class Running:
         engine, _ = connect(self.engine, self.settings, self.store)
         return engine.describe(make_order(self.store, "NAME", self.options.words()), self.allocations)
 
-    def train(self, missing: dict[str, Cell]) -> Result:
+    def train(self, missing: dict[str, Cell], complete: dict[str, Summary]) -> Result:
         """Returns what there is after training the missing cells; a detached run's may be there later.
+
+        Args:
+          missing: what `find_missing` has found to train.
+          complete: what it has found complete.
 
         Raises:
           InputError: a cell cannot be trained, the store not be written, or the engine not do what it is asked for.
           EngineError: workers do not start, or the engine refuses.
         """
         if not missing:
+            check_law(self.study)
             self._create()
             ended = Ended({}, stopped=False)
         elif self.is_here:
@@ -190,9 +196,10 @@ class Running:
             self.check(missing)
             ended = self._train_elsewhere(missing)
         failed = tuple(name for name, status in ended.statuses.items() if status == "failed")
-        records = self.store.records()
-        diverged = sum(record.status == "diverged" for record in records.values())
-        return Result(self.study, self.store, len(records) - diverged, diverged, failed, ended.stopped)
+        if missing:
+            complete = self.store.summaries(self.study.cells)
+        diverged = sum(cell.status == "diverged" for cell in complete.values())
+        return Result(self.study, self.store, len(complete) - diverged, diverged, failed, ended.stopped)
 
     def _create(self) -> Options:
         """Creates the store, and returns options that name the users' code of the study, which is put there.
@@ -297,7 +304,7 @@ def run(
         allocations,
         file=None if file is None else Path(file),
     )
-    return running.train(running.find_missing()[0])
+    return running.train(*running.find_missing())
 
 
 def make_order(store: Store, launch: str, words: Sequence[str]) -> Order:

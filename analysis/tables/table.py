@@ -16,9 +16,11 @@ from numpy.typing import NDArray
 
 from analysis.errors import AnalysisError
 from analysis.tables.columns import CONVENTIONS, derive_columns, keep_rows, read_numbers, rename_columns
+from scaling.store.arrays import is_mixed, to_values
 from scaling.store.columns import CONVENTION, GROUP, TERM, TIMES, TOTAL
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from etils import epath
 
 # From pandas 3.1 floats are read exactly and the option is deprecated; before, the default could lose the last digit.
@@ -80,11 +82,12 @@ def _open(source: str, all_fields: bool) -> pd.DataFrame:
         if "://" not in source and not path.is_dir():
             reason = "is neither a folder nor" if path.exists() else "does not exist; give a store folder or"
             raise AnalysisError(f"source={source!r} {reason} a {SUFFIXES} file (.gz too)")
-        if (path / IMPORT[0]).exists():
-            return _open_import(path)
         from scaling.store.store import Store
 
-        return pd.DataFrame(Store.open(source).rows(all_fields=all_fields))
+        Store(source)  # which says in one line why it cannot be reached
+        if (path / IMPORT[0]).exists():
+            return _open_import(path)
+        return _to_frame(Store.open(source).columns(all_fields=all_fields))
     try:
         if not path.is_file():
             raise AnalysisError(f"source={source!r} does not exist; give a store folder or a {SUFFIXES} file")
@@ -101,6 +104,15 @@ def _open(source: str, all_fields: bool) -> pd.DataFrame:
     except (ValueError, OSError, EOFError) as error:  # what pandas, pyarrow, json and gzip raise on broken files
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise AnalysisError(f"source={source!r} is no readable {suffix} file ({reason}); write it again") from None
+
+
+def _to_frame(columns: dict[str, pa.ChunkedArray]) -> pd.DataFrame:
+    """Returns a store's columns as pandas would have them from its rows, and gives them up."""
+    frame = {}
+    for name in list(columns):
+        column = columns.pop(name)
+        frame[name] = pd.Series(to_values(column)) if is_mixed(column) else column.to_pandas()
+    return pd.DataFrame(frame)
 
 
 def _open_import(path: epath.Path) -> pd.DataFrame:

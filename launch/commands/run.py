@@ -48,10 +48,10 @@ def command(given: argparse.Namespace) -> int:
     missing, complete = running.find_missing()
     if given.dry_run:
         running.check(missing)
-        counts = {"to_train": sorted(missing), "complete": complete}
+        counts = {"to_train": sorted(missing), "complete": len(complete)}
         _print_outcome(given, store, counts, running.describe() if missing else "")
         return DONE
-    result = running.train(missing)
+    result = running.train(missing, complete)
     return DONE if missing and given.detach else _conclude(given, result)
 
 

@@ -2,9 +2,11 @@
 
 import argparse
 import dataclasses
+import functools
+import math
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Literal, assert_never, get_args
 
 from launch.commands.arguments import add_json
@@ -16,11 +18,11 @@ from launch.progress import format_seconds
 from launch.queue.estimates import estimate_seconds
 from launch.text import print_json, render_table
 from scaling.devices.hardware import price_per_hour
-from scaling.specs.base import InputError, Json, canonical_json, fingerprint_text, parse
+from scaling.specs.base import InputError, Json, canonical_json, parse
 from scaling.specs.cell import Cell
 from scaling.store.attempts import read_attempts
-from scaling.store.record import Record
-from scaling.store.store import Store, cell_labels
+from scaling.store.gathering import Summary
+from scaling.store.store import CellStatus, Store, study_cells
 
 WATCH_SECONDS = 2.0
 CellState = Literal["done", "running", "failed", "diverged", "left"]
@@ -98,38 +100,58 @@ def _describe_allocations(store: Store, name: str) -> list[Json]:
 
 def describe_store(store: Store) -> Json:
     """Returns counts by series, what workers do, what was spent, and an estimate of the time left on one core."""
-    labels_of = cell_labels(store.study)
+    labels_of = store.outline.labels
     jobs = [_describe_job(store, beat, labels_of) for beat in read_beats(store)]
     at_work = {cell for job in jobs if job["state"] == "training" for cell in job["cells"]}
-    series: dict[str, dict[str, int]] = {each["label"]: dict.fromkeys(STATES, 0) for each in store.study["series"]}
-    cells = {fingerprint_text(canonical_json(cell)): cell for each in store.study["series"] for cell in each["cells"]}
-    spent = estimated = to_do = 0.0
-    dollars: list[float | None] = [job["dollars"] for job in jobs]
+    series: dict[str, dict[str, int]] = {label: dict.fromkeys(STATES, 0) for label in store.outline.series}
+    complete = store.summaries()
+    left = store.last_statuses([name for name in labels_of if name not in complete])
     for name, labels in labels_of.items():
-        record = store.read_record(name)
         for label in labels:
-            series[label][_state_of(store, name, record, at_work)] += 1
-        guess = estimate_seconds(parse(Cell, canonical_json(cells[name]), name))
-        if record is not None:
-            spent, estimated = spent + record.wall_seconds, estimated + guess
-            dollars.append(_dollars(record.device_kind, record.num_devices, record.wall_seconds))
-        else:
-            to_do += guess
+            series[label][_state_of(name, complete[name].status if name in complete else left[name], at_work)] += 1
+    spent = sum(cell.wall_seconds for cell in complete.values())
+    dollars: list[float | None] = [job["dollars"] for job in jobs]
+    dollars += _add_dollars(complete.values())
     known = [cost for cost in dollars if cost is not None]
     return {
         "store": str(store.path),
-        "study": store.study["name"],
+        "study": store.outline.name,
         "is_running": any(job["state"] != "lost" for job in jobs),
         "series": [{"label": label, **counts} for label, counts in series.items()],
         "jobs": jobs,
         "worker_seconds_spent": spent,
-        "worker_seconds_left": to_do * (spent / estimated if estimated else 1.0),
+        "worker_seconds_left": _estimate_left(store, complete, spent) if left else 0.0,
         "dollars_spent": sum(known) if known else None,
     }
 
 
-def _state_of(store: Store, name: str, record: Record | None, at_work: set[str]) -> CellState:
-    status = store.cell_status(name) if record is None else record.status
+def _add_dollars(cells: Iterable[Summary]) -> list[float | None]:
+    """Returns what complete cells cost, of each kind and number of devices."""
+    seconds: dict[tuple[str, int], list[float]] = {}
+    for cell in cells:
+        seconds.setdefault((cell.device_kind, cell.num_devices), []).append(cell.wall_seconds)
+    return [_dollars(*devices, math.fsum(each)) for devices, each in seconds.items()]
+
+
+def _estimate_left(store: Store, complete: Collection[str], spent: float) -> float:
+    """Returns a guess of the seconds that cells without records take, by what those with records have taken."""
+    estimated = to_do = 0.0
+    for name, cell in study_cells(store.study).items():
+        # Cells that differ in seed take as long, and are many.
+        guess = _estimate(canonical_json({**cell, "seed": 0}))
+        if name in complete:
+            estimated += guess
+        else:
+            to_do += guess
+    return to_do * (spent / estimated if estimated else 1.0)
+
+
+@functools.lru_cache(maxsize=1 << 14)
+def _estimate(cell: str) -> float:
+    return estimate_seconds(parse(Cell, cell, "cell"))
+
+
+def _state_of(name: str, status: CellStatus, at_work: set[str]) -> CellState:
     match status:
         case "ok":
             return "done"

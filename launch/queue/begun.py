@@ -45,10 +45,11 @@ def begun_jobs(cells: Mapping[str, Cell], store: Store) -> list[tuple[tuple[Cell
     """
     begun_before: list[tuple[tuple[Cell, ...], Execution]] = []
     taken = set[Cell]()
-    for name, leader in cells.items():
-        path = store.cell_path(name) / "checkpoints" / BEGUN
-        if not is_network(leader) or not path.exists():
+    leaders = store.find_cells(f"checkpoints/{BEGUN}", [name for name, cell in cells.items() if is_network(cell)])
+    for name in cells:
+        if name not in leaders:
             continue
+        path = store.cell_path(name) / "checkpoints" / BEGUN
         try:
             begun = parse(Begun, path.read_text(), str(path))
         except InputError:  # torn, or of another version: the cells are trained anew, as they were found

@@ -10,7 +10,9 @@ from scaling.store.store import Store
 
 def missing_cells(study: Study, store: Store) -> dict[str, Cell]:
     """Returns the study's cells without a record, by fingerprint; failed and interrupted ones count as missing."""
-    return {name: cell for name, cell in study.cells.items() if not store.is_complete(name)}
+    cells = study.cells
+    complete = store.find_cells("record.json", cells)
+    return {name: cell for name, cell in cells.items() if name not in complete}
 
 
 def cell_file(store: Store, name: str) -> epath.Path:

@@ -179,8 +179,7 @@ def queue_cells(cells: Mapping[str, Cell], store: Store, workers: int = 1, execu
       workers: how many take jobs.
       execution: the execution of all programs; None asks for each.
     """
-    for cell in cells.values():
-        store.write_cell(cell.canonical_json())
+    store.write_cells(cell.canonical_json() for cell in cells.values())
     begun = begun_jobs(cells, store)
     going_on = {cell for job, _ in begun for cell in job}
     return Queue([cell for cell in cells.values() if cell not in going_on], workers, execution, begun)

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from types import UnionType
-from typing import Annotated, Any, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Self, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.fields import FieldInfo
@@ -59,7 +59,17 @@ class Spec(BaseModel):
 
     def fingerprint(self) -> str:
         """Returns the identity of this value: the first 12 hex digits of the sha256 of its canonical JSON."""
-        return fingerprint_text(self.canonical_json())
+        kept = self.__dict__.get("_fingerprint")
+        if kept is None:
+            kept = self.__dict__["_fingerprint"] = fingerprint_text(self.canonical_json())
+        return str(kept)
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """Returns a copy with other values of some fields; see pydantic."""
+        copied = super().model_copy(update=update, deep=deep)
+        for name in [name for name in copied.__dict__ if name not in type(self).model_fields]:
+            del copied.__dict__[name]  # what was worked out of the other's fields, and kept
+        return copied
 
 
 def since(default: Any, **constraints: Any) -> Any:
@@ -76,7 +86,10 @@ def canonical_json(value: Any) -> str:
     >>> canonical_json({"b": 1.0, "a": [True, None]})
     '{"a":[true,null],"b":1.0}'
     """
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return _CANONICAL.encode(value)
+
+
+_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
 def fingerprint_text(text: str) -> str:

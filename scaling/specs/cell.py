@@ -5,15 +5,16 @@ from typing import TYPE_CHECKING, Annotated, Self, cast
 from pydantic import Field, model_validator
 from typing_extensions import TypeIs
 
-from scaling.specs.base import InputError, Spec
+from scaling.specs.base import InputError, fingerprint_text
 from scaling.specs.data import DataSpec
 from scaling.specs.models import AnyEstimatorSpec, AnyNetworkSpec, ModelSpec, NetworkSpec
 from scaling.specs.training import TrainingSpec
+from scaling.specs.whole import Whole
 
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
 
-class Cell(Spec):
+class Cell(Whole):
     """One training run; equal cells have equal fingerprints on every machine and Python.
 
     Attributes:
@@ -27,6 +28,12 @@ class Cell(Spec):
     data: DataSpec
     training: TrainingSpec | None = None
     seed: Seed = 0
+
+    def canonical_json(self) -> str:
+        """Returns the one JSON text of this value: sorted keys, no spaces, ASCII, no NaN."""
+        text = super().canonical_json()
+        self.__dict__.setdefault("_fingerprint", fingerprint_text(text))  # who writes a study needs its cells' next
+        return text
 
     @model_validator(mode="after")
     def _training_fits_model(self) -> Self:

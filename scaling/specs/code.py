@@ -19,7 +19,7 @@ from typing import Annotated, Any, NoReturn
 
 from pydantic import AfterValidator, BaseModel, Field
 
-from scaling.specs.base import InputError, suggest
+from scaling.specs.base import InputError, Spec, suggest
 
 # The group of entry points by which an installed package offers a module: `[project.entry-points.scaling]`.
 GROUP = "scaling"
@@ -27,6 +27,8 @@ GROUP = "scaling"
 LIBRARIES = ("optax", "sklearn")
 # Before the name of a file's module where that name is another module's already.
 PREFIX = "study_"
+# Fields whose texts are references where they have a colon.
+REFERRING = ("code", "metrics")
 
 CodeReference = Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$", description="name:attribute")]
 Scalar = bool | int | float | str | None
@@ -286,19 +288,21 @@ def _name_module(module: ModuleType) -> str:
     return known
 
 
-def references_in(spec: BaseModel) -> Iterator[str]:
+def references_in(spec: Spec) -> Iterator[str]:
     """Yields the references that a specification and its parts hold, in order."""
-    for name in type(spec).model_fields:
-        yield from _references(name, getattr(spec, name))
+    text = spec.canonical_json()  # a study has many parts, of which few refer to code
+    if any(f'"{field}":' in text for field in REFERRING):
+        yield from _references("", spec)
 
 
 def _references(field: str, value: Any) -> Iterator[str]:
     if isinstance(value, BaseModel):
-        yield from references_in(value)
+        for name in type(value).model_fields:
+            yield from _references(name, getattr(value, name))
     elif isinstance(value, tuple | list):
         for each in value:
             yield from _references(field, each)
-    elif isinstance(value, str) and field in ("code", "metrics") and ":" in value:
+    elif isinstance(value, str) and field in REFERRING and ":" in value:
         yield value
 
 

@@ -1,11 +1,14 @@
 """The fields of specifications as flat values, under the paths that `--set` takes, and which of them vary."""
 
 import collections
-import json
+import functools
+import operator
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from scaling.specs.base import InputError, Json, all_fields, canonical_json, parse
+from pydantic import create_model
+
+from scaling.specs.base import InputError, Json, Spec, all_fields, canonical_json, parse
 from scaling.specs.cell import Cell
 
 # The last name of a path whose value says which fields its part has.
@@ -29,10 +32,41 @@ def flatten_cell(cell: Json) -> Json:
 
     A cell that this version cannot read keeps what its JSON says.
     """
+    if not cell.keys() <= Cell.model_fields.keys():
+        return flatten(cell)
+    values, flat = {}, {}
     try:
-        return flatten(all_fields(parse(Cell, json.dumps(cell), "cell")))
+        for field in Cell.model_fields:  # cells share most of their parts, which are read once
+            text = canonical_json(cell[field]) if field in cell else None
+            values[field], part = _flatten_part(field, text)
+            flat.update(part)
+        Cell(**values)
     except InputError:
         return flatten(cell)
+    return flat
+
+
+@functools.lru_cache(maxsize=1 << 14)
+def _flatten_part(field: str, text: str | None) -> tuple[Any, Json]:
+    """Returns a field of a cell as its specification has it, and the values below it by their paths.
+
+    Args:
+      field: its name.
+      text: its JSON; None where the cell leaves it out.
+
+    Raises:
+      InputError: this version cannot read it.
+    """
+    value = getattr(parse(_part_of(field), "{}" if text is None else f'{{"{field}":{text}}}', "cell"), field)
+    return value, flatten({field: all_fields(value)})
+
+
+@functools.cache
+def _part_of(field: str) -> type[Spec]:
+    """Returns a specification of one field of a cell."""
+    info = Cell.model_fields[field]
+    fields: dict[str, Any] = {field: (info.annotation, info)}
+    return create_model(f"CellWith_{field}", __base__=Spec, **fields)
 
 
 def find_varying(cells: Sequence[Json]) -> list[str]:
@@ -46,22 +80,34 @@ def find_varying(cells: Sequence[Json]) -> list[str]:
     >>> find_varying([{"model.kind": "mlp", "model.depth": 2}, {"model.kind": "ridge"}])
     ['model.kind']
     """
-    values: dict[str, set[Any]] = {}
-    having: dict[str, dict[str, int]] = {}
-    sizes: dict[str, int] = {}
+    alike: dict[tuple[str, ...], list[Json]] = {}
     for cell in cells:
-        kinds = canonical_json({name: item for name, item in cell.items() if name.rpartition(".")[2] == KIND})
-        sizes[kinds] = sizes.get(kinds, 0) + 1
-        for name, item in cell.items():
-            values.setdefault(name, set()).add(item)
-            if item is not None:
+        alike.setdefault(tuple(cell), []).append(cell)
+    values: dict[str, set[Any]] = {}
+    having: dict[str, dict[Any, int]] = {}
+    sizes: dict[Any, int] = {}
+    for names, found in alike.items():
+        for kinds, group in _group_kinds(names, found).items():
+            sizes[kinds] = sizes.get(kinds, 0) + len(group)
+            for name in names:
+                column = list(map(operator.itemgetter(name), group))
+                values.setdefault(name, set()).update(column)
                 count = having.setdefault(name, {})
-                count[kinds] = count.get(kinds, 0) + 1
+                count[kinds] = count.get(kinds, 0) + len(column) - column.count(None)
 
     def is_choice(name: str) -> bool:
-        return any(0 < count < sizes[kinds] for kinds, count in having.get(name, {}).items())
+        return any(0 < count < sizes[kinds] for kinds, count in having[name].items())
 
-    return [name for name, found in values.items() if (len(found) > 1 and found != {None}) or is_choice(name)]
+    return [name for name, seen in values.items() if (len(seen) > 1 and seen != {None}) or is_choice(name)]
+
+
+def _group_kinds(names: Sequence[str], cells: Sequence[Json]) -> dict[frozenset[tuple[str, Any]], list[Json]]:
+    """Returns flattened cells, which all have the same paths, by their kinds of parts."""
+    wanted = [name for name in names if name.rpartition(".")[2] == KIND]
+    groups: dict[tuple[Any, ...], list[Json]] = {}
+    for cell in cells:
+        groups.setdefault(tuple([cell[name] for name in wanted]), []).append(cell)
+    return {frozenset(zip(wanted, kinds, strict=True)): group for kinds, group in groups.items()}
 
 
 def shorten(paths: Sequence[str]) -> dict[str, str]:
@@ -77,9 +123,14 @@ def shorten(paths: Sequence[str]) -> dict[str, str]:
 
 def to_columns(cells: Sequence[Json], names: Sequence[str]) -> list[Json]:
     """Returns the values of flattened cells under some paths; a path with text and numbers has text alone."""
-    columns = {name: [cell.get(name) for cell in cells] for name in names}
-    for name, column in columns.items():
-        kinds = {type(item) for item in column if item is not None}
-        if str in kinds and len(kinds) > 1:
-            columns[name] = [item if item is None or isinstance(item, str) else canonical_json(item) for item in column]
+    columns = {name: to_column(cells, name) for name in names}
     return [{name: column[place] for name, column in columns.items()} for place in range(len(cells))]
+
+
+def to_column(cells: Sequence[Json], name: str) -> list[Any]:
+    """Returns the values of flattened cells under a path; text alone where some are text and some are not."""
+    column = [cell.get(name) for cell in cells]
+    kinds = {type(item) for item in column if item is not None}
+    if str in kinds and len(kinds) > 1:
+        return [item if item is None or isinstance(item, str) else canonical_json(item) for item in column]
+    return column

@@ -11,20 +11,22 @@ from typing import Annotated, Any, Self, get_type_hints
 
 from pydantic import Field, model_validator, validate_call
 
-from scaling.specs.base import InputError, Spec, override, parse, parse_value, suggest
+from scaling.specs.base import InputError, override, parse, parse_value, suggest
 from scaling.specs.blame import blame
 from scaling.specs.cell import Cell
 from scaling.specs.code import load_file
+from scaling.specs.collection import paused_collection
 from scaling.specs.fits import METRIC, FitSpec
 from scaling.specs.metrics import AVERAGED, BUILT_IN, OF_TRAINING, check_objective, is_reference, suggest_metric
 from scaling.specs.schedules import WSDSchedule
 from scaling.specs.training import TrainingSpec
+from scaling.specs.whole import Whole
 
 # Fields of a study that an override may name; its cells have their own.
 OWN_FIELDS = ("name", "question", "metric", "fit")
 
 
-class Series(Spec):
+class Series(Whole):
     """Cells that make one curve, under the name the figures give it."""
 
     label: Annotated[str, Field(min_length=1)]
@@ -37,7 +39,7 @@ class Series(Spec):
         return self
 
 
-class Study(Spec):
+class Study(Whole):
     """A question and its cells.
 
     Attributes:
@@ -69,6 +71,8 @@ class Study(Spec):
     @model_validator(mode="after")
     def _metric_is_measured(self) -> Self:
         check_objective(self.metric, self.fit.objective, "set fit.objective='mse'")
+        if self.metric in BUILT_IN and not BUILT_IN[self.metric].is_asked:
+            return self  # every cell has it
         for series in self.series:
             for cell in series.cells:
                 columns = possible_columns(cell)
@@ -79,10 +83,21 @@ class Study(Spec):
                     )
         return self
 
+    def canonical_json(self) -> str:
+        """Returns the one JSON text of this value: sorted keys, no spaces, ASCII, no NaN; kept, for it is long."""
+        kept = self.__dict__.get("_text")
+        if kept is None:
+            kept = self.__dict__["_text"] = super().canonical_json()
+        return str(kept)
+
     @property
     def cells(self) -> dict[str, Cell]:
         """The study's distinct cells by fingerprint, in order."""
-        return {cell.fingerprint(): cell for series in self.series for cell in series.cells}
+        kept = self.__dict__.get("_cells")
+        if kept is None:
+            named = {cell.fingerprint(): cell for series in self.series for cell in series.cells}
+            kept = self.__dict__["_cells"] = named
+        return dict(kept)
 
 
 def possible_columns(cell: Cell) -> tuple[str, ...]:
@@ -215,7 +230,7 @@ def _call_study(function: Callable[..., Any], path: Path, assignments: Sequence[
         else:
             others.append(assignment)
     told = " ".join(f"--set {assignment}" for assignment in assignments if assignment not in others)
-    with blame(path, f" (with {told})" if told else ""):
+    with blame(path, f" (with {told})" if told else ""), paused_collection():
         study = validate_call(function)(**own)
     if not isinstance(study, Study):
         raise InputError(f"{path}: study() returned {type(study).__name__}; return a scaling.specs.study.Study")

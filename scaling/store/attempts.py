@@ -6,16 +6,22 @@ import datetime as dt
 import os
 import socket
 import uuid
+from collections.abc import Collection, Sequence
 from typing import Any, Literal
 
 from etils import epath
 
 from scaling.specs.base import InputError, Spec, parse
 from scaling.store.files import append_line
+from scaling.store.listing import find_files, read_files
 
 FILE = "attempts.jsonl"
 
 Outcome = Literal["ok", "diverged", "failed", "interrupted"]
+LastStatus = Literal["failed", "interrupted", "started", "missing"]
+
+# So few cells are asked for one by one; a listing tells of more, and of those that are complete too.
+FEW = 16
 
 
 class Attempt(Spec):
@@ -60,10 +66,14 @@ def end_attempt(folder: epath.Path, attempt: str, outcome: Outcome, error: str |
 def read_attempts(folder: epath.Path) -> list[Attempt]:
     """Returns a cell's attempts in order; a torn line, left by a killed writer, does not count."""
     path = folder / FILE
+    return _parse_attempts(path.read_text() if path.exists() else "", str(path))
+
+
+def _parse_attempts(text: str, where: str) -> list[Attempt]:
     attempts = []
-    for line in path.read_text().splitlines() if path.exists() else ():
+    for line in text.splitlines():
         with contextlib.suppress(InputError):
-            attempts.append(parse(Attempt, line, str(path)))
+            attempts.append(parse(Attempt, line, where))
     return attempts
 
 
@@ -80,9 +90,26 @@ def count_outcomes(folder: epath.Path, launch: str | None) -> dict[str, int]:
     return dict(collections.Counter(str(end.outcome) for end in attempts if end.outcome and end.attempt in ours))
 
 
-def last_status(folder: epath.Path) -> Literal["failed", "interrupted", "started", "missing"]:
+def last_status(folder: epath.Path) -> LastStatus:
     """Returns how a cell without a record was left; `started` is running, or was killed without a word."""
-    attempts = read_attempts(folder)
+    return _status_after(read_attempts(folder))
+
+
+def last_statuses(folder: epath.Path, cells: Collection[str]) -> dict[str, LastStatus]:
+    """Returns how each of some cells without records was left; see `last_status`.
+
+    Args:
+      folder: that has a folder for each cell.
+      cells: fingerprints.
+    """
+    begun = cells if len(cells) <= FEW else find_files(folder, FILE, cells)
+    found: dict[str, LastStatus] = dict.fromkeys(cells, "missing")
+    for cell, content in read_files(folder, FILE, begun):
+        found[cell] = _status_after(_parse_attempts(content.decode(errors="replace"), f"{folder}/{cell}/{FILE}"))
+    return found
+
+
+def _status_after(attempts: Sequence[Attempt]) -> LastStatus:
     if not attempts:
         return "missing"
     if attempts[-1].event == "start":

@@ -1,4 +1,4 @@
-"""Writing files on any `etils.epath` path so that a killed or refused writer leaves nothing half-done."""
+"""Files on any `etils.epath` path: written so that a killed or refused writer leaves nothing half-done."""
 
 import contextlib
 import errno
@@ -99,6 +99,18 @@ def append_line(path: epath.Path, line: str) -> None:
                 file.write(text)
         else:  # object stores have no append
             path.write_text(before + text)
+
+
+def read_file(path: epath.Path) -> bytes:
+    """Returns what a file holds; of an object store in one request, where `path.read_bytes` asks four times.
+
+    Raises:
+      OSError: it is not there, or cannot be read.
+    """
+    if is_local(path):
+        return path.read_bytes()
+    client = backend.fsspec_backend.fs(path)
+    return bytes(client.cat_file(client._strip_protocol(os.fspath(path))))
 
 
 def is_local(path: epath.Path) -> bool:

@@ -9,6 +9,10 @@ from scaling.specs.metrics import MetricFacts
 from scaling.specs.models import ParamConvention
 
 
+class CorruptStoreError(ValueError):
+    """A file of the store does not say what it should; the message names the file and the remedy."""
+
+
 class Evaluation(Spec):
     """The fixed evaluation set's verdict at one step of a run.
 

@@ -3,33 +3,37 @@
 import functools
 import json
 import logging
-from collections.abc import Iterator, Mapping
-from typing import Any, Literal
+import os
+from collections.abc import Collection, Iterable
+from typing import TYPE_CHECKING, Literal
 
 import fsspec.config
 from etils import epath
 
-from scaling.specs.base import InputError, Json, canonical_json, fingerprint_text, parse
-from scaling.specs.data import count_unique
-from scaling.specs.fields import find_varying, flatten_cell, to_columns
-from scaling.store import attempts
-from scaling.store.columns import CONTRACT, CONVENTION, TOTAL, order_columns
-from scaling.store.files import is_local, one_line_errors, write_atomically
+from scaling.specs.base import InputError, Json, fingerprint_text
+from scaling.store import attempts, gathering, listing
+from scaling.store.arrays import join_tables, make_table, to_values
+from scaling.store.files import is_local, one_line_errors, read_file, write_atomically
+from scaling.store.gathering import Summary
+from scaling.store.outline import Outline, parse_study
+from scaling.store.outline import cell_labels as cell_labels
+from scaling.store.outline import study_cells as study_cells
+from scaling.store.record import CorruptStoreError as CorruptStoreError
 from scaling.store.record import Record
-from scaling.store.rows import record_rows
+from scaling.store.table import make_columns, unfinished_rows
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 CellStatus = Literal["ok", "diverged", "failed", "interrupted", "started", "missing"]
-
-
-class CorruptStoreError(ValueError):
-    """A file of the store does not say what it should; the message names the file and the remedy."""
 
 
 class Store:
     """A folder, local or on any `etils.epath` path, that holds one study's cells and records.
 
     Layout: `study.json`; `cells/<fingerprint>/` with `cell.json`, `curve.jsonl`, `attempts.jsonl` and, published last
-    and atomically, `record.json`, which exists if and only if the cell is complete.
+    and atomically, `record.json`, which exists if and only if the cell is complete. A large one has a `snapshot/`,
+    which only makes reading faster.
     """
 
     def __init__(self, path: epath.PathLike) -> None:
@@ -67,7 +71,8 @@ class Store:
           InputError: the store belongs to another study, or holds cells that this study lacks.
           CorruptStoreError: what it holds cannot be read.
         """
-        if not (self.path / "study.json").exists():
+        content = self._read_study()
+        if content is None or content == f"{study_json}\n".encode():
             return
         study, held = json.loads(study_json), self.study
         if held["name"] != study["name"]:
@@ -89,21 +94,32 @@ class Store:
           InputError: the store belongs to another study, holds cells that this study lacks, or cannot be written.
         """
         self.check(study_json)
-        path, text = self.path / "study.json", study_json + "\n"
-        if not path.exists() or path.read_text() != text:
-            write_atomically(path, text)
+        text = study_json + "\n"
+        if self._read_study() != text.encode():
+            write_atomically(self.path / "study.json", text)
             self.__dict__.pop("study", None)
+            self.__dict__.pop("outline", None)
+
+    def _read_study(self) -> bytes | None:
+        try:
+            return read_file(self.path / "study.json")
+        except FileNotFoundError:
+            return None
 
     @functools.cached_property
     def study(self) -> Json:
         """The study as JSON: name, question, metric, fit and series of labelled cells."""
         path = self.path / "study.json"
-        try:
-            study: Json = json.loads(path.read_text())
-            study["name"], study["metric"], study["fit"], cell_labels(study)
-        except (ValueError, KeyError, TypeError):
-            raise CorruptStoreError(f"{path} is corrupt; restore it, or run the study into another --store") from None
-        return study
+        return parse_study(read_file(path), path)
+
+    @functools.cached_property
+    def outline(self) -> Outline:
+        """The study's name, labels and cells, and their fields; without its specifications, of which there may be many.
+
+        Raises:
+          CorruptStoreError: the study cannot be read.
+        """
+        return Outline(self.path, read_file(self.path / "study.json"))
 
     # --- cells ------------------------------------------------------------------------------------------------------
 
@@ -116,6 +132,17 @@ class Store:
         path = self.cell_path(fingerprint_text(cell_json)) / "cell.json"
         if not path.exists():
             write_atomically(path, cell_json)
+
+    def write_cells(self, cells: Iterable[str]) -> None:
+        """Writes the canonical JSON of cells under their fingerprints, of those that are not there."""
+        texts = {fingerprint_text(cell): cell for cell in cells}
+        there = self.find_cells("cell.json", texts)
+        absent = {cell: text for cell, text in texts.items() if cell not in there}
+        listing.write_files(self.path / "cells", "cell.json", absent)
+
+    def find_cells(self, name: str, cells: Collection[str]) -> set[str]:
+        """Returns which of some cells have a file, by its name below their folders, without asking for each."""
+        return set(listing.find_files(self.path / "cells", name, cells))
 
     def publish(self, record: Record) -> None:
         """Makes a cell complete: its record appears whole or not at all, and a present one is left as it is."""
@@ -134,20 +161,30 @@ class Store:
           CorruptStoreError: the file does not hold a valid record of this cell.
         """
         path = self.cell_path(cell) / "record.json"
-        if not path.exists():
-            return None
-        try:
-            record = parse(Record, path.read_text(), str(path))
-        except InputError as error:
-            raise CorruptStoreError(f"corrupt record: {error}; delete that file to train the cell again") from None
-        if record.cell != cell:
-            raise CorruptStoreError(f"{path} is the record of cell {record.cell}; delete it to train {cell} again")
-        return record
+        return gathering.read_record(os.fspath(self.path / "cells"), cell, path.read_bytes()) if path.exists() else None
 
     def records(self) -> dict[str, Record]:
-        """Returns the records of the study's complete cells, by fingerprint, in the study's order."""
-        pairs = ((cell, self.read_record(cell)) for cell in cell_labels(self.study))
-        return {cell: record for cell, record in pairs if record is not None}
+        """Returns the records of the study's complete cells, by fingerprint, in the study's order.
+
+        Raises:
+          CorruptStoreError: one cannot be read.
+        """
+        return gathering.gather_records(self.path, self.outline.labels)
+
+    def summaries(self, cells: Collection[str] | None = None) -> dict[str, Summary]:
+        """Returns how complete cells ended, and what they took, by fingerprint.
+
+        Args:
+          cells: among which; the study's by default, in its order.
+
+        Raises:
+          CorruptStoreError: a record cannot be read.
+        """
+        return gathering.gather_summaries(self.path, self.outline.labels if cells is None else cells)
+
+    def last_statuses(self, cells: Collection[str]) -> dict[str, attempts.LastStatus]:
+        """Returns how each of some cells without records was left, without asking for each."""
+        return attempts.last_statuses(self.path / "cells", cells)
 
     def cell_status(self, cell: str) -> CellStatus:
         """Returns where a cell stands; `started` is running or was killed, which only its engine can tell apart."""
@@ -164,18 +201,23 @@ class Store:
         A cell without a record but with attempts has one row with status `failed` or `interrupted` and no measurements.
         Where some model counts N in another way than the total, all rows say how they count it, and the total.
         """
-        rows: list[Json] = []
-        fields = self.fields(all_fields=all_fields)
-        for cell, labels in cell_labels(self.study).items():
-            record = self.read_record(cell)
-            measured = list(self._unfinished_rows(cell) if record is None else record_rows(record))
-            more = {"study": self.study["name"], **fields[cell]}
-            rows.extend({**row, **more, "label": label} for label in labels for row in measured)
-        names = next(iter(fields.values()), {})
-        columns = order_columns([*CONTRACT, *(name for row in rows for name in row if name not in names)])
-        if all(row.get(CONVENTION, "total") == "total" for row in rows):
-            columns = [name for name in columns if name not in (CONVENTION, TOTAL)]
-        return [{name: row.get(name) for name in (*columns, *names)} for row in rows]
+        columns = self.columns(all_fields=all_fields)
+        values = [to_values(column) for column in columns.values()]
+        return [dict(zip(columns, row, strict=True)) for row in zip(*values, strict=True)]
+
+    def columns(self, *, all_fields: bool = False) -> "dict[str, pa.ChunkedArray]":
+        """Returns the columns of the table that `rows` returns, as `scaling.store.arrays` has them.
+
+        Raises:
+          CorruptStoreError: a record, or the study, cannot be read.
+        """
+        outline = self.outline
+        rows = gathering.gather_rows(self.path, outline.labels)
+        complete = set(rows.column("cell").unique().to_pylist()) if rows.num_rows else set()
+        left = self.last_statuses([cell for cell in outline.labels if cell not in complete])
+        if set(left.values()) - {"missing"}:
+            rows = join_tables([rows, make_table(list(unfinished_rows(left, study_cells(self.study))))])
+        return make_columns(outline, rows, all_fields=all_fields)
 
     def fields(self, *, all_fields: bool = False) -> dict[str, Json]:
         """Returns the fields of each cell's specification that vary among the study's cells, by fingerprint and path.
@@ -183,40 +225,8 @@ class Store:
         Args:
           all_fields: whether the fields that are the same in every cell are there too.
         """
-        flat = {fingerprint: flatten_cell(cell) for fingerprint, cell in study_cells(self.study).items()}
-        every = [
-            name for name in dict.fromkeys(name for cell in flat.values() for name in cell) if name not in CONTRACT
-        ]
-        varying = set(find_varying(list(flat.values())))
-        names = [name for name in every if all_fields or name in varying]
-        return dict(zip(flat, to_columns(list(flat.values()), names), strict=True))
-
-    def _unfinished_rows(self, cell: str) -> Iterator[Json]:
-        status = attempts.last_status(self.cell_path(cell))
-        if status != "missing":
-            spec = json.loads((self.cell_path(cell) / "cell.json").read_text())
-            data = spec["data"]
-            unique = count_unique(data["size"], data.get("duplication", 0.0))
-            yield {
-                "cell": cell,
-                "family": spec["model"]["kind"],
-                "seed": spec["seed"],
-                "is_final": True,
-                "status": "failed" if status == "failed" else "interrupted",
-                "data_unique": unique * data["source"].get("sequence_length", 1),  # of tokens, where they are counted
-            }
-
-
-def cell_labels(study: Mapping[str, Any]) -> dict[str, list[str]]:
-    """Returns the labels of every cell of a study given as JSON, by fingerprint, in the study's order."""
-    labels: dict[str, list[str]] = {}
-    for series in study["series"]:
-        for cell in series["cells"]:
-            labels.setdefault(fingerprint_text(canonical_json(cell)), []).append(series["label"])
-    return labels
-
-
-def study_cells(study: Mapping[str, Any]) -> dict[str, Json]:
-    """Returns the distinct cells of a study given as JSON, by fingerprint, in the study's order."""
-    cells = (cell for series in study["series"] for cell in series["cells"])
-    return {fingerprint_text(canonical_json(cell)): cell for cell in cells}
+        fields = self.outline.fields(all_fields=all_fields)
+        values = [to_values(column) for column in fields.columns]
+        rows = zip(*values, strict=True) if values else ((),) * len(self.outline.labels)
+        return {cell: dict(zip(fields.column_names, row, strict=True))
+                for cell, row in zip(self.outline.labels, rows, strict=True)}  # fmt: skip

@@ -6,6 +6,7 @@ import gzip
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 
 from analysis.errors import AnalysisError
@@ -32,16 +33,16 @@ def test_the_fingerprint_sees_every_change(table):
     assert len({fingerprint_table(item) for item in [table, *changed]}) == 5
 
 
-def test_a_store_is_read_through_its_rows(tmp_path, monkeypatch):
+def test_a_store_is_read_through_its_columns(tmp_path, monkeypatch):
     class Store:
         @classmethod
         def open(cls, path):
             assert str(path) == str(tmp_path)
             return cls()
 
-        def rows(self, *, all_fields):
+        def columns(self, *, all_fields):
             assert not all_fields
-            return [{"cell": "aa", "loss": 0.5}, {"cell": "bb", "loss": 0.25}]
+            return {"cell": pa.chunked_array([["aa", "bb"]]), "loss": pa.chunked_array([[0.5, 0.25]])}
 
     monkeypatch.setattr("scaling.store.store.Store", Store)
     assert read_table(str(tmp_path)).to_dict("list") == {"cell": ["aa", "bb"], "loss": [0.5, 0.25]}

@@ -9,12 +9,15 @@ with GcsServer() as server:
 import collections
 import contextlib
 import dataclasses
+import functools
 import http.server
+import itertools
 import json
 import os
 import re
 import sys
 import threading
+import time
 import traceback
 import urllib.parse
 from collections.abc import Iterator
@@ -28,6 +31,8 @@ QUIET = {"GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT": "false"}
 os.environ.update(QUIET)
 pytest.importorskip("gcsfs")
 
+# The service's pages have no more.
+PAGE = 1_000
 OBJECT = re.compile(r"(?:/download)?/storage/v1/b/([^/]+)/o/(.+)")
 
 
@@ -46,12 +51,15 @@ class GcsServer:
       objects: by bucket and name.
       requests: method and path of every call, in order.
       denied: prefixes of names that nobody may write to.
+      latency_seconds: after which a request is looked at.
     """
 
     def __init__(self) -> None:
         self.objects: dict[str, dict[str, Object]] = collections.defaultdict(dict)
         self.requests: list[tuple[str, str]] = []
         self.denied: list[str] = []
+        self.latency_seconds = 0.0
+        self.generations = itertools.count(1)
         self.uploads: dict[str, tuple[str, str, str | None, bytearray]] = {}
         self.lock = threading.Lock()
         self._http = _QuietServer(("127.0.0.1", 0), _handler(self))
@@ -146,6 +154,7 @@ def _handler(server: GcsServer) -> type[http.server.BaseHTTPRequestHandler]:
             url = urllib.parse.urlsplit(self.path)
             query = dict(urllib.parse.parse_qsl(url.query))
             server.requests.append((self.command, self.path))
+            time.sleep(server.latency_seconds)
             with server.lock:
                 self._route(url.path, query, body)
 
@@ -206,15 +215,25 @@ def _handler(server: GcsServer) -> type[http.server.BaseHTTPRequestHandler]:
         def _list(self, bucket: str, query: dict[str, str]) -> None:
             prefix, delimiter = query.get("prefix", ""), query.get("delimiter")
             first, end = query.get("startOffset", ""), query.get("endOffset", "\U0010ffff")
-            items, folders = [], set()
-            for name, one in sorted(server.objects[bucket].items()):
-                if name.startswith(prefix) and first <= name < end:
+            pattern = _glob(query.get("matchGlob", "**"))
+            found: dict[str, dict[str, Any] | None] = {}
+            for name, one in server.objects[bucket].items():
+                if name.startswith(prefix) and first <= name < end and pattern.fullmatch(name):
                     rest = name[len(prefix) :]
                     if delimiter and delimiter in rest:
-                        folders.add(prefix + rest.split(delimiter)[0] + delimiter)
+                        found[prefix + rest.split(delimiter)[0] + delimiter] = None
                     else:
-                        items.append(_describe(bucket, name, one))
-            self._answer({"kind": "storage#objects", "items": items, "prefixes": sorted(folders)})
+                        found[name] = _describe(bucket, name, one)
+            names = sorted(name for name in found if name > query.get("pageToken", ""))
+            page = names[: min(PAGE, int(query.get("maxResults", PAGE)))]
+            answer: dict[str, Any] = {
+                "kind": "storage#objects",
+                "items": [item for name in page if (item := found[name]) is not None],
+                "prefixes": [name for name in page if found[name] is None],
+            }
+            if len(page) < len(names):
+                answer["nextPageToken"] = page[-1]
+            self._answer(answer)
 
         def _upload(self, bucket: str, query: dict[str, str], body: bytes) -> None:
             if "upload_id" in query:
@@ -265,8 +284,16 @@ def _handler(server: GcsServer) -> type[http.server.BaseHTTPRequestHandler]:
     return Handler
 
 
+@functools.cache
+def _glob(pattern: str) -> re.Pattern[str]:
+    """Returns a pattern of the service's as a regular expression: a star does not stand for a slash, two do."""
+    parts = re.split(r"(\*\*|\*|\?)", pattern)
+    meanings = {"**": ".*", "*": "[^/]*", "?": "[^/]"}
+    return re.compile("".join(meanings.get(part, re.escape(part)) for part in parts), re.DOTALL)
+
+
 def _put(server: GcsServer, bucket: str, name: str, data: bytes) -> dict[str, Any]:
-    made = server.objects[bucket][name] = Object(data, _generation(server, bucket, name) + 1)
+    made = server.objects[bucket][name] = Object(data, next(server.generations))  # never one that was there before
     return _describe(bucket, name, made)
 
 
