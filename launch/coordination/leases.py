@@ -79,7 +79,8 @@ class Leases:
         if last is not None and last.kind == "claim" and not self._observer.is_silent(last.worker):
             return Held(last.worker)
         claim = Entry(kind="claim", worker=worker)
-        if create_once(self._path(cell, number + 1), claim.canonical_json()):
+        # Who loses power loses its claims with it.
+        if create_once(self._path(cell, number + 1), claim.canonical_json(), is_lasting=False):
             return Lease(cell, number + 1, worker)
         _, last = self._last(cell)
         return Complete(last) if isinstance(last, Record) else Held("" if last is None else last.worker)
@@ -106,7 +107,7 @@ class Leases:
     def release(self, lease: Lease) -> None:
         """Lets others have a cell; one that is lost already stays so."""
         entry = Entry(kind="release", worker=lease.worker)
-        create_once(self._path(lease.cell, lease.number + 1), entry.canonical_json())
+        create_once(self._path(lease.cell, lease.number + 1), entry.canonical_json(), is_lasting=False)
 
     def release_for(self, cell: str, worker: str) -> None:
         """Releases a cell for a worker that has surely ended."""

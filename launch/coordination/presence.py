@@ -189,7 +189,7 @@ class Presence:
             said = {"count": self._beat.count + 1, "seconds": monotonic_seconds() - self._began, **self._facts}
             self._beat = self._beat.model_copy(update=said)
             text = self._beat.canonical_json()
-        write_atomically(self._path, text)
+        write_atomically(self._path, text, is_lasting=False)
         self.last_beat = monotonic_seconds()
 
     def _go_on(self) -> None:

@@ -16,8 +16,13 @@ from scaling.specs.base import InputError
 NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
 
 
-def write_atomically(path: epath.Path, text: str) -> None:
+def write_atomically(path: epath.Path, text: str, *, is_lasting: bool = True) -> None:
     """Writes a file that appears whole or not at all, also when the machine loses power in between.
+
+    Args:
+      path: the path of the file.
+      text: what it holds.
+      is_lasting: whether it matters after such a loss: then the disk has it when this returns, some milliseconds later.
 
     Raises:
       InputError: the folder cannot be written.
@@ -27,33 +32,39 @@ def write_atomically(path: epath.Path, text: str) -> None:
         if not is_local(path):  # object stores show an object when it is whole
             path.write_text(text)
             return
-        publish_text(Path(os.fspath(path)), text)
+        publish_text(Path(os.fspath(path)), text, is_lasting=is_lasting)
 
 
-def publish_text(path: Path, text: str) -> None:
-    """Writes a local file that appears whole or not at all, also when the machine loses power in between.
+def publish_text(path: Path, text: str, *, is_lasting: bool = True) -> None:
+    """Writes a local file as `write_atomically` does.
 
     Raises:
       OSError: the folder is missing or cannot be written.
     """
-    _write_beside(path, text).replace(path)
+    _write_beside(path, text, is_lasting).replace(path)
 
 
-def _write_beside(path: Path, text: str) -> Path:
-    """Returns a new file on the disk, in the same folder as another."""
+def _write_beside(path: Path, text: str, is_lasting: bool) -> Path:
+    """Returns a new file in the same folder as another."""
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
     with temporary.open("w", encoding="utf-8") as file:
         file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
+        if is_lasting:
+            file.flush()
+            os.fsync(file.fileno())
     return temporary
 
 
-def create_once(path: epath.Path, text: str) -> bool:
+def create_once(path: epath.Path, text: str, *, is_lasting: bool = True) -> bool:
     """Creates a file that appears whole, unless it exists; returns whether this call made it. Of many, one does.
 
     Locally the new file is linked to its name, which is atomic on NFS too; object stores are asked for a first
     generation.
+
+    Args:
+      path: the path of the file.
+      text: what it holds.
+      is_lasting: as of `write_atomically`.
 
     Raises:
       InputError: the folder cannot be written.
@@ -67,7 +78,7 @@ def create_once(path: epath.Path, text: str) -> bool:
             return True
         path.parent.mkdir(parents=True, exist_ok=True)
         target = Path(os.fspath(path))
-        temporary = _write_beside(target, text)
+        temporary = _write_beside(target, text, is_lasting)
         try:
             os.link(temporary, target)
         except FileExistsError:
