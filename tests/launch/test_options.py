@@ -15,6 +15,7 @@ from tests.places import ROOT
 OPTIONS = Options(
     execution=Execution(population=8, mesh=MeshSpec(data=2)),
     workers=3,
+    spawn_workers=True,
     checkpoint_seconds=0.5,
     checkpoint_steps=7,
     num_checkpoints=4,

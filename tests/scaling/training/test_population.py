@@ -5,6 +5,7 @@ import time
 
 import numpy as np
 import pytest
+from etils import epath
 
 from scaling.data.feeding import placement
 from scaling.specs.cell import Cell
@@ -13,7 +14,7 @@ from scaling.specs.execution import Execution
 from scaling.specs.models import ConvNetSpec, MLPSpec, ResNetSpec, TransformerSpec
 from scaling.specs.training import AdamWSpec, TrainingSpec
 from scaling.tracking import Tracker, is_evaluation
-from scaling.training import population, runner
+from scaling.training import networks, population
 from scaling.training.runner import train_cell, train_cells
 
 TOGETHER = Execution(population=8)
@@ -143,11 +144,11 @@ def test_streamed_members_are_trained_one_by_one_with_all_that_was_asked_for(mon
         asked.append((options["num_workers"], options["keeper"] is not None))
         return train_together(*args, **options)
 
-    train_together = runner.train_together
-    monkeypatch.setattr(runner, "train_together", listen)
+    train_together = networks.train_together
+    monkeypatch.setattr(networks, "train_together", listen)
     monkeypatch.setattr(placement, "RESIDENT_BYTES", 0)
     cells = [make_cell(seed, num_steps=3, num_evaluations=1) for seed in (0, 1)]
-    options = {"checkpoints": runner.epath.Path(tmp_path), "reader_workers": 1, "on_record": told.append}
+    options = {"checkpoints": epath.Path(tmp_path), "reader_workers": 1, "on_record": told.append}
     records = train_members(cells, **options)
     assert asked == [(1, True)] * 3  # together in vain, then each
     assert told == records

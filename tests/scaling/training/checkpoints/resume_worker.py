@@ -20,7 +20,8 @@ from scaling.specs.cell import Cell
 from scaling.specs.execution import Execution
 from scaling.tracking import CurveFile, is_evaluation
 from scaling.training.checkpoints.keeper import Keeper, Keeping
-from scaling.training.runner import load_state, train_cells
+from scaling.training.networks import load_state
+from scaling.training.runner import train_cells
 
 
 class Saying(CurveFile):

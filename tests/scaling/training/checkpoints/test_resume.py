@@ -24,7 +24,8 @@ from scaling.specs.sharing import plant
 from scaling.specs.training import AdamWSpec, SGDSpec, TrainingSpec
 from scaling.store.record import Record
 from scaling.training.checkpoints.keeper import Keeping
-from scaling.training.runner import load_state, train_cells
+from scaling.training.networks import load_state
+from scaling.training.runner import train_cells
 
 WORKER = Path(__file__).with_name("resume_worker.py")
 NUM_STEPS = 60
