@@ -7,7 +7,6 @@ import os
 from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING, Literal
 
-import fsspec.config
 from etils import epath
 
 from scaling.specs.base import InputError, Json, fingerprint_text
@@ -39,6 +38,8 @@ class Store:
     def __init__(self, path: epath.PathLike) -> None:
         self.path = epath.Path(path)
         if not is_local(self.path):
+            import fsspec.config  # takes a tenth of a second
+
             # Others write there: gcsfs would go on showing a folder, and a file's size, as it first saw them.
             fsspec.config.conf.setdefault("gcs", {})["use_listings_cache"] = False
             logging.getLogger("gcsfs").addHandler(logging.NullHandler())  # it raises what it would also print
