@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from analysis.errors import AnalysisError
 from analysis.tables.columns import CONVENTIONS, derive_columns, keep_rows, read_numbers, rename_columns
+from analysis.tables.csv_text import write_csv
 from scaling.store.arrays import is_mixed, to_values
 from scaling.store.columns import CONVENTION, GROUP, TERM, TIMES, TOTAL
 
@@ -270,7 +271,7 @@ def write_table(table: pd.DataFrame, path: str) -> None:
     """
     suffix = Path(path).suffix
     if suffix == ".csv":
-        table.to_csv(path, index=False)
+        write_csv(table, path)
     elif suffix == ".parquet":
         table.to_parquet(path, index=False)
     elif suffix == ".jsonl":

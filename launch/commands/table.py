@@ -19,6 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def command(options: argparse.Namespace) -> int:
     """Prints or writes the records of a store, or anybody's file, as one tidy table."""
+    from analysis.tables.csv_text import write_csv
     from analysis.tables.table import write_table
 
     frame = read_source(options)
@@ -35,5 +36,5 @@ def command(options: argparse.Namespace) -> int:
         filled = frame.dropna(axis="columns", how="all")
         print(filled.to_string(max_rows=40, max_cols=None, line_width=160, index=False))
     else:
-        frame.to_csv(sys.stdout, index=False)
+        write_csv(frame, sys.stdout)
     return DONE

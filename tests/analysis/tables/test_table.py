@@ -35,10 +35,12 @@ def test_the_fingerprint_sees_every_change(table):
 
 def test_a_store_is_read_through_its_columns(tmp_path, monkeypatch):
     class Store:
+        def __init__(self, path):
+            assert str(path) == str(tmp_path)
+
         @classmethod
         def open(cls, path):
-            assert str(path) == str(tmp_path)
-            return cls()
+            return cls(path)
 
         def columns(self, *, all_fields):
             assert not all_fields

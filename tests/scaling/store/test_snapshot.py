@@ -121,12 +121,12 @@ def test_it_is_written_again_when_enough_is_new_and_not_before(tmp_path, monkeyp
     store = make_large(tmp_path / "store", 40, complete=30)
     store.summaries()
     (path,) = Path(store.path).glob("snapshot/records.*")
-    before = path.stat().mtime, path.stat().st_ino
+    before = path.stat().st_mtime_ns, path.stat().st_ino
     study = list(make_study(40).cells.values())
     for cell in study[30:33]:
         store.publish(make_record(cell))
     store.summaries()
-    assert (path.stat().mtime, path.stat().st_ino) == before
+    assert (path.stat().st_mtime_ns, path.stat().st_ino) == before
     store.publish(make_record(study[33]))
     store.summaries()
     assert path.stat().st_ino != before[1]
