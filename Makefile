@@ -56,7 +56,7 @@ lint: $(DEVELOPED)  ## format, lint, who imports whom, and types
 
 bench: $(DEVELOPED)  ## this project beside what one would use instead; installs PyTorch
 	$(PIP_INSTALL) -e ".[bench]"
-	for name in first_result input_pipeline populations transformers convnets fits; do \
+	for name in first_result stores input_pipeline populations transformers convnets fits; do \
 	  $(BIN)/python benchmarks/$$name.py --out benchmarks/$$name.md || exit 1; \
 	done
 

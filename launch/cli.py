@@ -31,7 +31,7 @@ from launch.engines import EngineError
 from launch.exits import DONE, PREEMPTED, WORK_FAILED, WRONG_CALL
 from launch.workers.flags import run_with_flags
 from scaling.specs.base import InputError
-from scaling.store.store import CorruptStoreError
+from scaling.store.record import CorruptStoreError
 
 # What people type, in the order of the help: modules with `add_arguments` and `command`.
 COMMANDS = {

@@ -20,8 +20,9 @@ from scaling.specs.data import DataSpec, DigitsSource
 from scaling.specs.models import LogisticRegressionSpec, MLPSpec
 from scaling.specs.study import Series, Study
 from scaling.specs.training import AdamWSpec, TrainingSpec
+from scaling.store.outline import cell_labels
 from scaling.store.record import Evaluation, Record, SubsetManifest
-from scaling.store.store import Store, cell_labels
+from scaling.store.store import Store
 from scaling.tracking import CurveFile, Together, Tracker
 from scaling.tracking.weights_and_biases import WeightsAndBiases
 

@@ -15,7 +15,7 @@ from analysis.report.section import Picture, Rows, Section, Text
 from analysis.report.subject import ALL, AMOUNTS, COUNTED, SEED, Subject
 from analysis.tables.table import fingerprint_table
 from scaling.specs.fields import shorten
-from scaling.store.store import cell_labels
+from scaling.store.outline import cell_labels
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -28,7 +28,8 @@ from analysis.tables.table import read_table
 from analysis.uncertainty.bootstrap import Bootstrap
 from scaling.specs.base import InputError
 from scaling.specs.fits import LAW
-from scaling.store.store import CorruptStoreError, cell_labels
+from scaling.store.outline import cell_labels
+from scaling.store.record import CorruptStoreError
 
 if TYPE_CHECKING:
     import pandas as pd

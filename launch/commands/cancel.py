@@ -11,7 +11,8 @@ from launch.engines import LIVE, EngineError, reconnect
 from launch.exits import DONE, WORK_FAILED
 from launch.text import print_json
 from scaling.specs.base import InputError, Json
-from scaling.store.store import Store, cell_labels
+from scaling.store.outline import cell_labels
+from scaling.store.store import Store
 
 # How long workers may take to save before their machines are taken away; they hear of it with their next heartbeat.
 SAVE_SECONDS = 60.0

@@ -8,7 +8,8 @@ from launch.exits import DONE
 from launch.text import print_json, render_table
 from scaling.specs.base import Json
 from scaling.store.attempts import read_attempts
-from scaling.store.store import Store, cell_labels
+from scaling.store.outline import cell_labels
+from scaling.store.store import Store
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -22,7 +22,8 @@ from scaling.specs.base import InputError, Json, canonical_json, parse
 from scaling.specs.cell import Cell
 from scaling.store.attempts import read_attempts
 from scaling.store.gathering import Summary
-from scaling.store.store import CellStatus, Store, study_cells
+from scaling.store.outline import study_cells
+from scaling.store.store import CellStatus, Store
 
 WATCH_SECONDS = 2.0
 CellState = Literal["done", "running", "failed", "diverged", "left"]

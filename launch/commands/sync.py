@@ -20,7 +20,8 @@ from launch.coordination.presence import is_gone, read_beats
 from launch.exits import DONE, WORK_FAILED
 from launch.text import print_json
 from scaling.specs.base import InputError, Json, canonical_json, fingerprint_text
-from scaling.store.store import Store, cell_labels
+from scaling.store.outline import cell_labels
+from scaling.store.store import Store
 from scaling.tracking.curve_file import FILE
 from scaling.tracking.wandb_runs import MARK, Mirror, RunDescription, has_account, is_disabled, is_offline
 

@@ -13,7 +13,8 @@ from pydantic import Field
 from launch.coordination.provenance import Checkout, Code, user_name
 from scaling.specs.base import InputError, Json, Spec, parse
 from scaling.store.files import append_line, write_atomically
-from scaling.store.store import CorruptStoreError, Store
+from scaling.store.record import CorruptStoreError
+from scaling.store.store import Store
 
 FILE, HANDLES, CANCELLED = "launch.json", "allocations.jsonl", "cancelled"
 

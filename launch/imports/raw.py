@@ -14,7 +14,7 @@ from pydantic import Field
 from launch.imports.histories import Values, count_values, encode, flatten, read_history
 from scaling.specs.base import InputError, Json, Spec, fingerprint_text, parse
 from scaling.store.files import write_atomically
-from scaling.store.store import CorruptStoreError
+from scaling.store.record import CorruptStoreError
 
 if TYPE_CHECKING:
     import pyarrow as pa

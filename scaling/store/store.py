@@ -14,10 +14,7 @@ from scaling.store import attempts, gathering, listing
 from scaling.store.arrays import join_tables, make_table, to_values
 from scaling.store.files import is_local, one_line_errors, read_file, write_atomically
 from scaling.store.gathering import Summary
-from scaling.store.outline import Outline, parse_study
-from scaling.store.outline import cell_labels as cell_labels
-from scaling.store.outline import study_cells as study_cells
-from scaling.store.record import CorruptStoreError as CorruptStoreError
+from scaling.store.outline import Outline, cell_labels, parse_study, study_cells
 from scaling.store.record import Record
 from scaling.store.table import make_columns, unfinished_rows
 

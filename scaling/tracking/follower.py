@@ -16,7 +16,8 @@ import time
 from typing import Any
 
 from scaling.specs.base import InputError, parse
-from scaling.store.store import CorruptStoreError, Store
+from scaling.store.record import CorruptStoreError
+from scaling.store.store import Store
 from scaling.tracking.tracker import warn
 from scaling.tracking.wandb_runs import Mirror, MirroredRun, has_account, is_offline
 from scaling.tracking.weights_and_biases import Following

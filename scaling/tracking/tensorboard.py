@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from scaling.store.outline import cell_labels
 from scaling.store.record import Record
-from scaling.store.store import Store, cell_labels
+from scaling.store.store import Store
 from scaling.tracking.tracker import Point, Tracker, is_evaluation
 
 FOLDER = "tensorboard"

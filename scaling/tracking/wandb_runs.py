@@ -23,8 +23,9 @@ from typing import Any
 from scaling.specs.base import InputError, Json, canonical_json, fingerprint_text, parse_value
 from scaling.store.curves import read_curve
 from scaling.store.files import is_local
+from scaling.store.outline import cell_labels
 from scaling.store.record import Record
-from scaling.store.store import Store, cell_labels
+from scaling.store.store import Store
 from scaling.tracking.rows import AXES, Row, make_rows
 
 # Set in a run's summary when all of it was sent: the hash of what was sent.

@@ -12,7 +12,8 @@ from etils import epath
 from launch.engines import EngineError
 from scaling.specs.base import InputError, Spec, parse
 from scaling.store.files import write_atomically
-from scaling.store.store import CorruptStoreError, Store
+from scaling.store.record import CorruptStoreError
+from scaling.store.store import Store
 
 FOLDER, FILE = "cloud_tpu", "allocation.json"
 

@@ -10,7 +10,8 @@ from launch.coordination.launches import (
     read_allocations,
     read_launches,
 )
-from scaling.store.store import CorruptStoreError, Store
+from scaling.store.record import CorruptStoreError
+from scaling.store.store import Store
 from tests.places import ROOT
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from launch.imports.raw import Origin, RawFolder
 from scaling.specs.base import InputError
-from scaling.store.store import CorruptStoreError
+from scaling.store.record import CorruptStoreError
 from tests.launch.imports.tables_of import curve
 
 

@@ -10,7 +10,8 @@ from launch.workers.gang import work_together
 from launch.workers.notices import StopNotices
 from launch.workers.trainer import Trainer
 from scaling.specs.study import resolve_study
-from scaling.store.store import Store, cell_labels
+from scaling.store.outline import cell_labels
+from scaling.store.store import Store
 
 
 @pytest.fixture

@@ -6,7 +6,8 @@ import pytest
 
 from scaling.store import gathering, snapshot
 from scaling.store.cache import cache_folder
-from scaling.store.store import CorruptStoreError, Store
+from scaling.store.record import CorruptStoreError
+from scaling.store.store import Store
 from tests.scaling.store.large import make_large, make_study
 from tests.scaling.store.toy_study import make_record
 

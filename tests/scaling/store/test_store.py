@@ -9,7 +9,8 @@ from scaling.specs.base import InputError
 from scaling.specs.data import DataSpec, TextSource
 from scaling.specs.study import Series, Study
 from scaling.store import attempts
-from scaling.store.store import CorruptStoreError, Store
+from scaling.store.record import CorruptStoreError
+from scaling.store.store import Store
 from tests.scaling.store.toy_study import CELLS, STUDY, make_record
 
 
