@@ -4,7 +4,7 @@ import contextlib
 import errno
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from etils import epath
@@ -42,6 +42,24 @@ def publish_text(path: Path, text: str, *, is_lasting: bool = True) -> None:
       OSError: the folder is missing or cannot be written.
     """
     _write_beside(path, text, is_lasting).replace(path)
+
+
+def publish_texts(texts: Mapping[Path, str]) -> None:
+    """Writes many local files, each as `publish_text` does, while the disk is waited for once.
+
+    Raises:
+      OSError: a folder is missing or cannot be written.
+    """
+    waiting: dict[Path, Path] = {}
+    try:
+        for path, text in texts.items():
+            waiting[path] = _write_beside(path, text, is_lasting=False)
+        os.sync()
+        for path in texts:
+            waiting.pop(path).replace(path)
+    finally:
+        for temporary in waiting.values():
+            temporary.unlink(missing_ok=True)
 
 
 def _write_beside(path: Path, text: str, is_lasting: bool) -> Path:

@@ -1,16 +1,19 @@
 """One file of many cells at once: which cells have it, its signature, and what it holds."""
 
 import os
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from etils import epath
 from etils.epath import backend
 
-from scaling.store.files import is_local, one_line_errors, write_atomically
+from scaling.store.files import is_local, one_line_errors, publish_texts, write_atomically
 
 # Files that are asked for together, so that what they hold need not be in memory all at once.
 TOGETHER = 1_000
+# So few are written to a disk one by one.
+FEW = 16
 # What means something in a glob; a folder whose name has such is listed, and looked through here.
 MAGIC = frozenset("*?[]{}\\")
 # What tells, in the listing of an object store or of a file system, that a file was written again.
@@ -51,9 +54,7 @@ def read_files(folder: epath.Path, name: str, cells: Iterable[str]) -> Iterator[
                 continue
         return
     client, root = _client(folder)
-    every = list(cells)
-    for first in range(0, len(every), TOGETHER):
-        part = every[first : first + TOGETHER]
+    for part in _batches(list(cells)):
         contents = client.cat_ranges([f"{root}/{cell}/{name}" for cell in part], None, None)
         for cell, content in zip(part, contents, strict=True):
             if isinstance(content, FileNotFoundError):
@@ -69,13 +70,25 @@ def write_files(folder: epath.Path, name: str, texts: Mapping[str, str]) -> None
     Raises:
       InputError: the folder cannot be written.
     """
-    if is_local(folder) or len(texts) < 2:
+    if len(texts) < (FEW if is_local(folder) else 2):
         for cell, text in texts.items():
             write_atomically(folder / cell / name, text)
         return
-    client, root = _client(folder)
     with one_line_errors(folder):
+        if is_local(folder):
+            paths = {cell: Path(os.fspath(folder), cell, name) for cell in texts}
+            for path in paths.values():
+                path.parent.mkdir(parents=True, exist_ok=True)
+            for some in _batches(list(texts)):
+                publish_texts({paths[cell]: texts[cell] for cell in some})
+            return
+        client, root = _client(folder)
         client.pipe({f"{root}/{cell}/{name}": text.encode() for cell, text in texts.items()})
+
+
+def _batches(cells: Sequence[str]) -> Iterator[Sequence[str]]:
+    for first in range(0, len(cells), TOGETHER):
+        yield cells[first : first + TOGETHER]
 
 
 def _stat_files(root: str, name: str, cells: Iterable[str]) -> dict[str, str]:

@@ -12,7 +12,7 @@ import pytest
 from etils import epath
 
 from scaling.specs.base import InputError
-from scaling.store.files import append_line, create_once, is_local, one_line_errors, write_atomically
+from scaling.store.files import append_line, create_once, is_local, one_line_errors, publish_texts, write_atomically
 
 
 def _write_forever(path: str, ready) -> None:
@@ -34,6 +34,22 @@ def test_a_writer_killed_at_any_moment_leaves_a_whole_file(tmp_path):
         os.kill(writer.pid, signal.SIGKILL)
         writer.join()
         assert not path.exists() or len(json.loads(path.read_text())["x"]) == 200_000
+
+
+def test_many_files_are_on_the_disk_before_any_has_its_name(tmp_path, monkeypatch):
+    paths = [tmp_path / str(number) for number in range(5)]
+    seen = []
+    monkeypatch.setattr(os, "sync", lambda: seen.append([path for path in paths if path.exists()]))
+    publish_texts({path: path.name for path in paths})
+    assert seen == [[]]
+    assert [path.read_text() for path in paths] == ["0", "1", "2", "3", "4"]
+    assert len(list(tmp_path.iterdir())) == 5
+
+
+def test_of_many_files_that_cannot_be_written_nothing_is_left(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        publish_texts({tmp_path / "here": "x", tmp_path / "no_folder" / "there": "x"})
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_appending_after_a_torn_line_starts_a_new_one(tmp_path):

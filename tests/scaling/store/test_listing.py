@@ -26,6 +26,13 @@ def test_files_are_found_in_the_order_of_the_cells_and_read(folder):
     assert dict(read_files(folder, "record.json", CELLS)) == {CELLS[0]: b"three", CELLS[2]: b"two"}
 
 
+def test_many_files_are_written_in_batches(folder, monkeypatch):
+    monkeypatch.setattr(listing, "TOGETHER", 10)
+    many = {f"{number:012x}": str(number) for number in range(25)}
+    write_files(folder, "cell.json", many)
+    assert dict(read_files(folder, "cell.json", many)) == {cell: text.encode() for cell, text in many.items()}
+
+
 def test_a_file_that_was_written_again_has_another_signature(folder):
     write_files(folder, "record.json", dict.fromkeys(CELLS, "same"))
     before = find_files(folder, "record.json", CELLS)
