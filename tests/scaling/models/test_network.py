@@ -28,7 +28,7 @@ def real_arrays(shape: Shape) -> dict[tuple[str, ...], tuple[int, ...]]:
 
 
 def initial(shape: Shape, seed: int = 0):
-    return jax.jit(build(shape).init)(jax.random.key(seed))
+    return build(shape).init(jax.random.key(seed))
 
 
 @each_network

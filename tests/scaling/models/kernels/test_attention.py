@@ -145,7 +145,7 @@ def network(spec: TransformerSpec, how: attention.Implementation, objective: str
     shape = make_shape(spec, dataclasses.replace(token_task(11, 80), objective=objective))
     model = build(shape, Execution(attention=how))
     tokens = jax.random.randint(jax.random.key(1), (2, 80), 0, 11)
-    return model, jax.jit(model.init)(jax.random.key(0)), tokens
+    return model, model.init(jax.random.key(0)), tokens
 
 
 def logits(how: attention.Implementation, spec: TransformerSpec, taps: dict | None = None) -> jax.Array:
