@@ -1,4 +1,4 @@
-"""What every test runs under: two virtual CPU devices, one thread for NumPy and strict promotion; which tests run, and how fast."""
+"""What every test runs under: two virtual CPU devices, one thread, strict promotion; which tests run, and how fast."""
 
 import gc
 import os

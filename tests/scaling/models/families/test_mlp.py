@@ -101,8 +101,7 @@ def test_residual_layers_are_the_same_network_with_shortcuts():
     assert count_flops(shape) == count_flops(twin)
     inputs = jax.random.normal(jax.random.key(1), (4, 784))
     logits = [
-        build(s).apply(build(s).init(jax.random.key(0)), inputs, train=False, key=None)[0].logits
-        for s in (shape, twin)
+        build(s).apply(build(s).init(jax.random.key(0)), inputs, train=False, key=None)[0].logits for s in (shape, twin)
     ]
     assert not np.allclose(*logits)
 
