@@ -11,8 +11,7 @@ from pathlib import Path
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("JAX_NUM_CPU_DEVICES", "2")
 os.environ.setdefault("JAX_NUMPY_RANK_PROMOTION", "raise")
-# Small products and fits by as many threads as there are cores, on cores that other tests keep busy, wait for each other
-# most of the time.
+# As many threads as there are cores, on cores that other tests keep busy, wait for each other most of the time.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
