@@ -1,4 +1,4 @@
-"""What every test runs under: two virtual CPU devices and strict promotion; which tests run, and how fast."""
+"""What every test runs under: two virtual CPU devices, one thread, strict promotion; which tests run, and how fast."""
 
 import gc
 import os
@@ -11,6 +11,9 @@ from pathlib import Path
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("JAX_NUM_CPU_DEVICES", "2")
 os.environ.setdefault("JAX_NUMPY_RANK_PROMOTION", "raise")
+# As many threads as there are cores, on cores that other tests keep busy, wait for each other most of the time.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import pytest
 

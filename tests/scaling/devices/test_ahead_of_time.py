@@ -102,7 +102,8 @@ def try_mesh(name: str) -> dict[str, Any]:
 
 def run_program(python: str, *names: str) -> dict[str, Any]:
     # Optimising less changes nothing here but the time.
-    environment = os.environ | {"JAX_NUM_CPU_DEVICES": "8", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
+    flags = " ".join(os.environ.get(name, "") for name in ("XLA_FLAGS", "QUICK_XLA_FLAGS")).strip()
+    environment = os.environ | {"JAX_NUM_CPU_DEVICES": "8", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1", "XLA_FLAGS": flags}
     done = subprocess.run(
         [python, Path(__file__), *names], env=environment, capture_output=True, text=True, check=False
     )

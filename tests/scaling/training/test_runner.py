@@ -164,8 +164,8 @@ VECTORS = [
     RidgeSpec(),
     RandomForestSpec(num_trees=20),
     MLPSpec(num_params=2000),
-    ConvNetSpec(width=8),
-    ResNetSpec(width=8),
+    ConvNetSpec(width=8, depth=1),
+    ResNetSpec(width=8, depth=1),
     ViTSpec(width=16, depth=1),
 ]
 

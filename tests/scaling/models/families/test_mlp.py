@@ -25,7 +25,7 @@ def total(shape: Shape) -> int:
 
 
 def arrays(shape: Shape, seed: int = 0):
-    return jax.jit(build(shape).init)(jax.random.key(seed))["params"]
+    return build(shape).init(jax.random.key(seed))["params"]
 
 
 def sized(width: int, depth: int = 1, task: TaskShape = NUMBERS, **switches) -> Shape:
@@ -80,7 +80,7 @@ def spread(depth: int, **switches) -> float:
     shape = sized(256, depth, TaskShape(256, None, 10), **switches)
     model, taps = build(shape), {}
     inputs = jax.random.normal(jax.random.key(1), (512, 256))
-    model.apply(jax.jit(model.init)(jax.random.key(0)), inputs, train=False, key=None, taps=taps)
+    model.apply(model.init(jax.random.key(0)), inputs, train=False, key=None, taps=taps)
     return float(jnp.std(taps["/hidden"]))
 
 
@@ -101,8 +101,7 @@ def test_residual_layers_are_the_same_network_with_shortcuts():
     assert count_flops(shape) == count_flops(twin)
     inputs = jax.random.normal(jax.random.key(1), (4, 784))
     logits = [
-        build(s).apply(jax.jit(build(s).init)(jax.random.key(0)), inputs, train=False, key=None)[0].logits
-        for s in (shape, twin)
+        build(s).apply(build(s).init(jax.random.key(0)), inputs, train=False, key=None)[0].logits for s in (shape, twin)
     ]
     assert not np.allclose(*logits)
 

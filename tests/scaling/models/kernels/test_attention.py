@@ -18,6 +18,7 @@ from scaling.specs.task import token_task
 Arrays = tuple[jax.Array, jax.Array, jax.Array]
 
 
+@functools.cache
 def draw(num_queries: int = 100, groups: int = 2, ratio: int = 1, size: int = 8, dtype: str = "float32") -> Arrays:
     """Returns queries, keys and values."""
     keys = jax.random.split(jax.random.key(0), 3)
@@ -100,8 +101,8 @@ def test_half_precision_inputs_are_summed_in_float32(implementation):
 
 def test_a_population_is_attended_member_by_member():
     arrays = [draw(70), tuple(2.0 * x for x in draw(70))]
-    stacked = tuple(jnp.stack(pair) for pair in zip(*arrays, strict=True))
-    found = jax.vmap(lambda *member: gradients("blocked", member, causal=True))(*stacked)
+    stacked = tuple(np.stack(pair) for pair in zip(*arrays, strict=True))
+    found = jax.jit(jax.vmap(lambda *member: gradients("blocked", member, causal=True)))(*stacked)
     for member, alone in enumerate(arrays):
         for mine, solo in zip(found, gradients("blocked", alone, causal=True), strict=True):
             np.testing.assert_allclose(mine[member], solo, atol=1e-5)
@@ -145,7 +146,7 @@ def network(spec: TransformerSpec, how: attention.Implementation, objective: str
     shape = make_shape(spec, dataclasses.replace(token_task(11, 80), objective=objective))
     model = build(shape, Execution(attention=how))
     tokens = jax.random.randint(jax.random.key(1), (2, 80), 0, 11)
-    return model, jax.jit(model.init)(jax.random.key(0)), tokens
+    return model, model.init(jax.random.key(0)), tokens
 
 
 def logits(how: attention.Implementation, spec: TransformerSpec, taps: dict | None = None) -> jax.Array:

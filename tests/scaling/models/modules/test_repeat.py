@@ -63,7 +63,7 @@ def assert_close(found, expected):
 @each_repeated
 def test_loops_and_second_computations_change_no_output_gradient_or_statistic(name):
     shape = make_shape(*REPEATED[name])
-    variables = jax.jit(build(shape).init)(jax.random.key(0))
+    variables = build(shape).init(jax.random.key(0))
     expected = None
     for remat, is_scanned in (("none", False), ("dots", True), ("full", False)):
         step = jax.value_and_grad(loss_under(shape, Execution(scan_blocks=is_scanned, remat=remat)), has_aux=True)

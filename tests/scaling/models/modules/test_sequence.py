@@ -30,17 +30,22 @@ def test_routed_experts_equal_all_experts_weighted_by_their_gates():
     assert layer.layer.top_k == 2
     module = make_module(layer.layer, layer.dims, jax.random.key(0))
     x = jax.random.normal(jax.random.key(1), (2, 5, 32))
-    routed = module(x, Context(train=True, key=None))
-    gates, chosen = jax.lax.top_k(jax.nn.softmax(module.router(x)), 2)
-    gates = gates / gates.sum(-1, keepdims=True)
-    share = (jax.nn.one_hot(chosen, 4) * gates[..., None]).sum(-2)  # [B, T, E]
-    up = jnp.einsum("btd,edf->btef", x, module.up[...])
-    if hasattr(module, "up_bias"):
-        up = up + module.up_bias[...][None, None]
-    down = jnp.einsum("btef,efd->bted", jax.nn.gelu(up), module.down[...])
-    if hasattr(module, "down_bias"):
-        down = down + module.down_bias[...][None, None]
-    np.testing.assert_allclose(routed, jnp.einsum("bted,bte->btd", down, share), atol=2e-5)
+
+    @jax.jit
+    def both(x):
+        gates, chosen = jax.lax.top_k(jax.nn.softmax(module.router(x)), 2)
+        gates = gates / gates.sum(-1, keepdims=True)
+        share = (jax.nn.one_hot(chosen, 4) * gates[..., None]).sum(-2)  # [B, T, E]
+        up = jnp.einsum("btd,edf->btef", x, module.up[...])
+        if hasattr(module, "up_bias"):
+            up = up + module.up_bias[...][None, None]
+        down = jnp.einsum("btef,efd->bted", jax.nn.gelu(up), module.down[...])
+        if hasattr(module, "down_bias"):
+            down = down + module.down_bias[...][None, None]
+        return module(x, Context(train=True, key=None)), jnp.einsum("bted,bte->btd", down, share)
+
+    routed, expected = both(x)
+    np.testing.assert_allclose(routed, expected, atol=2e-5)
 
 
 def test_grouped_heads_equal_full_heads_with_repeated_keys():
@@ -49,11 +54,11 @@ def test_grouped_heads_equal_full_heads_with_repeated_keys():
     small, large = (make_module(layer, (6, 32), jax.random.key(0)) for layer in (grouped, full))
     for name in ("key", "value"):
         narrow = getattr(small, name)
-        repeated = jnp.repeat(narrow.kernel[...].reshape(32, 2, 8), 2, axis=1).reshape(32, 32)
-        getattr(large, name).kernel[...] = repeated
+        repeated = np.repeat(np.asarray(narrow.kernel[...]).reshape(32, 2, 8), 2, axis=1).reshape(32, 32)
+        getattr(large, name).kernel[...] = jnp.asarray(repeated)
     x = jax.random.normal(jax.random.key(1), (2, 6, 32))
-    context = Context(train=False, key=None)
-    np.testing.assert_allclose(small(x, context), large(x, context), atol=1e-5)
+    found, expected = jax.jit(lambda x: [module(x, Context(train=False, key=None)) for module in (small, large)])(x)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
 PACKED = TaskShape(12, 9, 9, None, "next_token", boundary=8)
@@ -69,9 +74,10 @@ def test_packed_documents_do_not_see_each_other(positions, execution):
     variables = model.init(jax.random.key(0))
     first, second, other = [1, 2, 3, 4, 8], [5, 6, 7, 1, 2, 3, 8], [4, 4, 3, 1, 8]
 
+    apply = jax.jit(lambda tokens: model.apply(variables, tokens, train=False, key=None)[0].logits[0])
+
     def logits(*documents):
-        tokens = jnp.array([[token for document in documents for token in document]])
-        return model.apply(variables, tokens, train=False, key=None)[0].logits[0]
+        return np.asarray(apply(np.array([[token for document in documents for token in document]])))
 
     whole = logits(first, second)
     np.testing.assert_allclose(whole[5:], logits(other, second)[5:], atol=1e-5)
