@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import IO, Any, Protocol
 
+from launch.coordination.presence import Identity, identify, is_gone
 from launch.engines import EngineError
 from launch.workers.slots import Slot
 from scaling.specs.cell import Cell, is_network
@@ -144,16 +145,14 @@ class ForkServer:
             os.close(to_write[1])
         return Forked(self, generation, pid, to_read[1], to_write[0])
 
-    def status_of(self, generation: int, pid: int) -> int | None:
+    def status_of(self, generation: int, process: Identity) -> int | None:
         """Returns the exit status of a process; None while it runs, -9 where its server was killed and nobody knows."""
         with self._turn:
-            if generation != self._generation or self._ended:
-                return None if os.path.exists(f"/proc/{pid}") else -9  # noqa: PTH110
-            try:
-                status: int | None = self._ask({"wait": pid})["status"]
-            except OSError:
-                return -9
-            return status
+            if generation == self._generation and not self._ended:
+                with contextlib.suppress(OSError):
+                    status: int | None = self._ask({"wait": process.pid})["status"]
+                    return status
+            return -signal.SIGKILL if is_gone(process) else None
 
     def _fork(self, request: dict[str, Any], files: Sequence[int]) -> tuple[int, int]:
         for is_last in (False, True):
@@ -201,16 +200,15 @@ class Forked:
     """A forked process."""
 
     def __init__(self, server: ForkServer, generation: int, pid: int, stdin: int, stdout: int) -> None:
-        self.pid = pid
         self.stdin = os.fdopen(stdin, "w", buffering=1, encoding="utf-8")
         self.stdout = os.fdopen(stdout, "r", encoding="utf-8")
-        self._server, self._generation = server, generation
+        self._server, self._generation, self._identity = server, generation, identify(pid)
         self._status: int | None = None
 
     def wait(self) -> int:
         """Returns the exit status once the process has ended."""
         while self._status is None:
-            self._status = self._server.status_of(self._generation, self.pid)
+            self._status = self._server.status_of(self._generation, self._identity)
             if self._status is None:
                 time.sleep(LOOK_SECONDS)
         return self._status
@@ -226,4 +224,4 @@ class Forked:
     def _send(self, number: int) -> None:
         if self._status is None:  # else the number may be another's
             with contextlib.suppress(ProcessLookupError):
-                os.kill(self.pid, number)
+                os.kill(self._identity.pid, number)
