@@ -17,7 +17,7 @@ endif
 
 # XLA of JAX 0.10 compiles for CPUs in half the time without its fusions; that of 0.12 does not know the flag, which is
 # left out then. Slow tests, and commands that tests start, are compiled as users' programs are.
-FAST_TESTS := QUICK_XLA_FLAGS=--xla_cpu_use_fusion_emitters=false \
+FAST_TESTS := QUICK_XLA_FLAGS="--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1" \
   $(BIN)/python -m pytest -q -n 2 --dist loadscope --no-loadscope-reorder -m "not slow"
 
 .PHONY: install demo test test-part test-pythons test-slow lint bench

@@ -23,7 +23,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-SIZES, SEEDS = (100, 200, 400, 800), range(3)
 
 STUDY = '''
 """{question}"""
@@ -31,17 +30,17 @@ STUDY = '''
 from scaling import AdamWSpec, Cell, DataSpec, DigitsSource, MLPSpec, Series, Study, TrainingSpec
 
 
-def study(num_steps: int = 200, sizes: str = "100,200,400,800", num_seeds: int = 3) -> Study:
+def study(num_steps: int = 200, sizes: tuple[int, ...] = (100, 200, 400, 800), num_seeds: int = 3) -> Study:
     """Returns the study."""
     training = TrainingSpec(optimizer=AdamWSpec(peak_lr=1e-2), num_steps=num_steps, batch_size=64)
     cells = tuple(
         Cell(
             model=MLPSpec(num_params=2_000),
-            data=DataSpec(source=DigitsSource(), size=int(m), evaluation_size=400),
+            data=DataSpec(source=DigitsSource(), size=m, evaluation_size=400),
             training=training,
             seed=seed,
         )
-        for m in sizes.split(",")
+        for m in sizes
         for seed in range(num_seeds)
     )
     return Study(name="first", question="{question}", series=(Series(label="MLP", cells=cells),))
@@ -202,6 +201,7 @@ def compare(folder: Path, repeats: int) -> list[str]:
     lines = ["| side | wall s | × Flax | CPU s | × Flax |", "|---|---|---|---|---|"]
     for side, cost in costs.items():
         ratios = costs["Flax"].wall / cost.wall, costs["Flax"].cpu / cost.cpu
+        print(side, cost, file=sys.stderr)
         lines.append(f"| {titles[side]} | {cost.wall:.1f} | {ratios[0]:.2f} | {cost.cpu:.1f} | {ratios[1]:.2f} |")
     return [*lines, ""]
 
@@ -261,7 +261,7 @@ def measure_busy(folder: Path, num_cells: int, seconds: float) -> str:
     cache, alone = folder / "cache", ("--execution", "population=1")
 
     def run(num_steps: int, count: int) -> Cost:
-        words = ("--set", f"num_steps={num_steps}", "--set", "sizes=800", "--set", f"num_seeds={count}")
+        words = ("--set", f"num_steps={num_steps}", "--set", "sizes=[800]", "--set", f"num_seeds={count}")
         return run_study(folder, cache, *words, *alone)
 
     run(100, 2)  # compiles

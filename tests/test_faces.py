@@ -25,7 +25,7 @@ def public_specs():
 
 
 def test_every_specification_is_in_the_face():
-    specs = dict(public_specs())
+    specs = {name: spec for name, spec in public_specs() if spec.model_fields or spec is Spec}  # others are of parts
     assert len(specs) > 50
     assert {
         name for name, value in specs.items() if scaling.FACE.get(name) != value.__module__[len("scaling.") :]
