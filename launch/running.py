@@ -1,6 +1,5 @@
 """A study is run: what it lacks is trained here or on an engine's machines, for the command and for Python alike."""
 
-import contextlib
 import dataclasses
 import json
 import sys
@@ -15,8 +14,10 @@ from launch.engines import ENGINES, Order, connect
 from launch.fleet import Fleet
 from launch.options import DEFAULTS, Options, make_options
 from launch.progress import Ended, is_notebook
+from launch.workers.agent import run_cells
 from launch.workers.checker import check_cells, check_cells_by
-from launch.workers.here import find_slots, start_server, train_here
+from launch.workers.forks import ForkServer
+from launch.workers.here import find_slots, start_server
 from scaling.specs.base import InputError, suggest
 from scaling.specs.cell import Cell
 from scaling.specs.code import references_in
@@ -158,15 +159,22 @@ class Running:
             print(f"{self.study.name}: {len(missing)} of {len(cells)} cells to train", file=sys.stderr)
         return missing, complete
 
-    def check(self, missing: dict[str, Cell]) -> None:
+    def check(self, missing: dict[str, Cell], server: ForkServer | None = None) -> None:
         """Checks that cells can be trained, and will have what the study's law takes.
+
+        Args:
+          missing: the cells, by fingerprint.
+          server: that forks a process which looks at the cells; None has this one load what that takes.
 
         Raises:
           InputError: one cannot, or will not.
           AnalysisError: there is no such law.
         """
         check_law(self.study)
-        check_cells(missing.values(), self.study.metric)
+        if server is None:
+            check_cells(missing.values(), self.study.metric)
+        else:
+            check_cells_by(server, missing.values(), self.study.metric)
 
     def describe(self) -> str:
         """Returns what an engine would be asked for; nothing for this machine."""
@@ -219,15 +227,11 @@ class Running:
 
     def _train_here(self, cells: dict[str, Cell]) -> Ended:
         slots = find_slots(self.options)
-        with start_server(slots, self.options, cells.values()) or contextlib.nullcontext() as server:
-            if server is None:
-                self.check(cells)
-            else:
-                check_law(self.study)
-                check_cells_by(server, cells.values(), self.study.metric)
+        with start_server(slots, self.options, cells.values()) as server:
+            self.check(cells, server)
             options = self._create()
             launch = begin_launch(self.store, "local", self._code(), flags=options.words())
-            return train_here(cells, self.store, slots, options, launch.name, waits=True, server=server)
+            return run_cells(cells, self.store, slots, options, launch.name, waits=True, server=server)
 
     # --- elsewhere ----------------------------------------------------------------------------------------------------
 

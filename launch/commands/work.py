@@ -1,14 +1,14 @@
 """`scaling work`: what the machines of an engine run."""
 
 import argparse
-import contextlib
 
 from launch.commands.arguments import add_processes, read_processes
 from launch.coordination.launches import is_cancelled
 from launch.exits import DONE, PREEMPTED, WORK_FAILED
 from launch.options import add_options, read_options
 from launch.queue.cells import missing_cells, read_study
-from launch.workers.here import find_slots, start_server, train_here
+from launch.workers.agent import run_cells
+from launch.workers.here import find_slots, start_server
 from scaling.store.store import Store
 
 
@@ -31,8 +31,8 @@ def command(given: argparse.Namespace) -> int:
     missing = missing_cells(read_study(store), store)
     if missing and not is_cancelled(store, given.launch):
         slots = find_slots(options)
-        with start_server(slots, options, missing.values()) or contextlib.nullcontext() as server:
-            ended = train_here(missing, store, slots, options, given.launch, waits=False, server=server)
+        with start_server(slots, options, missing.values()) as server:
+            ended = run_cells(missing, store, slots, options, given.launch, waits=False, server=server)
         if ended.stopped:
             return PREEMPTED
         if ended.count("failed"):

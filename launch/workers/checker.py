@@ -37,12 +37,13 @@ def check_cells_by(server: ForkServer, cells: Iterable[Cell], metric: str) -> No
       InputError: as `check_cells`.
     """
     cells = tuple(cells)
-    process = start_process(__name__, (), ANYWHERE, STDERR, server)
-    texts = [cell.canonical_json() for cell in _distinct(cells)]
+    texts = [cell.canonical_json() for cell in _distinct(cells)]  # while the server loads
     files = {name: str(path) for name, path in given_files().items()}
+    question = json.dumps({"cells": texts, "metric": metric, "files": files})
+    process = start_process(__name__, (), ANYWHERE, STDERR, server)
     try:
         with contextlib.suppress(BrokenPipeError):
-            process.stdin.write(json.dumps({"cells": texts, "metric": metric, "files": files}) + "\n")
+            process.stdin.write(question + "\n")
             process.stdin.flush()
         answer = process.stdout.readline()
     finally:

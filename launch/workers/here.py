@@ -1,15 +1,13 @@
-"""This machine's places for workers, and what trains on them."""
+"""This machine's places for workers, and what forks them."""
 
-from collections.abc import Iterable, Sequence
+import contextlib
+from collections.abc import Iterable, Iterator, Sequence
 
 from launch.options import Options
-from launch.progress import Ended
 from launch.workers import slots as places
-from launch.workers.agent import run_cells
 from launch.workers.forks import ForkServer, can_fork
 from launch.workers.slots import Slot
 from scaling.specs.cell import Cell
-from scaling.store.store import Store
 
 
 def find_slots(options: Options) -> list[Slot]:
@@ -22,30 +20,11 @@ def find_slots(options: Options) -> list[Slot]:
     return places.divide(places.find_machine(), options.workers, devices_each)
 
 
-def start_server(slots: Sequence[Slot], options: Options, cells: Iterable[Cell]) -> ForkServer | None:
-    """Returns a server that forks the workers of these slots, which is loading; None where each has an interpreter."""
-    return None if options.spawn_workers or not can_fork(slots) else ForkServer(cells)
-
-
-def train_here(
-    cells: dict[str, Cell],
-    store: Store,
-    slots: Sequence[Slot],
-    options: Options,
-    launch: str,
-    *,
-    waits: bool,
-    server: ForkServer | None = None,
-) -> Ended:
-    """Trains cells on this machine, and returns how that ended.
-
-    Args:
-      cells: to train, by fingerprint.
-      store: where their records go.
-      slots: the workers' places.
-      options: how jobs are run.
-      launch: its name.
-      waits: whether to wait for cells that others have.
-      server: that forks the workers; None starts an interpreter for each.
-    """
-    return run_cells(cells, store, slots, options, launch, waits=waits, server=server)
+@contextlib.contextmanager
+def start_server(slots: Sequence[Slot], options: Options, cells: Iterable[Cell]) -> Iterator[ForkServer | None]:
+    """Yields a server that forks the workers of these slots, which is loading; None where each has an interpreter."""
+    if options.spawn_workers or not can_fork(slots):
+        yield None
+        return
+    with ForkServer(cells) as server:
+        yield server

@@ -1,5 +1,6 @@
 """`scaling work`: what the machines of an engine run, while there is something left for them."""
 
+import contextlib
 import shutil
 
 import pytest
@@ -15,9 +16,9 @@ def trained_here(monkeypatch) -> list[tuple]:
     """The calls to train, in place of training."""
     calls: list[tuple] = []
     monkeypatch.setattr("launch.commands.work.find_slots", lambda options: [])
-    monkeypatch.setattr("launch.commands.work.start_server", lambda slots, options, cells: None)
+    monkeypatch.setattr("launch.commands.work.start_server", lambda *_: contextlib.nullcontext())
     monkeypatch.setattr(
-        "launch.commands.work.train_here", lambda *call, waits, server: calls.append((*call, waits)) or FAILED
+        "launch.commands.work.run_cells", lambda *call, waits, server: calls.append((*call, waits)) or FAILED
     )
     return calls
 
@@ -35,8 +36,8 @@ def test_what_is_missing_is_trained_and_others_cells_are_not_waited_for(here, st
 )
 def test_the_status_says_whether_to_come_again(here, store, monkeypatch, ended, status):
     monkeypatch.setattr("launch.commands.work.find_slots", lambda options: [])
-    monkeypatch.setattr("launch.commands.work.start_server", lambda slots, options, cells: None)
-    monkeypatch.setattr("launch.commands.work.train_here", lambda *_, waits, server: ended)
+    monkeypatch.setattr("launch.commands.work.start_server", lambda *_: contextlib.nullcontext())
+    monkeypatch.setattr("launch.commands.work.run_cells", lambda *_, waits, server: ended)
     assert here("work", "store", "--launch=x").returncode == status
 
 
