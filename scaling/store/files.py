@@ -120,14 +120,16 @@ def append_line(path: epath.Path, line: str) -> None:
       InputError: the folder cannot be written.
     """
     with one_line_errors(path):
+        if not is_local(path):  # object stores have no append
+            before = path.read_text() if path.exists() else ""
+            path.write_text(before + ("\n" if before and not before.endswith("\n") else "") + line + "\n")
+            return
         path.parent.mkdir(parents=True, exist_ok=True)
-        before = path.read_text() if path.exists() else ""
-        text = ("\n" if before and not before.endswith("\n") else "") + line + "\n"
-        if is_local(path):
-            with Path(os.fspath(path)).open("a", encoding="utf-8") as file:
-                file.write(text)
-        else:  # object stores have no append
-            path.write_text(before + text)
+        with Path(os.fspath(path)).open("a+b") as file:
+            if file.tell():
+                file.seek(-1, os.SEEK_END)
+                line = line if file.read() == b"\n" else "\n" + line
+            file.write(line.encode() + b"\n")
 
 
 def read_file(path: epath.Path) -> bytes:

@@ -26,7 +26,7 @@ class CurveFile(Tracker):
         path = self._folder_of(cell) / FILE
         lines = path.read_text().splitlines() if step and path.exists() else []
         kept = [line for line in lines if 0 < _step_of(line) <= step]
-        write_atomically(path, "".join(line + "\n" for line in kept))
+        write_atomically(path, "".join(line + "\n" for line in kept), is_lasting=bool(kept))
 
     def log(self, cell: str, points: Sequence[Point]) -> None:
         """Appends the points."""

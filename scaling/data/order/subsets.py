@@ -15,6 +15,7 @@ from scaling.specs.data import DataSpec, count_unique
 # What a seed is used for: each draws from a hash of its own.
 ORDER, NOISE, NEW_CLASS, REPEATED = 0x0BD3, 0x4015, 0x4016, 0xD0B2
 CHUNK = 1 << 20  # indices hashed at once
+KEPT = 1 << 16  # indices that are computed once and kept, at most
 COMPARED_BYTES = 1 << 30  # of a pool that is compared with its evaluation set, at most
 
 
@@ -141,7 +142,8 @@ def draw_order(source: Source, order: str, seed: int, size: int) -> Order:
     """
     permutation = KeyedOrder(source.size, source.size, seed)
     if order == "independent":
-        return KeyedOrder(size, source.size, seed)
+        keyed = KeyedOrder(size, source.size, seed)
+        return keyed[:] if size <= KEPT else keyed
     if order == "grouped":
         assert source.groups is not None  # noqa: S101  (check_data)
         _, members = np.unique(source.groups, return_inverse=True)
