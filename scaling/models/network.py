@@ -57,14 +57,10 @@ def build(shape: Shape, execution: Execution = DEFAULT) -> Model:
     if isinstance(layers, TracedModule):
         return _build_traced(layers, dims, execution)
 
-    def define(key: jax.Array) -> nnx.Module:
-        return make_module(layers, dims, key)
-
-    graph, params, _ = split_module(nnx.eval_shape(lambda: define(jax.random.key(0))))
-    check_arrays(layers, dims, params)
+    graph, _ = _outline(shape)
 
     def init(key: jax.Array) -> Variables:
-        _, params, state = split_module(define(key))
+        _, params, state = split_module(make_module(layers, dims, key))
         return {"params": params, "state": state}
 
     def apply(
@@ -83,6 +79,15 @@ def build(shape: Shape, execution: Execution = DEFAULT) -> Model:
         return Outputs(logits, tuple(context.auxiliary), sum(context.penalties, start=0.0)), split_module(module)[2]
 
     return Model(init, apply)
+
+
+@functools.lru_cache(maxsize=32)
+def _outline(shape: Shape) -> tuple[Any, Variables]:
+    """Returns what all modules of a shape have in common: their definition, and their variables without values."""
+    layers, dims = parametrized_layers(shape), shape.task.dims
+    graph, params, state = split_module(nnx.eval_shape(lambda: make_module(layers, dims, None)))
+    check_arrays(layers, dims, params)
+    return graph, {"params": params, "state": state}
 
 
 def _build_traced(layers: TracedModule, dims: Dims, execution: Execution) -> Model:
@@ -170,4 +175,7 @@ def check_arrays(layers: Layer, dims: Dims, params: Variables) -> None:
 
 def abstract_variables(shape: Shape) -> Variables:
     """Returns a network's variables as shapes and dtypes, without making an array."""
-    return jax.eval_shape(build(shape).init, jax.random.key(0))
+    if isinstance(parametrized_layers(shape), TracedModule):
+        variables: Variables = jax.eval_shape(build(shape).init, jax.random.key(0))
+        return variables
+    return _outline(shape)[1]

@@ -46,10 +46,11 @@ def implements(layer: type[Layer]) -> Callable[[Any], Any]:
     return register
 
 
-def make_module(layer: Layer, dims: Dims, key: jax.Array, path: str = "") -> Any:
+def make_module(layer: Layer, dims: Dims, key: jax.Array | None, path: str = "") -> Any:
     """Returns the Flax module of a layer on inputs of these dims; called with (inputs, context) afterwards.
 
-    Every layer draws its initial values from its own path, so inserting one leaves the others alone.
+    Every layer draws its initial values from its own path, so inserting one leaves the others alone. Without a key
+    they are 0, for whoever asks for shapes alone: drawing is half of the time that a deep network's tracing takes.
     """
     return MODULES[type(layer)](layer, dims, key, path)
 
@@ -61,28 +62,28 @@ class Keys:
     for a hundred blocks.
     """
 
-    def __init__(self, key: jax.Array) -> None:
+    def __init__(self, key: jax.Array | None) -> None:
         self._key, self._count = key, 0
 
-    def params(self) -> jax.Array:
+    def params(self) -> jax.Array | None:
         """Returns the next key."""
         self._count += 1
-        return jax.random.fold_in(self._key, self._count)
+        return None if self._key is None else jax.random.fold_in(self._key, self._count)
 
 
-def rngs_at(key: jax.Array, path: str) -> Any:
+def rngs_at(key: jax.Array | None, path: str) -> Any:
     """Returns the random stream of the layer at a path."""
-    return Keys(jax.random.fold_in(key, zlib.crc32(path.encode())))
+    return Keys(None if key is None else jax.random.fold_in(key, zlib.crc32(path.encode())))
 
 
 def sampler(initializer: Initializer, fan_in: int, fan_out: int) -> Callable[..., jax.Array]:
-    """Returns (key, shape, dtype) → initial values."""
+    """Returns (key, shape, dtype) → initial values; zeros without a key."""
     scale = initializer.scale
 
-    def sample(key: jax.Array, shape: Dims, dtype: Any = jnp.float32, **_: Any) -> jax.Array:
+    def sample(key: jax.Array | None, shape: Dims, dtype: Any = jnp.float32, **_: Any) -> jax.Array:
+        if key is None or initializer.kind == "zeros":
+            return jnp.zeros(shape, dtype)
         match initializer.kind:
-            case "zeros":
-                return jnp.zeros(shape, dtype)
             case "glorot":
                 return _uniform(key, shape, dtype, scale * math.sqrt(6.0 / (fan_in + fan_out)))
             case "uniform":
@@ -109,7 +110,7 @@ def _uniform(key: jax.Array, shape: Dims, dtype: Any, bound: float) -> jax.Array
 class Container(nnx.Module):
     """Holds the modules of a layer's parts under their names; by itself, runs one after the other."""
 
-    def __init__(self, layer: Layer, dims: Dims, key: jax.Array, path: str) -> None:
+    def __init__(self, layer: Layer, dims: Dims, key: jax.Array | None, path: str) -> None:
         self._layer: Any = layer
         self._dims = dims
         self._path = path
@@ -119,7 +120,7 @@ class Container(nnx.Module):
 
         def __getattr__(self, name: str) -> Any: ...
 
-    def _add_parts(self, layer: Layer, dims: Dims, key: jax.Array, path: str) -> tuple[str, ...]:
+    def _add_parts(self, layer: Layer, dims: Dims, key: jax.Array | None, path: str) -> tuple[str, ...]:
         names = []
         for part in layer.parts(dims):
             for copy in range(part.copies):
@@ -236,7 +237,7 @@ _multiply_bfloat16.defvjp(_multiply_forward, _multiply_backward)
 class Dense(nnx.Linear):
     """scale · x W + b; of a readout in float32."""
 
-    def __init__(self, layer: layers.Dense, dims: Dims, key: jax.Array, path: str) -> None:
+    def __init__(self, layer: layers.Dense, dims: Dims, key: jax.Array | None, path: str) -> None:
         super().__init__(
             dims[-1],
             layer.width,
@@ -252,7 +253,7 @@ class Dense(nnx.Linear):
 
 
 @implements(layers.Norm)
-def make_norm(layer: layers.Norm, dims: Dims, key: jax.Array, path: str) -> nnx.Module:
+def make_norm(layer: layers.Norm, dims: Dims, key: jax.Array | None, path: str) -> nnx.Module:
     """Returns the module of a normalisation."""
     rngs = rngs_at(key, path)
     match layer.kind:
@@ -317,7 +318,7 @@ class RMSNorm(nnx.RMSNorm):
 class Plain(nnx.Module):
     """A layer without arrays: a function of (layer, x, context, path)."""
 
-    def __init__(self, layer: Layer, dims: Dims, key: jax.Array, path: str) -> None:
+    def __init__(self, layer: Layer, dims: Dims, key: jax.Array | None, path: str) -> None:
         self._layer, self._path = layer, path
 
     def __call__(self, x: jax.Array, context: Context) -> jax.Array:

@@ -32,7 +32,7 @@ from scaling.models.modules.core import ACTIVATIONS, compute, implements, rngs_a
 class Conv(nnx.Module):
     """A 2-D convolution, dense, grouped, depthwise, or with a table of connections."""
 
-    def __init__(self, layer: image_layers.Conv, dims: Dims, key: jax.Array, path: str) -> None:
+    def __init__(self, layer: image_layers.Conv, dims: Dims, key: jax.Array | None, path: str) -> None:
         self._layer = layer
         self.groups = layer.num_groups(dims)
         weights = layer.weights(dims)
@@ -62,7 +62,7 @@ def _dense_kernel(values: jax.Array, connections: tuple[tuple[int, ...], ...], c
 class Affine(nnx.Module):
     """gain · x + bias."""
 
-    def __init__(self, layer: image_layers.Affine, dims: Dims, key: jax.Array, path: str) -> None:
+    def __init__(self, layer: image_layers.Affine, dims: Dims, key: jax.Array | None, path: str) -> None:
         weights = layer.weights(dims)
         if "scale" in weights:
             self.scale = nnx.Param(jnp.ones(weights["scale"].shape))
@@ -99,7 +99,7 @@ class ImageResidual(modules.Residual):
 
 
 @implements(layers.Norm)
-def make_norm(layer: layers.Norm, dims: Dims, key: jax.Array, path: str) -> nnx.Module:
+def make_norm(layer: layers.Norm, dims: Dims, key: jax.Array | None, path: str) -> nnx.Module:
     """Returns the module of a normalisation, of images or of anything else."""
     if layer.kind == "batch" and len(dims) == 3:
         return ImageBatchNorm(layer, dims[-1], rngs_at(key, path))

@@ -13,7 +13,7 @@ from jax import lax
 
 from scaling.models.kernels import attention
 from scaling.models.layers import sequence as layers
-from scaling.models.layers.core import Dims
+from scaling.models.layers.core import Dims, Initializer
 from scaling.models.modules.context import Context
 from scaling.models.modules.core import ACTIVATIONS, Container, implements, multiply_in_float32, rngs_at, sampler
 
@@ -28,7 +28,7 @@ LONGEST_WAVE = 10_000.0
 class Lookup(nnx.Module):
     """Holds a layer's one array, `embedding`."""
 
-    def __init__(self, layer: Any, dims: Dims, key: jax.Array, path: str) -> None:
+    def __init__(self, layer: Any, dims: Dims, key: jax.Array | None, path: str) -> None:
         self._layer = layer
         shape = layer.weights(dims)["embedding"].shape
         self.embedding = nnx.Param(sampler(layer.init, 1, 1)(rngs_at(key, path).params(), shape))
@@ -66,7 +66,7 @@ class LearnedPositions(Lookup):
 class SinusoidalPositions(nnx.Module):
     """scale · √D · x + sines and cosines of the place."""
 
-    def __init__(self, layer: layers.SinusoidalPositions, dims: Dims, key: jax.Array, path: str) -> None:
+    def __init__(self, layer: layers.SinusoidalPositions, dims: Dims, key: jax.Array | None, path: str) -> None:
         self.width = dims[-1]
         self.factor = layer.scale * self.width**0.5
 
@@ -111,7 +111,7 @@ class LearnedVector(Lookup):
 class QueryStream(nnx.Module):
     """The second of two streams."""
 
-    def __init__(self, layer: layers.QueryStream, dims: Dims, key: jax.Array, path: str) -> None:
+    def __init__(self, layer: layers.QueryStream, dims: Dims, key: jax.Array | None, path: str) -> None:
         pass
 
     def __call__(self, x: jax.Array, context: Context) -> jax.Array:
@@ -122,7 +122,7 @@ class QueryStream(nnx.Module):
 class ImageTokens(nnx.Module):
     """Places of an image as tokens."""
 
-    def __init__(self, layer: layers.ImageTokens, dims: Dims, key: jax.Array, path: str) -> None:
+    def __init__(self, layer: layers.ImageTokens, dims: Dims, key: jax.Array | None, path: str) -> None:
         pass
 
     def __call__(self, x: jax.Array, context: Context) -> jax.Array:
@@ -141,11 +141,11 @@ class Gated(Container):
 class Attention(Container):
     """Multi-head attention; scores and weights in float32."""
 
-    def __init__(self, layer: layers.Attention, dims: Dims, key: jax.Array, path: str) -> None:
+    def __init__(self, layer: layers.Attention, dims: Dims, key: jax.Array | None, path: str) -> None:
         super().__init__(layer, dims, key, path)
+        as_in_xlnet = sampler(Initializer("normal", 0.02), 1, 1)
         for name, weight in layer.weights(dims).items():
-            rngs = rngs_at(key, f"{path}/{name}")
-            setattr(self, name, nnx.Param(0.02 * jax.random.normal(rngs.params(), weight.shape)))  # as XLNet starts
+            setattr(self, name, nnx.Param(as_in_xlnet(rngs_at(key, f"{path}/{name}").params(), weight.shape)))
 
     def __call__(self, x: jax.Array, context: Context) -> jax.Array:
         layer = self._layer
@@ -283,7 +283,7 @@ class LSTM(Container):
 class Experts(Container):
     """Tokens sorted by expert, then one ragged product for all experts: nothing is dropped or padded."""
 
-    def __init__(self, layer: layers.Experts, dims: Dims, key: jax.Array, path: str) -> None:
+    def __init__(self, layer: layers.Experts, dims: Dims, key: jax.Array | None, path: str) -> None:
         super().__init__(layer, dims, key, path)
         for name, weight in layer.weights(dims).items():
             if name.endswith("bias"):
@@ -328,7 +328,7 @@ class Experts(Container):
 class TiedReadout(nnx.Module):
     """scale · x Wᵀ (+ b) with the embedding's table, in float32."""
 
-    def __init__(self, layer: layers.TiedReadout, dims: Dims, key: jax.Array, path: str) -> None:
+    def __init__(self, layer: layers.TiedReadout, dims: Dims, key: jax.Array | None, path: str) -> None:
         self._layer = layer
         if layer.bias:
             self.bias = nnx.Param(jnp.zeros(layer.vocab_size))
