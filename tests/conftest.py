@@ -56,7 +56,10 @@ def pytest_configure(config: pytest.Config) -> None:
             raise pytest.UsageError(f"JAX ends with status {plain.returncode}, XLA_FLAGS={own!r}: {plain.stderr}")
         os.environ["QUICK_XLA_FLAGS"] = asked
     if asked:
+        from scaling.devices.compilation import use_compilation_cache
+
         os.environ["XLA_FLAGS"] = _joined(own, asked)
+        use_compilation_cache()  # a tenth of the tests' programs are those of other tests, and all are the same tomorrow
         exec(FIRST_COMPILATION)  # noqa: S102
         os.environ["XLA_FLAGS"] = own  # what tests start is compiled as users' programs are
 

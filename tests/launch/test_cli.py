@@ -43,10 +43,10 @@ def test_help_lists_what_is_built_and_nothing_else(here):
         (["run", "nothing"], "study 'nothing' is unknown"),
         (["run", "none.py"], "'none.py' does not exist"),
         (["plan", "toy.py", "--set", "data.sise=3"], "there is no 'data.sise'; did you mean 'size'"),
-        (["run", "toy.py", "--set", "data.size=5000"], "data.size=5000 exceeds the 1397 training examples of digits"),
+        (["plan", "toy.py", "--set", "data.size=5000"], "data.size=5000 exceeds the 1397 training examples of digits"),
         (["run", "toy.py", "--set", "data.size=9", "--set", "data.order=balanced"], "below the 10 classes of digits"),
         (
-            ["run", "toy.py", "--set", "data.source.kind=idx", "--set", "data.source.folder=nowhere"],
+            ["plan", "toy.py", "--set", "data.source.kind=idx", "--set", "data.source.folder=nowhere"],
             "data.source.folder='nowhere' does not exist",
         ),
         (["run", "toy.py", "--workers", "0"], "--workers 0: must be at least 1"),

@@ -18,7 +18,7 @@ def test_a_check_compares_parametrisations_over_width_and_depth_and_draws_them(s
     assert found["figure"] == "coordinate-check-mlp.svg"
 
 
-def test_a_named_parametrisation_is_checked_alone_and_its_failure_is_the_commands(here):
+def test_a_named_parametrisation_is_checked_alone_and_its_failure_is_the_commands(here, quick_compilation):
     call = ("models", "--family", "mlp", "--coordinate-check", *QUICK, "--set", "model.parametrization=mup")
     done = here(*call, "--set", "widths=[]", "--out", "check.png")
     assert done.returncode == 1  # μP claims nothing over depth

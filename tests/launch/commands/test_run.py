@@ -73,8 +73,8 @@ def test_cells_that_diverged_are_results_unless_all_have(finished, here, study_f
 
 def test_a_cell_that_cannot_be_trained_fails_alone(scaling, here, study_file):
     # One example has one class only, which no linear model can fit; networks do not mind.
-    words = ("--set", "data.size=1", "--spawn-workers")  # an interpreter for each, as there is with accelerators
-    done = scaling("run", study_file, "--store", "store", *words)
+    words = ("--set", "data.size=1", "--workers", 1)
+    done = scaling("run", study_file, "--store", "store", *words, "--spawn-workers")  # as with accelerators
     assert done.returncode == 1
     found = {one["label"]: one for one in here.json("status", "store")["series"]}
     assert (found["linear"]["failed"], found["mlp"]["done"]) == (2, 2)
