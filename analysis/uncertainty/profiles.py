@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 PRECISION = 1e-4  # of the interval's end, beside its distance from the estimate
+MOST_VALLEYS = 8  # of the objective that a search descends into
 REACH = 40  # doublings of the distance from the estimate before an end counts as open
 
 
@@ -99,11 +100,12 @@ def profile(
     start = {name: value for name, value in fit.params.items() if name != parameter}
     known: dict[float, tuple[float, dict[str, float]]] = {fit.params[parameter]: (best, start)}
 
-    def measure(value: float) -> float:
-        """Returns the deviance at a value, from the nearest known optimum and from the fit's own."""
-        if value not in known:
+    def measure(value: float, everywhere: bool = False) -> float:
+        """Returns the deviance at a value, from the nearest known optimum and from the fit's own, or from anywhere."""
+        if value not in known or everywhere:
             nearest = known[min(known, key=lambda at: abs(at - value))][1]
-            known[value] = _fit_others(fit, columns, y, parameter, value, [nearest, start])
+            found = _fit_others(fit, columns, y, parameter, value, [nearest, start], everywhere)
+            known[value] = min(found, known.get(value, found), key=lambda of: of[0])
         return factor * float(np.log(max(known[value][0], 1e-300) / max(best, 1e-300)))
 
     at, floor, top = fit.params[parameter], *_bounds(fit, parameter)
@@ -122,15 +124,19 @@ def profile(
 
 
 def _find_end(
-    measure: Callable[[float], float], at: float, step: float, stop: float, limit: float, precision: float
+    measure: Callable[..., float], at: float, step: float, stop: float, limit: float, precision: float
 ) -> float | None:
-    """Returns where the deviance passes the limit in one direction, or None; the way there is doubled until it does."""
+    """Returns where the deviance passes the limit in one direction, or None; the way there is doubled until it does.
+
+    Optima move little from one value to the next, which is where a fit begins. Only where the limit is passed is one
+    sought everywhere: another valley of the objective, below the limit, has an optimum there.
+    """
     from scipy.optimize import brentq
 
     inside, outside = at, at + step
     for _ in range(REACH):
         outside = min(outside, stop) if step > 0 else max(outside, stop)
-        if measure(outside) > limit:
+        if measure(outside) > limit and measure(outside, everywhere=True) > limit:
             break
         if outside == stop:
             return None
@@ -141,14 +147,24 @@ def _find_end(
 
 
 def _fit_others(
-    fit: Fit, columns: list[Array], y: Array, parameter: str, value: float, starts: list[dict[str, float]]
+    fit: Fit,
+    columns: list[Array],
+    y: Array,
+    parameter: str,
+    value: float,
+    starts: list[dict[str, float]],
+    everywhere: bool,
 ) -> tuple[float, dict[str, float]]:
+    """Returns the best objective with one parameter held, and the others there; from starts, or from a search too."""
     from analysis.fitting.solver import Problem
 
     law, w = fit.form.hold({parameter: value}), np.ones(len(y))
     problem = Problem(law, columns, y, fit.objective)
     guesses = problem.rescale(np.array([[start[name] for name in law.params] for start in starts]))
-    guesses = np.concatenate([guesses, problem.scan(y, w, keep=4)[:8]]) if law.linear else guesses
+    if everywhere and law.linear:
+        others = problem.scan(y, w, keep=MOST_VALLEYS)
+        best = np.argsort(problem.measure(others, y, w), kind="stable")[:MOST_VALLEYS]
+        guesses = np.concatenate([guesses, others[best]])
     ends = problem.refine(guesses, y, w, first=0.01, tolerance=1e-11)
     params = problem.unscale(ends.z[ends.value.argmin()][None])[0]
     fitted = law.predict_many(params[None], dict(zip(law.variables, columns, strict=True)))[0]
