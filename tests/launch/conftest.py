@@ -104,6 +104,12 @@ def here(python, tmp_path) -> Here:
     return Here(python, tmp_path)
 
 
+@pytest.fixture(scope="session")
+def here_in(python):
+    """Makes the same in a folder, for what several tests look at."""
+    return lambda folder: Here(python, folder)
+
+
 @pytest.fixture
 def scaling(python, tmp_path) -> Command:
     """The command line."""

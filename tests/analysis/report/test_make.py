@@ -33,6 +33,14 @@ def ideas(write):
     return make_report(write(make_grid(("plain", "better"))), options=FEW)
 
 
+@pytest.fixture(scope="module")
+def priced(write):
+    """A report of a grid with what its runs cost, one parameter of its law held."""
+    table = make_grid().assign(train_flops_spent=lambda rows: rows["train_flops"])
+    table = table.assign(wall_seconds=table["train_flops"] / 1e12, dollars=table["train_flops"] / 1e15)
+    return make_report(write(table), options=ReportOptions(resamples=20, fit_options={"hold": {"B": 2080.0}}))
+
+
 def test_ideas_over_sizes_and_data_have_a_surface_each_and_their_gain(ideas):
     assert [row["label"] for row in rows_of(ideas, "size_and_data", "surfaces")] == ["plain", "better"]
     (gain,) = rows_of(ideas, "ideas", "gains")
@@ -88,11 +96,8 @@ def test_a_sweep_has_its_best_setting_by_size(write):
     assert made["ideas"].missing
 
 
-def test_seconds_and_dollars_are_at_the_rate_of_the_runs(write):
-    table = make_grid().assign(train_flops_spent=lambda rows: rows["train_flops"])
-    table = table.assign(wall_seconds=table["train_flops"] / 1e12, dollars=table["train_flops"] / 1e15)
-    made = make_report(write(table), options=FEW)
-    (row, *_) = rows_of(made, "size_and_data", "optima")
+def test_seconds_and_dollars_are_at_the_rate_of_the_runs(priced):
+    (row, *_) = rows_of(priced, "size_and_data", "optima")
     assert float(row["C"]) == pytest.approx(1.2e18)
     assert row["hours, as here"] == pytest.approx(1.2e18 / 1e12 / 3600)
     assert row["dollars, as here"] == pytest.approx(1.2e3)
@@ -123,7 +128,7 @@ def test_a_section_that_fails_says_so_and_the_others_are_there(write, monkeypatc
         raise ZeroDivisionError("by design")
 
     monkeypatch.setattr(make, "make_trust", fail)
-    made = make_report(write(make_grid()), options=ReportOptions(resamples=20))
+    made = make_report(write(make_sweep()), options=ReportOptions(resamples=20))
     assert "a fault of this program (ZeroDivisionError: by design)" in made["trust"].missing[0]
     assert "by design" in made.faults[0]
     assert "a fault of this program" in render_page(made)
@@ -138,7 +143,7 @@ def test_rows_that_do_not_count_are_counted(write):
 
 
 def test_integers_beyond_64_bits_are_numbers(write):
-    table = make_grid().assign(train_flops=lambda rows: [int(value) * 10**4 for value in rows["train_flops"]])
+    table = make_sweep().assign(train_flops=lambda rows: [int(value) * 10**4 for value in rows["train_flops"]])
     assert table["train_flops"].dtype == object
     made = make_report(write(table), options=FEW)
     assert not made.faults
@@ -166,10 +171,9 @@ def test_a_report_without_resamples_has_lines_and_no_bands(write):
     assert rows_of(made, "performance", "fits")
 
 
-def test_a_parameter_that_only_one_law_has_is_held_there_alone(write):
-    made = make_report(write(make_grid()), options=ReportOptions(resamples=20, fit_options={"hold": {"B": 2080.0}}))
-    assert rows_of(made, "performance", "fits")
-    assert next(fit for fit in made.card["hypothesis"] if fit["law"] == "chinchilla")["held"] == {"B": 2080.0}
+def test_a_parameter_that_only_one_law_has_is_held_there_alone(priced):
+    assert rows_of(priced, "performance", "fits")
+    assert next(fit for fit in priced.card["hypothesis"] if fit["law"] == "chinchilla")["held"] == {"B": 2080.0}
 
 
 def test_a_switch_of_two_values_does_not_hide_what_was_varied(write):

@@ -16,11 +16,29 @@ FEW = ("--bootstrap", 20)
 RECIPES = ("recipes.csv", "--column", "num_params=Model Size", "--by", "recipe", *FEW)
 
 
-@pytest.fixture
-def store(here):
-    """The store of a study whose laws are known."""
-    make_store(here.folder / "store", {label: LAWS[label] for label in LABELS}, sizes=SIZES[:4])
-    return "store"
+@pytest.fixture(scope="module")
+def report_store(here_in, tmp_path_factory):
+    """Reports a store whose laws are known, and returns the folder and the document."""
+
+    def report_store(*words):
+        here = here_in(tmp_path_factory.mktemp("store"))
+        make_store(here.folder / "store", {label: LAWS[label] for label in LABELS}, sizes=SIZES[:4])
+        return here.folder, here.json("report", "store", *FEW, *words)
+
+    return report_store
+
+
+@pytest.fixture(scope="module")
+def plain(report_store):
+    """A report as it is, in files that the call names."""
+    return report_store("--out", "page.html", "--figure", "figure.png")
+
+
+@pytest.fixture(scope="module")
+def marked(report_store):
+    """A report with another baseline and with lines, beside its store."""
+    lines = ("--line", "people=0.02", "--line", "chance=0.9")
+    return report_store("--baseline", LABELS[1], *lines, "--figure", "figure.svg")
 
 
 @pytest.fixture
@@ -39,17 +57,25 @@ def rows_of(document, section, start):
     return next((rows for name, rows in tables.items() if name.startswith(start)), [])
 
 
-def test_the_report_is_one_document_beside_its_page_and_its_figure(here, store):
-    document = here.json("report", store, "--figure", "figure.png")
+def test_the_report_is_one_document_beside_its_page_and_its_figure(marked):
+    folder, document = marked
     assert [row["label"] for row in document["fits"]] == list(LABELS)
     assert [row["m"] for row in document["order"]] == list(SIZES[:4])
     assert document["report"] == "store/report.html"
-    assert (here.folder / "store" / "report.html").read_text().startswith("<!")
-    assert (here.folder / "figure.png").read_bytes().startswith(b"\x89PNG")
+    assert (folder / "store" / "report.html").read_text().startswith("<!")
+    assert (folder / "figure.svg").read_text().startswith("<?xml")
 
 
-def test_the_document_has_the_answer_the_sections_and_the_card_that_the_page_has(here, store):
-    document = here.json("report", store, *FEW, "--out", "page.html")
+def test_the_page_and_the_figure_are_where_the_call_wants_them(plain):
+    folder, document = plain
+    assert document["report"] == "page.html"
+    assert (folder / "page.html").read_text().startswith("<!")
+    assert (folder / "figure.png").read_bytes().startswith(b"\x89PNG")
+    assert not (folder / "store" / "report.html").exists()
+
+
+def test_the_document_has_the_answer_the_sections_and_the_card_that_the_page_has(plain):
+    folder, document = plain
     head = ["report", "says", "rests_on", "notices", "fits", "crossings", "order", "sections", "card"]
     assert list(document) == head
     assert list(document["sections"]) == ["performance", "size_and_data", "settings", "ideas", "trust", "cells"]
@@ -62,10 +88,9 @@ def test_the_document_has_the_answer_the_sections_and_the_card_that_the_page_has
     assert len(document["sections"]["cells"]["tables"]["cells"]) == 32
     assert 0 < len(document["says"]) <= 5
     assert document["rests_on"].startswith("Rests on 32 runs with error")
-    page = (here.folder / "page.html").read_text()
+    page = (folder / "page.html").read_text()
     card = re.search(r'<script type="application/json" id="card">(.*?)</script>', page, re.DOTALL)[1]
     assert json.loads(card) == document["card"]
-    assert not (here.folder / "store" / "report.html").exists()
 
 
 def test_the_text_has_the_answer_and_says_where_the_page_is(here):
@@ -84,16 +109,14 @@ def test_the_text_has_the_answer_and_says_where_the_page_is(here):
         assert notice not in done.stdout
 
 
-def test_the_baseline_is_the_series_that_others_are_compared_with(here, store):
-    first, last = LABELS
-    (gain,) = rows_of(here.json("report", store, *FEW, "--baseline", last), "ideas", "gains")
-    assert gain["candidate"] == first
+def test_the_baseline_is_the_series_that_others_are_compared_with(marked):
+    (gain,) = rows_of(marked[1], "ideas", "gains")
+    assert gain["candidate"] == LABELS[0]
 
 
-def test_a_marked_line_is_named_in_the_figure(here, store):
-    done = here("report", store, *FEW, "--line", "people=0.02", "--line", "chance=0.9", "--figure", "figure.svg")
-    assert done.returncode == 0, done.stderr
-    for text in ((here.folder / "figure.svg").read_text(), (here.folder / "store" / "report.html").read_text()):
+def test_a_marked_line_is_named_in_the_figure(marked):
+    folder, _ = marked
+    for text in ((folder / "figure.svg").read_text(), (folder / "store" / "report.html").read_text()):
         assert "<!-- people -->" in text
         assert "<!-- chance -->" in text
 
