@@ -69,14 +69,15 @@ def tidy_log_axis(axis: Any, low: float, high: float) -> None:
     """Gives a logarithmic axis few labels that people can read, also where it spans less than a decade."""
     from matplotlib import ticker
 
+    from analysis.figures.ticks import SeenMinors
+
     decades = np.log10(high / low)
     narrow = decades < 0.45
     subs = (1.0,) if decades > 2.2 else (1.0, 2.0, 5.0) if decades > 1 else (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 7.0)
     axis.set_major_locator(
         ticker.MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]) if narrow else ticker.LogLocator(subs=subs, numticks=12)
     )
-    if narrow:
-        axis.set_minor_locator(ticker.NullLocator())
+    axis.set_minor_locator(ticker.NullLocator() if narrow else SeenMinors())
     axis.set_major_formatter(ticker.FuncFormatter(lambda value, _: format_size(value)))
     axis.set_minor_formatter(ticker.NullFormatter())
 
