@@ -59,7 +59,7 @@ def pytest_configure(config: pytest.Config) -> None:
         from scaling.devices.compilation import use_compilation_cache
 
         os.environ["XLA_FLAGS"] = _joined(own, asked)
-        use_compilation_cache()  # a tenth of the tests' programs are those of other tests, and all are the same tomorrow
+        use_compilation_cache()  # a tenth of the programs are other tests' too, and tomorrow all of them are known
         exec(FIRST_COMPILATION)  # noqa: S102
         os.environ["XLA_FLAGS"] = own  # what tests start is compiled as users' programs are
 

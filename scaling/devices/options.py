@@ -6,6 +6,9 @@ from typing import Any
 
 import jax
 
+# As old as XLA: nobody needs to ask whether it is known, which compiles a program.
+UNOPTIMISED: dict[str, bool | int] = {"xla_backend_optimization_level": 0}
+
 
 def configure(**options: bool | float | str) -> set[str]:
     """Sets options of JAX for this process, and returns the names of those that this JAX knows."""
@@ -32,10 +35,9 @@ def compile_lightly(
       options: the options of XLA, used on CPUs alone; None is optimisation level 0.
       how: options of `jax.jit`.
     """
-    wanted = {"xla_backend_optimization_level": 0} if options is None else options
     if jax.default_backend() != "cpu":
-        wanted = {}
-    known = {name: value for name, value in wanted.items() if _is_known(name, value)}
+        return jax.jit(function, **how)
+    known = UNOPTIMISED if options is None else {name: each for name, each in options.items() if _is_known(name, each)}
     return jax.jit(function, compiler_options=known or None, **how)
 
 
