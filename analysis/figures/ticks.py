@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.ticker import LogLocator
-from numpy.typing import NDArray
 
 EDGE = 1e-6  # beside the ends of a view, within which a tick is still drawn
 
@@ -21,8 +20,8 @@ class SeenMinors(LogLocator):
     def __init__(self) -> None:
         super().__init__(subs=None)
 
-    def tick_values(self, vmin: float, vmax: float) -> NDArray[Any]:
+    def tick_values(self, vmin: float, vmax: float) -> Sequence[float]:
         """Returns where the ticks of a view are."""
         places = np.asarray(super().tick_values(vmin, vmax))
         low, high = sorted((vmin, vmax))
-        return places[(places >= low * (1 - EDGE)) & (places <= high * (1 + EDGE))]
+        return places[(places >= low * (1 - EDGE)) & (places <= high * (1 + EDGE))].tolist()
