@@ -228,9 +228,10 @@ class Running:
     def _train_here(self, cells: dict[str, Cell]) -> Ended:
         slots = find_slots(self.options)
         with start_server(slots, self.options, cells.values()) as server:
+            code = self._code()  # while the server loads
             self.check(cells, server)
             options = self._create()
-            launch = begin_launch(self.store, "local", self._code(), flags=options.words())
+            launch = begin_launch(self.store, "local", code, flags=options.words())
             return run_cells(cells, self.store, slots, options, launch.name, waits=True, server=server)
 
     # --- elsewhere ----------------------------------------------------------------------------------------------------
