@@ -34,7 +34,7 @@ def count_coverage(tables, *, runs, between, resamples):
     return hits / tables
 
 
-@pytest.mark.parametrize("runs", [3, 5])
+@pytest.mark.parametrize("runs", [3, pytest.param(5, marks=pytest.mark.slow)])
 def test_intervals_cover_near_their_nominal_rate(runs):
     # 30 tables: 0.95 has a standard error of 0.04; a plain percentile bootstrap over 3 seeds reaches about 0.7
     coverage = count_coverage(30, runs=runs, between=0.02, resamples=200)

@@ -54,7 +54,7 @@ class Net(nnx.Module):
 DECOYS = ("launch", "scaling", "analysis", "configs", "jax", "numpy", "random", "flax")
 
 
-def test_a_study_with_code_of_its_own_is_trained_and_fitted_among_decoys(scaling, tmp_path):
+def test_a_study_with_code_of_its_own_is_trained_and_fitted_among_decoys(scaling, here, tmp_path):
     (tmp_path / "own_study.py").write_text(STUDY)
     (tmp_path / "own_parts.py").write_text(PARTS)
     for name in DECOYS:
@@ -73,7 +73,7 @@ def test_a_study_with_code_of_its_own_is_trained_and_fitted_among_decoys(scaling
 
     # Nothing of a store is run: its table and its state can be read, its fits with other laws, its own with its file.
     for words in (("table", "store"), ("status", "store"), ("fit", "store", "--law", "power", "--bootstrap", "0")):
-        assert scaling(*words).returncode == 0
+        assert here(*words).returncode == 0
     refused = scaling("fit", "store")
     assert refused.returncode == 2
     assert re.search(r"'own_study:square_root' is code that this process was not given; .*--study FILE", refused.stderr)

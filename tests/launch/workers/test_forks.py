@@ -84,7 +84,6 @@ def test_the_server_has_one_thread_no_device_and_loads_what_the_cells_need(probe
     for cells, modules in (
         ([NETWORK], {"jax", "flax", "optax"}),
         ([LINEAR], {"jax", "sklearn", "scipy"}),
-        ([NETWORK, LINEAR], {"jax", "flax", "optax", "sklearn", "scipy"}),
     ):
         with ForkServer(cells) as server:
             told = json.loads(probes(server).stdout.readline())

@@ -5,7 +5,7 @@ import pytest
 
 from scaling.data.loading import check_data, load_source
 from scaling.specs.base import InputError
-from scaling.specs.data import DataSpec, DigitsSource, IdxSource, StdlibSource, TableSource
+from scaling.specs.data import DataSpec, DigitsSource, IdxSource, TableSource
 
 
 def data(source, size=10, evaluation_size=10, order="independent"):
@@ -35,7 +35,6 @@ def test_real_files_have_their_known_sizes(shared_data):
             "label_column=2 is outside the 2 columns",
         ),
         (lambda d: data(DigitsSource(), evaluation_size=1797), "leaves none of the 1797 examples"),
-        (lambda d: data(StdlibSource(num_windows=10**9)), "data.source.num_windows=1000000000 exceeds"),
     ],
 )
 def test_bad_sources_are_one_line(idx_folder, spec, message):

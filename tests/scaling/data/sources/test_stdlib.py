@@ -1,10 +1,12 @@
 """Windows of the standard library: characters are what Python's tokenizer says, and no file feeds both sides."""
 
 import numpy as np
+import pytest
 
 from scaling.data.sources import stdlib
 from scaling.data.sources.bundled import load_stdlib
 from scaling.data.sources.stdlib import CLASSES, encode, label_characters, read_sources
+from scaling.specs.base import InputError
 from scaling.specs.data import StdlibSource
 
 
@@ -39,6 +41,14 @@ def test_library_windows_hold_what_they_claim():
     hash_sign = stdlib.ALPHABET.index("#")
     centre = source.inputs[:, 8]
     assert (source.labels[centre == hash_sign] != 0).all()  # `#` is never code
+
+
+def test_more_windows_than_the_library_has_are_refused_with_their_number(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    files = [b"x = 1\n" * (10 + number) for number in range(40)]  # of one side or the other by their content
+    monkeypatch.setattr(stdlib, "read_sources", lambda: iter(files))
+    with pytest.raises(InputError, match=r"^data\.source\.num_windows=1000000000 exceeds the \d{4} windows of this Py"):
+        load_stdlib(StdlibSource(num_windows=10**9), 100)
 
 
 def test_library_files_feed_one_side_only(monkeypatch, tmp_path):

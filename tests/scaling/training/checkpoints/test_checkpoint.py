@@ -433,7 +433,7 @@ def kill_and_restore(folder, num_kills, seed):
 
 
 def test_a_kill_at_any_moment_leaves_a_good_checkpoint(tmp_path):
-    kill_and_restore(tmp_path, num_kills=5, seed=0)
+    kill_and_restore(tmp_path, num_kills=3, seed=0)
 
 
 @pytest.mark.slow
