@@ -31,8 +31,8 @@ demo: $(INSTALLED)  ## train the demo study, fit its laws and write the report
 test: $(DEVELOPED)  ## the fast tests
 	$(FAST_TESTS)
 
-test-part: $(DEVELOPED)  ## every 20th of the fast tests, at least one of every folder
-	$(FAST_TESTS) --every 20
+test-part: $(DEVELOPED)  ## every 25th of the fast tests, at least one of every folder
+	$(FAST_TESTS) --every 25
 
 test-pythons:  ## the fast tests on every Python of this machine, each in an environment of its own
 	@versions=$$("$(PYTHON)" tests/pythons.py) || exit 1; \

@@ -178,4 +178,4 @@ def abstract_variables(shape: Shape) -> Variables:
     if isinstance(parametrized_layers(shape), TracedModule):
         variables: Variables = jax.eval_shape(build(shape).init, jax.random.key(0))
         return variables
-    return _outline(shape)[1]
+    return jax.tree.map(lambda x: x, _outline(shape)[1])  # dicts that are the caller's own

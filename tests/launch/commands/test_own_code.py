@@ -51,7 +51,10 @@ class Net(nnx.Module):
         return self.last(nnx.relu(self.first(x.reshape(len(x), -1))))
 """
 
-DECOYS = ("launch", "scaling", "analysis", "configs", "jax", "numpy", "random", "flax")
+DECOYS = (
+    "launch", "scaling", "analysis", "configs", "jax", "numpy", "random", "json", "pandas", "flax", "pydantic",
+    "sklearn", "scipy",
+)  # fmt: skip
 
 
 def test_a_study_with_code_of_its_own_is_trained_and_fitted_among_decoys(scaling, here, tmp_path):

@@ -19,6 +19,7 @@ TRAINING = TrainingSpec(optimizer=AdamWSpec(peak_lr=0.1), batch_size=16, num_ste
 MLP, IMAGES = MLPSpec(width=64, depth=2), image_task(8, 10)
 
 
+@pytest.mark.slow  # `scaling plan` does so in its own tests
 def test_a_step_compiles_for_more_devices_than_there_are() -> None:
     assert len(jax.devices()) < 4
     found = compile_training(parse_topology("h100-4"), MLP, IMAGES, TRAINING, Execution(mesh=MeshSpec(data=4)))

@@ -40,11 +40,10 @@ def test_a_users_network_is_trained_in_a_population_as_alone_with_state_and_drop
     assert losses(together[0]) != losses(together[1])
 
 
-def test_a_mesh_divides_a_users_network():
-    own = cell(own_modules.own_mlp, width=32)
-    plain = train_cell(own)
-    for mesh in (MeshSpec(fsdp=2), MeshSpec(tensor=2), MeshSpec(data=2)):
-        assert losses(train_cell(own, execution=Execution(mesh=mesh))) == pytest.approx(losses(plain), rel=1e-4)
+@pytest.mark.parametrize("axis", ["fsdp", *(pytest.param(one, marks=pytest.mark.slow) for one in ("tensor", "data"))])
+def test_a_mesh_divides_a_users_network(axis):
+    own, on_mesh = cell(own_modules.own_mlp, width=32), Execution(mesh=MeshSpec(**{axis: 2}))
+    assert losses(train_cell(own, execution=on_mesh)) == pytest.approx(losses(train_cell(own)), rel=1e-4)
 
 
 def test_branches_of_a_trunk_and_a_stop_with_checkpoints_change_nothing(tmp_path):
