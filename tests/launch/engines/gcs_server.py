@@ -111,6 +111,7 @@ class _QuietServer(http.server.ThreadingHTTPServer):
     """Does not mind clients that are killed."""
 
     daemon_threads = True
+    request_queue_size = 1024  # of 5, as usual, clients that connect together are turned away, and wait for seconds
 
     def handle_error(self, *_: object) -> None:
         """Says what went wrong, unless the client has gone."""
