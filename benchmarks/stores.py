@@ -6,6 +6,9 @@ no snapshot, `later` the one that `first` has left. `status` and `run`, which ha
 `plain script` is what one would write instead: pathlib, json and pandas over every `record.json`, to Parquet; it knows
 neither labels nor fields of the cells, and does not check what it reads. Read CPU seconds: they count every thread and
 bear a busy machine.
+
+In a bucket, Google's real client asks the stand-in of the tests, which runs on the same cores and answers after 50 ms.
+There the plain script lists and reads with fsspec, many objects at once; read seconds, and the number of requests.
 """
 
 import argparse
@@ -23,6 +26,7 @@ from typing import Any, NamedTuple
 
 STEPS = (6, 13, 27, 57, 120)  # evaluations of a cell
 TABLES = "table, first", "table, later"
+LATENCY_SECONDS = 0.05  # of a bucket
 
 STUDY = '''"""Many cells: widths, depths, learning rates, m and seeds."""
 
@@ -46,13 +50,27 @@ def study(count: int = {count}) -> Study:
     return Study(name="many", question="?", metric="error", series=(Series(label="mlp", cells=cells),))
 '''
 
+READ_FOLDER = """
+import pathlib, sys
+
+texts = (path.read_text() for path in sorted(pathlib.Path(sys.argv[1]).glob("cells/*/record.json")))
+"""
+
+READ_BUCKET = """
+import sys
+import fsspec
+
+bucket = fsspec.filesystem("gs")
+texts = bucket.cat(bucket.glob(f"{sys.argv[1]}/cells/*/record.json")).values()
+"""
+
 PLAIN = """
-import json, pathlib, sys
+import json
 import pandas as pd
 
 rows = []
-for path in sorted(pathlib.Path(sys.argv[1]).glob("cells/*/record.json")):
-    record = json.loads(path.read_text())
+for text in texts:
+    record = json.loads(text)
     same = {name: value for name, value in record.items() if not isinstance(value, (dict, list))}
     same |= {f"params_{name}": value for name, value in record["params"].items()}
     same |= {f"flops_{name}": value for name, value in record["flops"].items()}
@@ -150,14 +168,18 @@ def main() -> None:
     parser.add_argument("--cells", type=int, nargs="+", default=[1_000, 10_000, 100_000])
     parser.add_argument("--repeats", type=int, default=3, help="of what comes later; the first time is once")
     parser.add_argument("--folder", type=Path, help="where stores are made and left; by default a temporary one")
+    parser.add_argument("--bucket", type=int, default=5_000, help="cells of the store in a bucket; 0 for none")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
-        lines = compare(options.folder or Path(temporary), options.cells, options.repeats)
+        place = options.folder or Path(temporary)
+        lines = compare(place, options.cells, options.repeats)
+        if options.bucket:
+            lines += compare_in_bucket(place, options.bucket, options.repeats)
     print("\n".join(lines))
     if options.out:
-        head = ["# Stores", "", (__doc__ or "").split("\n\n")[1].strip().replace("\n", " "), ""]
-        options.out.write_text("\n".join([*head, *lines]))
+        about = [part.strip().replace("\n", " ") for part in (__doc__ or "").split("\n\n")[1:]]
+        options.out.write_text("\n".join(["# Stores", "", about[0], "", about[1], "", *lines]))
 
 
 def compare(folder: Path, sizes: Sequence[int], repeats: int) -> list[str]:
@@ -184,7 +206,7 @@ def take_turns(file: Path, store: Path, repeats: int) -> dict[str, Cost]:
     cli, target = ["-P", "-m", "launch.cli"], str(store.parent / "table.parquet")
     table = [*cli, "table", str(store), "--to", target]
     later = {
-        "plain script": ["-c", PLAIN, str(store), target],
+        "plain script": ["-c", READ_FOLDER + PLAIN, str(store), target],
         TABLES[1]: table,
         "table, later, CSV to a pipe": [*cli, "table", str(store)],
         "status": [*cli, "status", str(store)],
@@ -197,6 +219,45 @@ def take_turns(file: Path, store: Path, repeats: int) -> dict[str, Cost]:
         costs[what] = Cost(*(statistics.median(column) for column in zip(*turns, strict=True)))
         print(what, costs[what], file=sys.stderr)
     return costs
+
+
+def compare_in_bucket(folder: Path, count: int, repeats: int) -> list[str]:
+    """Returns the lines of the table of a store in a bucket."""
+    sys.path.insert(0, str(Path(__file__).parents[1]))
+    from tests.launch.engines.gcs_server import GcsServer, Object
+
+    place = folder / str(count)
+    if not (place / "store").exists():
+        make_store(place, count)
+    files = [path for path in (place / "store").rglob("*") if path.is_file() and "snapshot" not in path.parts]
+    target, cli = str(place / "table.parquet"), ["-P", "-m", "launch.cli"]
+    sides = {
+        TABLES[0]: [*cli, "table", "gs://bucket/store", "--to", target],
+        TABLES[1]: [*cli, "table", "gs://bucket/store", "--to", target],
+        "status": [*cli, "status", "gs://bucket/store"],
+        "plain script": ["-c", READ_BUCKET + PLAIN, "gs://bucket/store", target],
+    }
+    turns: dict[str, list[tuple[Cost, int]]] = {what: [] for what in sides}
+    for _ in range(repeats):
+        with GcsServer() as server:
+            for path in files:
+                name = f"store/{path.relative_to(place / 'store')}"
+                server.objects["bucket"][name] = Object(path.read_bytes(), 1)
+            server.latency_seconds = LATENCY_SECONDS
+            for what, words in sides.items():
+                before = len(server.requests)
+                turns[what].append((measure(words), len(server.requests) - before))
+                print(what, *turns[what][-1], file=sys.stderr)
+    lines = [
+        "", f"## {count:,} cells in a bucket", "",
+        "| what | wall s | requests | CPU s | plain script's wall over this |", "|---|---|---|---|---|",
+    ]  # fmt: skip
+    medians = {what: statistics.median(cost.wall for cost, _ in each) for what, each in turns.items()}
+    for what, each in turns.items():
+        cpu, requests = statistics.median(cost.cpu for cost, _ in each), statistics.median(n for _, n in each)
+        ratio = medians["plain script"] / medians[what]
+        lines.append(f"| {what} | {medians[what]:.1f} | {requests:,.0f} | {cpu:.1f} | {ratio:.1f} |")
+    return [*lines, ""]
 
 
 def processor() -> str:

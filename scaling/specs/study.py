@@ -83,6 +83,13 @@ class Study(Whole):
                     )
         return self
 
+    def canonical_json(self) -> str:
+        """Returns the one JSON text of this value: sorted keys, no spaces, ASCII, no NaN; kept, for it is long."""
+        kept = self.__dict__.get("_text")
+        if kept is None:
+            kept = self.__dict__["_text"] = super().canonical_json()
+        return str(kept)
+
     @property
     def cells(self) -> dict[str, Cell]:
         """The study's distinct cells by fingerprint, in order."""

@@ -12,20 +12,14 @@ class Whole(Spec):
     """A specification of parts that many others have too, so that the text of a part is made once."""
 
     def canonical_json(self) -> str:
-        """Returns the one JSON text of this value: sorted keys, no spaces, ASCII, no NaN.
-
-        It is kept: a cell's gives its fingerprint, and is a part of its study's.
-        """
+        """Returns the one JSON text of this value: sorted keys, no spaces, ASCII, no NaN."""
         values, cls = self.__dict__, type(self)
-        kept: str | None = values.get("_text")
-        if kept is None:
-            parts = [
-                f'"{name}":{_write(values[name])}'
-                for name, excludes in _sorted_fields(cls)
-                if excludes is None or not excludes(values[name])
-            ]
-            kept = values["_text"] = "{" + ",".join(parts) + "}"
-        return kept
+        parts = [
+            f'"{name}":{_write(values[name])}'
+            for name, excludes in _sorted_fields(cls)
+            if excludes is None or not excludes(values[name])
+        ]
+        return "{" + ",".join(parts) + "}"
 
 
 @functools.cache
