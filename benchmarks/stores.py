@@ -231,9 +231,10 @@ def compare_in_bucket(folder: Path, count: int, repeats: int) -> list[str]:
         make_store(place, count)
     files = [path for path in (place / "store").rglob("*") if path.is_file() and "snapshot" not in path.parts]
     target, cli = str(place / "table.parquet"), ["-P", "-m", "launch.cli"]
+    table = [*cli, "table", "gs://bucket/store", "--to", target]
     sides = {
-        TABLES[0]: [*cli, "table", "gs://bucket/store", "--to", target],
-        TABLES[1]: [*cli, "table", "gs://bucket/store", "--to", target],
+        TABLES[0]: table,
+        TABLES[1]: table,
         "status": [*cli, "status", "gs://bucket/store"],
         "plain script": ["-c", READ_BUCKET + PLAIN, "gs://bucket/store", target],
     }
