@@ -171,10 +171,9 @@ class Running:
           AnalysisError: there is no such law.
         """
         check_law(self.study)
-        if server is None:
-            check_cells(missing.values(), self.study.metric)
-        else:
-            check_cells_by(server, missing.values(), self.study.metric)
+        asked = missing.values(), self.study.metric, self.options.execution
+        for line in check_cells(*asked) if server is None else check_cells_by(server, *asked):
+            print(f"warning: {line}", file=sys.stderr)
 
     def describe(self) -> str:
         """Returns what an engine would be asked for; nothing for this machine."""

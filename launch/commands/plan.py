@@ -43,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--execution", action="append", default=[], metavar="PATH=VALUE",
-        help="how to run there: mesh.fsdp=64, remat=dots, …; repeatable",
+        help="how to run, there or wherever: mesh.fsdp=64, remat=dots, …; repeatable",
     )  # fmt: skip
     add_json(parser)
 
@@ -52,14 +52,18 @@ def command(options: argparse.Namespace) -> int:
     """Prints the cells of a study with N, D and C, and what is already done."""
     study = resolve_study(options.study, options.assignments)
     check_law(study)
+    execution = parse_execution(options.execution)
     if options.topology:
-        return _plan_on_topology(options, study)
-    if options.execution:
-        raise InputError("--execution is how to run on a --topology; add that, or leave --execution out")
+        return _plan_on_topology(options, study, execution or Execution())
+    from scaling.training.plan import join_warnings
+
     store = Store(options.store or f"runs/{study.name}")
-    rows = plan_cells(study, store if store.path.exists() else None)
+    rows = plan_cells(study, store if store.path.exists() else None, execution)
+    warnings = join_warnings([row["warning"] for row in rows if row["warning"] and not row["done"]])
+    for line in warnings:
+        print(f"warning: {line}", file=sys.stderr)
     if options.json:
-        head = {"study": study.name, "question": study.question, "store": str(store.path)}
+        head = {"study": study.name, "question": study.question, "store": str(store.path), "warnings": warnings}
         print_json({**head, "varies": find_variation(rows), "cells": rows})
         return DONE
     print(f"{study.name}: {study.question}\n")
@@ -75,9 +79,9 @@ def command(options: argparse.Namespace) -> int:
     return DONE
 
 
-def _plan_on_topology(options: argparse.Namespace, study: Study) -> int:
+def _plan_on_topology(options: argparse.Namespace, study: Study, execution: Execution) -> int:
     """Prints what each family's largest training step takes on devices that are not here; 1 where one does not fit."""
-    rows = describe_on(study, options.topology, parse_execution(options.execution) or Execution())
+    rows = describe_on(study, options.topology, execution)
     if options.json:
         print_json({"study": study.name, "topology": options.topology, "largest": rows})
     else:
@@ -91,16 +95,22 @@ def _plan_on_topology(options: argparse.Namespace, study: Study) -> int:
 # --- cells ----------------------------------------------------------------------------------------------------------
 
 
-def plan_cells(study: Study, store: Store | None) -> list[Json]:
-    """Returns a row for each cell of each series: label, family, counts, a rough time, and whether it is done.
+def plan_cells(study: Study, store: Store | None, execution: Execution | None = None) -> list[Json]:
+    """Returns a row for each cell of each series: label, family, counts, a rough time, a warning, whether it is done.
 
     `fields` are those of its specification that vary among the study's cells, by path. A leaf of a branch tree has the
     `train_flops` of its own run, and in `train_flops_spent` what it adds to the tree.
 
+    Args:
+      study: to plan.
+      store: that may have some of its cells; None for none.
+      execution: that each network is to be trained by; None where it is chosen when it is trained.
+
     Raises:
-      InputError: a cell cannot be trained: its data is missing or too small, or no model of its size exists.
+      InputError: a cell cannot be trained: its data is missing or too small, no model of its size exists, or it cannot
+        be divided as the execution asks.
     """
-    from scaling.training.plan import check_metric, describe_cell
+    from scaling.training.plan import check_classes, check_execution, check_metric, describe_cell
 
     rows, shares = [], paid_shares(study.cells.values())
     flat = {name: flatten(all_fields(cell)) for name, cell in study.cells.items()}
@@ -111,6 +121,8 @@ def plan_cells(study: Study, store: Store | None) -> list[Json]:
             name = cell.fingerprint()
             counts = describe_cell(cell)
             check_metric(study.metric, cell)
+            if execution is not None:
+                check_execution(cell, execution)
             flops = counts["train_flops"]
             rows.append(
                 {
@@ -121,6 +133,7 @@ def plan_cells(study: Study, store: Store | None) -> list[Json]:
                     **counts,
                     "train_flops_spent": None if flops is None else shares[name] * flops,
                     "core_seconds": shares[name] * estimate_seconds(cell, flops),
+                    "warning": check_classes(cell),
                     "done": store is not None and store.is_complete(name),
                     "num_params_asked": flat[name].get(ASKED),
                     "fields": fields[name],
@@ -237,10 +250,14 @@ def describe_on(study: Study, topology_name: str, execution: Execution) -> list[
     Raises:
       InputError: there is no such topology, no network in the study, or a network that cannot be divided so.
     """
+    from scaling.training.plan import check_execution
+
     topology = parse_topology(topology_name)
     cells = largest_cells(study)
     if not cells:
         raise InputError(f"--topology {topology_name}: study {study.name!r} trains no networks, so compiles nothing")
+    for cell in study.cells.values() if execution.mesh.num_devices > 1 else ():
+        check_execution(cell, execution.alone())
     return [_describe(label, cell, topology, execution) for label, cell in cells]
 
 

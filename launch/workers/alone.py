@@ -13,6 +13,7 @@ from launch.workers.replies import CellEnd
 from launch.workers.trainer import Trainer
 from scaling.devices.compilation import use_compilation_cache
 from scaling.devices.processes import Preempted, agree
+from scaling.devices.sharding import check_batch
 from scaling.specs.base import InputError, parse
 from scaling.specs.cell import Cell
 from scaling.specs.execution import DEFAULT
@@ -45,6 +46,8 @@ def train_one(store: Store, path: Path, options: Options, companions: Companions
     except OSError as error:
         raise InputError(f"cell {str(path)!r} cannot be read ({error.strerror}); give a cell.json") from None
     cell = parse(Cell, text, str(path))
+    if cell.training is not None:
+        check_batch(cell.training.batch_size, execution.mesh, execution.micro_batches)
     name = cell.fingerprint()
     folder = store.cell_path(name)
     if store.is_complete(name):

@@ -41,19 +41,55 @@ def load_source(data: DataSpec) -> Source:
     Raises:
       InputError: a file is missing or malformed, or the evaluation set leaves nothing to train on.
     """
+    _check_declared_size(data)
     return _load(data.source.model_dump_json(), data.source, data.evaluation_size)
+
+
+def _check_declared_size(data: DataSpec) -> None:
+    """Checks m against the size of a pool that its specification declares, before the pool is made."""
+    source = data.source
+    match source:
+        case StdlibSource():
+            field, declared = "num_windows", source.num_windows
+        case TeacherSource():
+            field, declared = "num_examples", source.num_examples
+        case MarkovSource():
+            field, declared = "num_sequences", source.num_sequences
+        case _:
+            return
+    if data.size > declared:
+        raise InputError(
+            f"data.size={data.size} exceeds the {declared} training examples of {source.kind}; choose at most "
+            f"{declared}, or a larger data.source.{field}"
+        )
 
 
 @functools.lru_cache(maxsize=4)
 def _load(key: str, spec: AnySource, evaluation_size: int) -> Source:
     del key
-    source = _read(spec, evaluation_size)
+    source = _read_whole(spec, evaluation_size)
     if source.evaluation_size < evaluation_size:
         raise InputError(
             f"data.evaluation_size={evaluation_size} exceeds the {source.evaluation_size} evaluation examples of "
             f"{source.name}; choose at most {source.evaluation_size}"
         )
     return source
+
+
+def _read_whole(spec: AnySource, evaluation_size: int) -> Source:
+    """Returns what a source holds; what the file system refuses is one line, also of files that are read later."""
+    try:
+        source = _read(spec, evaluation_size)
+        for rows in (source.inputs, source.eval_inputs):
+            if hasattr(rows, "check"):
+                rows.check()
+        return source
+    except (OSError, EOFError) as error:
+        name, reason = getattr(error, "filename", None), getattr(error, "strerror", None) or str(error)
+        raise InputError(
+            f"data.source.kind={spec.kind!r}: {name or 'a file'} cannot be read or written ({reason}); check that "
+            "it is whole, and that you may"
+        ) from error
 
 
 def _read(spec: AnySource, evaluation_size: int) -> Source:
@@ -153,7 +189,7 @@ def load_sets(data: DataSpec) -> dict[str, Source]:
 def _load_set(key: str, spec: AnySource, size: int, name: str) -> Source:
     del key
     try:
-        source = _read(spec, size)
+        source = _read_whole(spec, size)
     except InputError as error:
         raise InputError(f"data.evaluation_sets {name!r}: {error}") from None
     if source.evaluation_size < size:
@@ -189,6 +225,11 @@ def check_data(data: DataSpec, source: Source) -> None:
       InputError: m exceeds the pool, its examples cannot be ordered, changed or scaled as asked, or the task does not
         have a metric or fit an evaluation set.
     """
+    if source.objective == "classify" and source.num_classes < 2:
+        raise InputError(
+            f"data.source.kind={data.source.kind!r}: all labels of {source.name} are one class, which leaves nothing "
+            "to tell apart; name other labels, or regress on them (task='regress')"
+        )
     is_text = source.bytes_per_token is not None
     check_metrics(data.metrics, task_shape(source), is_text=is_text, where=source.name)
     for name, each in {"": source, **load_sets(data)}.items():
@@ -218,6 +259,13 @@ def check_data(data: DataSpec, source: Source) -> None:
     for name in ("augmentation", "normalize"):
         if getattr(data, name) and source.image_shape is None:
             raise InputError(f"data.{name} is for images, which {source.name} does not hold; leave data.{name} out")
+    if data.augmentation is not None and source.image_shape is not None:
+        height, width, _ = source.image_shape
+        if data.augmentation.crop >= min(height, width):
+            raise InputError(
+                f"data.augmentation.crop={data.augmentation.crop} moves the {height} by {width} images of "
+                f"{source.name} out of sight; choose at most {min(height, width) - 1}"
+            )
     if data.order == "balanced":
         _check_balance(data, source)
 

@@ -19,7 +19,7 @@ from scaling.models.layers.sequence import Attention
 from scaling.models.network import PyTree
 from scaling.models.shape import Shape, make_layers
 from scaling.specs.base import InputError
-from scaling.specs.execution import MeshSpec
+from scaling.specs.execution import Execution, MeshSpec
 
 AXES = ("population", "data", "fsdp", "tensor")
 BATCH_AXES = ("data", "fsdp")
@@ -97,12 +97,7 @@ def make_mesh(spec: MeshSpec, devices: Sequence[Any] | None = None) -> Mesh:
       InputError: there are too few.
     """
     available = list(jax.devices() if devices is None else devices)
-    if spec.num_devices > len(available):
-        kinds = ", ".join(sorted({device.device_kind for device in available}))
-        raise InputError(
-            f"execution.mesh: {_describe(spec)} needs {spec.num_devices} devices, but there are {len(available)} "
-            f"({kinds}); choose axes whose product is at most {len(available)}"
-        )
+    check_devices(spec, available)
     sizes, types = _sizes(spec), (AxisType.Auto,) * len(AXES)
     chosen = available[: spec.num_devices]
     try:
@@ -110,6 +105,20 @@ def make_mesh(spec: MeshSpec, devices: Sequence[Any] | None = None) -> Mesh:
     except (AssertionError, NotImplementedError, ValueError):
         # Links favour no order of these devices: part of a slice, or axes that cut a torus. Any order is right.
         return Mesh(np.array(chosen).reshape(sizes), AXES, axis_types=types)
+
+
+def check_devices(spec: MeshSpec, available: Sequence[Any]) -> None:
+    """Checks that there are as many devices as a mesh takes.
+
+    Raises:
+      InputError: there are too few.
+    """
+    if spec.num_devices > len(available):
+        kinds = ", ".join(sorted({device.device_kind for device in available}))
+        raise InputError(
+            f"execution.mesh: {_describe(spec)} needs {spec.num_devices} devices, but there are {len(available)} "
+            f"({kinds}); choose axes whose product is at most {len(available)}"
+        )
 
 
 def abstract_mesh(spec: MeshSpec) -> AbstractMesh:
@@ -259,13 +268,39 @@ def check_batch(batch_size: int, spec: MeshSpec, micro_batches: int = 1) -> None
     parts = spec.batch_shards * micro_batches
     if batch_size % parts == 0:
         return
-    product = "data * fsdp * micro_batches" if micro_batches > 1 else "data * fsdp"
+    factors = {"data * fsdp": spec.batch_shards, "micro_batches": micro_batches}
+    product = " * ".join(name for name, factor in factors.items() if factor > 1)
+    other = "execution.mesh" if spec.batch_shards > 1 else "execution.micro_batches"
     below, above = batch_size // parts * parts, -(-batch_size // parts) * parts
     nearest = f"{below} or {above}" if below else f"{above}"
     raise InputError(
         f"training.batch_size={batch_size} cannot be divided by {product} = {parts}; choose {nearest}, or another "
-        "execution.mesh"
+        f"{other}"
     )
+
+
+def check_population(execution: Execution) -> None:
+    """Checks that the members of a population can be divided along their axis of the mesh.
+
+    Raises:
+      InputError: they cannot.
+    """
+    members, shards = execution.population, execution.mesh.population
+    if members % shards:
+        raise InputError(
+            f"execution.population={members} cannot be divided by execution.mesh.population={shards}; choose a "
+            "multiple, or fewer devices along that axis"
+        )
+
+
+def check_division(shape: Shape, batch_size: int, execution: Execution) -> None:
+    """Checks that batches and heads can be divided as an execution asks; those of evaluations are filled up.
+
+    Raises:
+      InputError: they cannot.
+    """
+    check_batch(batch_size, execution.mesh, execution.micro_batches)
+    check_heads(shape, execution.mesh)
 
 
 def check_heads(shape: Shape, spec: MeshSpec) -> None:

@@ -1,5 +1,6 @@
 """Optimisers and learning-rate schedules; the peak learning rate and the weight decay stay outside, as array values."""
 
+import inspect
 import math
 from typing import Any, assert_never
 
@@ -75,6 +76,24 @@ def _make_rule(spec: OptimizerSpec, roles: PyTree, eps_factor: float) -> optax.G
             return make_own_rule(spec)
         case _:
             assert_never(spec)
+
+
+def check_own_rule(spec: CodeOptimizerSpec) -> None:
+    """Checks that a user's code is there and takes its settings, without a call, which might use devices.
+
+    Raises:
+      InputError: it is not, or does not.
+    """
+    make = resolve_function(spec.code)
+    unit = {"learning_rate": 1.0} if "learning_rate" in describe_signature(make) else {}
+    try:
+        inspect.signature(make).bind(**{**unit, **spec.settings})
+    except TypeError as error:
+        raise InputError(
+            f"training.optimizer.code={spec.code!r} cannot be called: {error}; mend training.optimizer.settings"
+        ) from None
+    except ValueError:  # it does not tell what it takes
+        return
 
 
 def make_own_rule(spec: CodeOptimizerSpec) -> optax.GradientTransformation:

@@ -12,6 +12,9 @@ TABLE_COURSE = ("steps_to_target", "train_seconds", "data_per_second", "dollars"
 TIMES = ("wall_seconds", "train_seconds", "data_per_second", "dollars", "mfu", "num_resumes")
 CONTRACT = (*TABLE_HEAD, *TABLE_MIDDLE, "loss", *TABLE_TAIL, *TABLE_COURSE)
 
+# Where the Parquet table of an import keeps the conventions that it was made by.
+IMPORTED = b"scaling.conventions"
+
 # Before the name of a group of parameters, and before that of a term of the training FLOPs.
 GROUP, TERM = "params_", "flops_"
 # How num_params is counted, and the total beside it; only in tables where some row is counted in another way.

@@ -10,8 +10,7 @@ from pydantic import TypeAdapter
 from scaling.devices.ahead_of_time import abstract, compile_abstract, report
 from scaling.devices.sharding import (
     batch_sharding,
-    check_batch,
-    check_heads,
+    check_division,
     describe_sharding,
     make_mesh,
     replicated,
@@ -60,8 +59,7 @@ def _compile_training(topology: Topology, payload: Json) -> Json:
         task["image_shape"] = tuple(task["image_shape"])
     model: Any = TypeAdapter(ModelSpec).validate_json(payload["model"])
     shape = make_shape(model, TaskShape(**task))
-    check_batch(training.batch_size, execution.mesh, execution.micro_batches)
-    check_heads(shape, execution.mesh)
+    check_division(shape, training.batch_size, execution)
     mesh = make_mesh(execution.mesh, topology_devices(topology))
     learner = make_learner(shape, training, execution, mesh)
     state = jax.eval_shape(learner.init, jax.ShapeDtypeStruct((), jnp.uint32))

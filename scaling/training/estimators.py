@@ -18,6 +18,7 @@ from scaling.specs.cell import EstimatorCell
 from scaling.store.record import Evaluation, Record
 from scaling.tracking import Tracker
 from scaling.training.evaluate import Verdict, log_loss, task_metrics
+from scaling.training.plan import check_classes
 from scaling.training.records import common_fields, make_manifest
 
 
@@ -37,6 +38,7 @@ def train_estimator(cell: EstimatorCell, study_sizes: Collection[int], tracker: 
     began, subset = time.monotonic(), draw_cell(cell)
     source, task = subset.source, task_shape(subset.source)
     classical.check_task(cell.model, task)
+    check_classes(cell)
     standard = standard_of(cell.data, subset)
     tracker.begin(cell.fingerprint(), 0)
 
@@ -50,8 +52,6 @@ def train_estimator(cell: EstimatorCell, study_sizes: Collection[int], tracker: 
     assert labels is not None  # noqa: S101  (check_task)
     if task.objective == "regress":
         labels = (labels - standard.label_shift) * standard.label_scale
-    if task.objective == "classify" and len(np.unique(labels)) < 2:
-        raise ValueError(f"the first {len(labels)} examples hold one class only, which {cell.model.kind} cannot fit")
     estimator = classical.build(cell.model, task, cell.seed)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", ConvergenceWarning)

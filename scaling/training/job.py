@@ -17,6 +17,7 @@ from scaling.data.order.subsets import Subset
 from scaling.data.source import Source
 from scaling.devices.hardware import mfu
 from scaling.devices.processes import fetch, platform_facts
+from scaling.devices.sharding import check_division
 from scaling.learning.metrics import resolve_metrics
 from scaling.learning.pretraining import pretraining_flops
 from scaling.models.counting.flops import count_flops
@@ -67,6 +68,7 @@ def train_together(
       Preempted: a notice has come, and the job is saved.
     """
     began = time.monotonic()
+    check_division(shape, tree.trainings[0].batch_size, execution)
     data, stacked = place_members(tree, subsets, execution, num_workers)
     training = tree.trainings[0]
     asked = tree.cells[0][0].data  # of which members differ in values alone

@@ -22,8 +22,7 @@ from scaling.devices.hardware import device_memory
 from scaling.devices.options import compile_lightly
 from scaling.devices.sharding import (
     batch_sharding,
-    check_batch,
-    check_heads,
+    check_division,
     gather_params,
     make_mesh,
     state_shardings,
@@ -182,8 +181,7 @@ def _make_program(
     layout = make_layout(execution.mesh)
     check_memory(shape, training, execution, device_memory())
     if layout.mesh is not None:
-        check_batch(training.batch_size, execution.mesh, execution.micro_batches)
-        check_heads(shape, execution.mesh)
+        check_division(shape, training.batch_size, execution)
     if training.pretraining is not None:
         check_pretraining(shape)
     task, batch_size = shape.task, training.batch_size

@@ -30,6 +30,8 @@ def read_bytes(path: Path, field: str) -> bytes:
     Raises:
       InputError: there is no such file, or it is no whole gzip file; `field` says who named it.
     """
+    if path.is_dir():
+        raise InputError(f"{field}={str(path)!r} is a folder; give the path of a file")
     if not path.is_file():
         raise InputError(f"{field}={str(path)!r} does not exist; give the path of a file")
     if path.suffix != ".gz":
@@ -63,6 +65,10 @@ def extract(path: Path, field: str = "data.source.path") -> Path:
     if not path.is_file():
         raise InputError(f"{field}={str(path)!r} does not exist; give the path of a folder or an archive")
     status = path.stat()
+    if not status.st_size:
+        raise InputError(f"{field}={str(path)!r} holds 0 bytes and is no archive; download it again")
+    with path.open("rb"):  # what cannot be read is no fault of the cache folder
+        pass
     identity = hashlib.sha256(f"{path.name}\n{status.st_size}\n{status.st_mtime_ns}".encode()).hexdigest()[:16]
     folder = cache_folder() / "archives" / f"{path.name}-{identity}"
     if folder.is_dir():

@@ -152,7 +152,9 @@ def _open_npz(path: Path, names: Mapping[str, str]) -> dict[str, np.ndarray]:
         raise InputError(
             f"data.source.path={str(path)!r} does not exist; give the path of an .npz file or a folder of .npy files"
         )
-    if not zipfile.is_zipfile(path):
+    with path.open("rb") as file:  # which says why it cannot be read, as `is_zipfile` does not
+        is_zip = zipfile.is_zipfile(file)
+    if not is_zip:
         raise InputError(
             f"data.source.path={str(path)!r} is no whole .npz file; write it (again) with numpy.savez, or give a "
             "folder of .npy files"
@@ -168,7 +170,7 @@ def _open_npz(path: Path, names: Mapping[str, str]) -> dict[str, np.ndarray]:
 
 def _open_folder(path: Path, names: Mapping[str, str]) -> dict[str, np.ndarray]:
     """Returns the mapped arrays of a folder's .npy files by the names of the fields that name them."""
-    present = sorted(file.stem for file in path.glob("*.npy"))
+    present = sorted(file.stem for file in path.iterdir() if file.suffix == ".npy")
     for field, name in names.items():
         _check_name(path, field, name, present)
     return {field: _read_array(path, None, name) for field, name in names.items()}
@@ -195,6 +197,10 @@ def _read_array(path: Path, file: Any, name: str) -> np.ndarray:
                 "save it with a numeric dtype"
             ) from None
         raise InputError(f"{path}: array {name!r} is damaged or empty ({error}); write it again") from None
+    except EOFError as error:
+        if file is not None:
+            raise
+        raise InputError(f"{path}: array {name!r} is empty ({error}); write it again") from None
     if not isinstance(array, np.ndarray):
         raise InputError(f"{path}: {name!r} is no array; save it with numpy.save or numpy.savez")
     return array

@@ -55,7 +55,7 @@ def _find_cifar(folder: Path, given: Path) -> tuple[Path, bool]:
     if not folder.is_dir():
         raise InputError(
             f"data.source.path={str(given)!r} does not exist; give the folder or the .tar.gz of the binary version of "
-            "CIFAR-10 or CIFAR-100"
+            "CIFAR-10 or CIFAR-100, from https://www.cs.toronto.edu/~kriz/cifar.html"
         )
     found = [
         (place, batches is CIFAR_100)

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import io
 import shutil
+import sys
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -152,6 +153,8 @@ def _open_splits(spec: HuggingFaceSource | HuggingFaceDocuments, field: str) -> 
                 found = datasets.load_from_disk(str(folder))
             else:
                 name = str(folder) if folder.is_dir() else spec.name
+                if spec.download and not folder.is_dir():
+                    print(f"{field}.download=true: asking the Hub for {spec.name}", file=sys.stderr)
                 found = datasets.load_dataset(name, spec.config, revision=spec.revision)
     except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
         remedy = "name a folder that save_to_disk wrote, one of data files, or a dataset that was downloaded"

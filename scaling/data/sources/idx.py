@@ -25,7 +25,11 @@ def load_idx(spec: IdxSource, evaluation_size: int) -> Source:
     """
     folder = Path(spec.folder)
     if not folder.is_dir():
-        raise InputError(f"data.source.folder={spec.folder!r} does not exist; give the folder of the idx files")
+        fault = "is a file" if folder.exists() else "does not exist"
+        raise InputError(
+            f"data.source.folder={spec.folder!r} {fault}; give the folder of the idx files of MNIST or Fashion-MNIST "
+            f"as they are downloaded: {', '.join(IDX_FILES)}, gzipped or not"
+        )
     images, labels, eval_images, eval_labels = (_read_idx(folder, name) for name in IDX_FILES)
     for kind, x, y in (("train", images, labels), ("t10k", eval_images, eval_labels)):
         if len(x) != len(y):
@@ -64,7 +68,8 @@ def _read_idx(folder: Path, name: str) -> np.ndarray:
     found = [path for path in (folder / name, folder / f"{name}.gz") if path.is_file()]
     if not found:
         raise InputError(
-            f"data.source.folder={str(folder)!r} lacks {name} or {name}.gz; give the folder of the idx files"
+            f"data.source.folder={str(folder)!r} lacks {name} or {name}.gz; give the folder of the idx files, with all "
+            f"four: {', '.join(IDX_FILES)}"
         )
     path = found[0]
     if path.suffix == ".gz":
@@ -77,7 +82,8 @@ def _read_idx(folder: Path, name: str) -> np.ndarray:
     rank = head[3] if len(head) >= 4 else 0
     offset = 4 + 4 * rank
     if rank == 0 or head[:2] != b"\0\0" or head[2] not in IDX_TYPES or len(head) < offset:
-        raise InputError(f"{path} is no idx file; give the original file")
+        empty = " (it holds 0 bytes)" if not num_bytes else ""
+        raise InputError(f"{path} is no idx file{empty}; give the original file")
     shape = struct.unpack(f">{rank}I", head[4:offset])
     dtype = np.dtype(IDX_TYPES[head[2]])
     if num_bytes - offset != math.prod(shape) * dtype.itemsize:

@@ -107,6 +107,18 @@ class ImageFiles:
             digest.update(f"{path}\n{(self.folder / path).stat().st_size} {label}\n".encode("utf-8", "surrogateescape"))
         return digest.hexdigest()
 
+    def check(self) -> None:
+        """Checks that no file is empty, as downloads that broke off leave them, without reading any.
+
+        Raises:
+          InputError: one is.
+        """
+        for path in self.paths:
+            if not (self.folder / path).stat().st_size:
+                raise InputError(
+                    f"data.source.folder: {self.folder / path} holds 0 bytes and is no image; replace or remove it"
+                )
+
     def _decode(self, path: Path) -> np.ndarray:
         try:
             with Image.open(path) as image:
@@ -199,7 +211,7 @@ def _list_images(given: str, field: str) -> tuple[Path, list[str], list[str], np
     labels: list[int] = []
     passed_over = 0
     for number, name in enumerate(classes):
-        walked = os.walk(folder / name)
+        walked = os.walk(folder / name, onerror=_fail)
         found = sorted(
             f"{inside}/{file}"
             for inside, files in ((Path(place).relative_to(folder).as_posix(), files) for place, _, files in walked)
@@ -215,6 +227,11 @@ def _list_images(given: str, field: str) -> tuple[Path, list[str], list[str], np
         labels += [number] * len(images)
         passed_over += len(found) - len(images)
     return folder, classes, paths, np.array(labels, np.int32), passed_over
+
+
+def _fail(error: OSError) -> None:
+    """Has a walk end where a folder cannot be read, and not leave its images out."""
+    raise error
 
 
 def _visible(folder: Path) -> list[Path]:

@@ -7,7 +7,7 @@ import sys
 import sysconfig
 import tokenize
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -49,6 +49,7 @@ def draw_windows(before: int, after: int, num_windows: int, num_eval_windows: in
       InputError: this Python carries too little source.
     """
     sources = list(read_sources())
+    _check_sizes(sources, before + after, num_windows, num_eval_windows)
     settings = f"{sys.version} {before} {after} {num_windows} {num_eval_windows} {seed}"
     key = hashlib.sha256(b"\0".join([settings.encode(), *sources])).hexdigest()[:16]
     return load_or_make(
@@ -59,16 +60,46 @@ def draw_windows(before: int, after: int, num_windows: int, num_eval_windows: in
 def _draw_both(
     sources: list[bytes], before: int, after: int, num_windows: int, num_eval_windows: int, seed: int
 ) -> list[np.ndarray]:
-    train: list[bytes] = []
-    held_out: list[bytes] = []
-    for source in sources:
-        side = held_out if int.from_bytes(hashlib.sha256(source).digest()[:8]) % EVALUATION_SHARE == 0 else train
-        side.append(source)
+    train, held_out = _split(sources)
     generator = np.random.Generator(np.random.Philox(seed))
     return [
         *_draw(train, before, after, num_windows, generator, "data.source.num_windows"),
         *_draw(held_out, before, after, num_eval_windows, generator, "data.evaluation_size"),
     ]
+
+
+def _split(sources: Iterable[bytes]) -> tuple[list[bytes], list[bytes]]:
+    """Returns the files to train on, and those to evaluate on."""
+    train: list[bytes] = []
+    held_out: list[bytes] = []
+    for source in sources:
+        side = held_out if int.from_bytes(hashlib.sha256(source).digest()[:8]) % EVALUATION_SHARE == 0 else train
+        side.append(source)
+    return train, held_out
+
+
+def _check_sizes(sources: Iterable[bytes], context: int, num_windows: int, num_eval_windows: int) -> None:
+    """Refuses what the files cannot hold by their bytes, of which a character takes one or more, before any is read.
+
+    Raises:
+      InputError: names the most that they could hold.
+    """
+    for side, asked, field in zip(
+        _split(sources),
+        (num_windows, num_eval_windows),
+        ("data.source.num_windows", "data.evaluation_size"),
+        strict=True,
+    ):
+        most = sum(map(len, side)) - context
+        if most < 1:
+            raise InputError(
+                f"data.source.characters_before and characters_after={context} in all are more than this Python's "
+                f"library has characters, {most + context} at most; choose fewer"
+            )
+        if asked > most:
+            raise InputError(
+                f"{field}={asked} exceeds the {most} windows of this Python's library, at the very most; choose fewer"
+            )
 
 
 def read_sources() -> Iterator[bytes]:

@@ -159,6 +159,8 @@ def _read_parquet(path: Path, field: str) -> Table:
     from pyarrow import parquet
 
     where = f"data.source.{field}={str(path)!r}"
+    if path.is_dir():
+        raise InputError(f"{where} is a folder; give the path of a file")
     if not path.is_file():
         raise InputError(f"{where} does not exist; give the path of a file")
     try:

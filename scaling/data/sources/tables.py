@@ -12,6 +12,9 @@ from scaling.data.sources.table_files import Table, read_table
 from scaling.specs.base import InputError, suggest
 from scaling.specs.data import Column, TableSource
 
+# Of fewer rows, more than half may have classes of their own.
+FEW_ROWS = 20
+
 # --- from a table to a source ---------------------------------------------------------------------------------------
 
 
@@ -29,6 +32,12 @@ def load_table(spec: TableSource, evaluation_size: int) -> Source:
     labels, classes = _read_labels(spec, table, columns.labels, None)
     groups = _read_groups(table, columns.group)
     values = [_parse(spec, columns, table, index) for index in columns.inputs]
+    if len(table) >= FEW_ROWS and len(classes) > len(table) / 2:
+        raise InputError(
+            f"{table.where}: the label, {table.call(columns.labels[0])}, has {len(classes)} different values in "
+            f"{len(table)} rows, which are no classes to learn; set data.source.task='regress' for numbers, or name "
+            "the column of the classes in data.source.label_column"
+        )
     name = table.path.name
     if spec.evaluation_path is None:
         pool, chosen = hold_out(name, len(table), evaluation_size, groups)

@@ -6,8 +6,11 @@ import io
 import json
 import os
 import re
+import socket
 import sys
-from collections.abc import Callable
+import urllib.parse
+import urllib.request
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -118,6 +121,9 @@ def _prepare(
     try:
         with contextlib.redirect_stdout(sys.stderr):  # standard output is for what a command prints
             builder = tfds.builder(spec.name, data_dir=os.fspath(root))
+            where = f"{spec.name} is not prepared in {os.fspath(root)}"
+            print(f"{field}.download=true: {where}; downloading and preparing it there", file=sys.stderr)
+            _check_network(builder, root)
             config = tfds.download.DownloadConfig(try_download_gcs=False)  # what Google keeps is not array_record
             builder.download_and_prepare(file_format="array_record", download_config=config)
     except Exception as error:
@@ -127,6 +133,25 @@ def _prepare(
             f"{field}.download=true cannot prepare {spec.name!r} in {os.fspath(root)}: {_explain(error, builder, root)}"
             f", or prepare it elsewhere and set TFDS_DATA_DIR or {field}.data_dir"
         ) from error
+
+
+def _check_network(builder: Any, root: epath.Path) -> None:
+    """Refuses to begin where what is downloaded from has no address, which TFDS would try for minutes.
+
+    Where a proxy looks addresses up, or files have been downloaded already, nothing is known beforehand.
+
+    Raises:
+      ConnectionError: names the host.
+    """
+    known = getattr(builder, "url_infos", None)
+    urls = known if isinstance(known, Mapping) else {}
+    hosts = sorted({host for url in urls if (host := urllib.parse.urlsplit(url).hostname)})
+    if not hosts or urllib.request.getproxies() or any((root / "downloads").glob("*.INFO")):
+        return
+    try:
+        socket.getaddrinfo(hosts[0], None)
+    except OSError as error:
+        raise ConnectionError(f"no address is known for {hosts[0]} ({error.strerror or error})") from None
 
 
 def _explain(error: Exception, builder: Any, root: epath.Path) -> str:

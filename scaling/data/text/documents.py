@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import io
 import json
+import os
 import platform
 import zlib
 from collections.abc import Iterable, Iterator
@@ -118,6 +119,7 @@ def _list_files(spec: FileDocuments, field: str) -> list[tuple[str, Path]]:
         return [(root.name, root)]
     if not root.is_dir():
         raise MissingDocumentsError(f"{field}.path={spec.path!r} does not exist; name a file or a folder of files")
+    _check_folders(root, spec.pattern, field)
     try:
         found = [(path.relative_to(root), path) for path in root.glob(spec.pattern) if path.is_file()]
     except (ValueError, NotImplementedError) as error:
@@ -133,6 +135,18 @@ def _list_files(spec: FileDocuments, field: str) -> list[tuple[str, Path]]:
             "path"
         )
     return files
+
+
+def _check_folders(root: Path, pattern: str, field: str) -> None:
+    """Checks that the folders that a pattern reaches into can be read: it would pass over them, and lose documents."""
+
+    def fail(error: OSError) -> None:
+        raise InputError(
+            f"{field}: cannot read {error.filename} ({error.strerror}); make the folder readable, or name another"
+        )
+
+    for _, folders, _ in os.walk(root, onerror=fail):
+        folders[:] = [name for name in folders if "**" in pattern and not name.startswith(".")]
 
 
 def _read_file(spec: FileDocuments, name: str, path: Path, field: str) -> Iterator[Document]:

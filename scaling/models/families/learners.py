@@ -286,8 +286,9 @@ class OwnLearner(ClassicalLearner[EstimatorSpec]):
         random = {"random_state": seed} if "random_state" in describe_signature(make) else {}
         try:
             estimator = make(**{**random, **self.spec.settings})
-        except TypeError as error:
-            raise InputError(f"model.settings={dict(self.spec.settings)}: {self.spec.code}: {error}") from None
+        except Exception as error:  # of the user's code, whatever it is
+            said = " ".join(str(error).split()) or type(error).__name__
+            raise InputError(f"model.settings={dict(self.spec.settings)}: {self.spec.code}: {said}") from error
         if not (hasattr(estimator, "fit") and hasattr(estimator, "predict")):
             raise InputError(
                 f"model.code={self.spec.code!r}: {type(estimator).__name__} has no fit and predict; name an estimator"

@@ -34,8 +34,14 @@ def shape(spec: MLPSpec, task: TaskShape) -> Shape:
     """Returns the shape that a specification asks for.
 
     Raises:
-      InputError: the request is smaller than this family can be, or residual layers would change their width.
+      InputError: tokens are to be predicted, the request is smaller than this family can be, or residual layers would
+        change their width.
     """
+    if task.predicts_tokens:
+        raise InputError(
+            f"model.kind=mlp cannot predict tokens, which data.source asks for (objective {task.objective}); choose "
+            "lstm or transformer, or a source with labels"
+        )
     if spec.proportions is not None:
         if spec.residual:
             raise InputError("model.residual=true needs hidden layers of one width; leave model.proportions out")

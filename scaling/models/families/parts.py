@@ -30,7 +30,10 @@ def require_image(task: TaskShape, family: str) -> tuple[int, int, int]:
     """
     if task.image_shape is None:
         what = "tokens" if task.vocab_size else "numbers without places"
-        raise InputError(f"model.kind={family} needs images, but these examples are {what}; choose mlp, or image data")
+        fits = "lstm or transformer" if task.predicts_tokens else "mlp"
+        raise InputError(
+            f"model.kind={family} needs images, but these examples are {what}; choose {fits}, or image data"
+        )
     return task.image_shape
 
 

@@ -94,7 +94,10 @@ def test_a_plan_for_four_devices_divides_the_state_and_names_its_communication(t
     [
         (["--topology", "v5e-7"], "which layout 7 chips have is not known; write it out, as in v5e:4x8"),
         (["--topology", "cpu-4", "--execution", "mesh.data=3"], "training.batch_size=8"),
-        (["--execution", "mesh.data=3"], "--execution is how to run on a --topology; add that"),
+        (["--execution", "mesh.data=3"], "training.batch_size=8 cannot be divided by data * fsdp = 3; choose 6 or 9"),
+        (["--execution", "mesh.data=3", "--json"], "training.batch_size=8 cannot be divided by data * fsdp = 3"),
+        (["--execution", "micro_batches=3"], "training.batch_size=8 cannot be divided by micro_batches = 3"),
+        (["--execution", "mesh.dta=2"], "--execution"),
     ],
 )
 def test_what_cannot_be_compiled_is_refused_in_one_line(tmp_path, capsys, arguments, message):

@@ -81,5 +81,13 @@ def test_a_cell_that_cannot_be_trained_fails_alone(scaling, here, study_file):
     log = next(path for path in (scaling.folder / "store").rglob("attempts.jsonl") if "failed" in path.read_text())
     assert "Traceback" in log.read_text()
     assert "one class only" in log.read_text()
+    assert "warning: data.size=1" in done.stderr and "one class only" in done.stderr  # told before
     rows = [row for row in Store.open(scaling.folder / "store").rows() if row["status"] == "failed"]
     assert len(rows) == 2
+
+
+@pytest.mark.parametrize("words", [(), ("--dry-run",), ("--spawn-workers",)], ids=str)
+def test_a_batch_that_cannot_be_divided_is_refused_before_a_store_is_made(here, study_file, words):
+    message = "cannot be divided by data * fsdp = 3"
+    check_line(here("run", study_file, "--store", "store", "--execution", "mesh.data=3", *words), 2, message)
+    assert not (here.folder / "store").exists()

@@ -8,6 +8,8 @@ from launch.workers.forks import ForkServer, can_fork
 from scaling.specs import code
 from scaling.specs.base import InputError, override
 from scaling.specs.code import load_file
+from scaling.specs.execution import Execution, MeshSpec
+from scaling.specs.models import LinearSVMSpec
 from tests.launch.workers.cells import cells, names
 
 
@@ -40,6 +42,27 @@ def test_both_refuse_the_first_bad_cell_in_the_same_words(server):
         here = refusal(check_cells, bad, metric)
         assert here.startswith(words)
         assert refusal(check_cells_by, server, bad, metric) == here
+
+
+def test_both_warn_of_every_seed_that_sees_one_class_and_that_an_estimator_will_fail(server):
+    found = override(cells(30), ["data.size=2"])
+    (here,) = check_cells(found, "loss")
+    assert here.startswith("data.size=2: the first 2 examples of digits (data.order='independent', seed=")
+    assert here.endswith("more cells alike)")
+    assert check_cells_by(server, found, "loss") == [here]
+    estimators = [cell.model_copy(update={"model": LinearSVMSpec(), "training": None}) for cell in found]
+    (told,) = check_cells(estimators, "error")
+    assert "hold one class only, which linear_svm cannot fit" in told and "that cell will fail" in told
+    assert check_cells_by(server, estimators, "error") == [told]
+
+
+def test_both_refuse_what_cannot_be_divided_and_the_fork_counts_devices(server):
+    uneven, many = (Execution(mesh=MeshSpec(data=size)) for size in (3, 32))
+    here = refusal(check_cells, cells(1), "loss", uneven)
+    assert here.startswith("training.batch_size=32 cannot be divided by data * fsdp = 3; choose 30 or 33")
+    assert refusal(check_cells_by, server, cells(1), "loss", uneven) == here
+    check_cells(cells(1), "loss", many)
+    assert "data=32,fsdp=1,tensor=1 needs 32 devices" in refusal(check_cells_by, server, cells(1), "loss", many)
 
 
 def test_cells_that_differ_in_the_seed_alone_are_looked_at_once(monkeypatch):

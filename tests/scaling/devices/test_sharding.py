@@ -21,6 +21,7 @@ from scaling.devices.sharding import (
     batch_sharding,
     check_batch,
     check_heads,
+    check_population,
     describe_sharding,
     divide,
     gather_params,
@@ -36,7 +37,7 @@ from scaling.models.parametrization import update_trees
 from scaling.models.registry import make_shape
 from scaling.models.shape import Shape
 from scaling.specs.base import InputError
-from scaling.specs.execution import MeshSpec
+from scaling.specs.execution import Execution, MeshSpec
 from scaling.specs.models import LSTMSpec, MLPSpec, ResNetSpec, TransformerSpec, ViTSpec
 from scaling.specs.task import image_task, token_task
 from scaling.specs.training import AdamWSpec, LionSpec, MuonSpec, RMSPropSpec, SGDSpec
@@ -252,3 +253,13 @@ def test_gathered_parameters_are_whole_and_their_gradients_divided_and_both_are_
     for x, found, gradient in zip(*map(jax.tree.leaves, (params, whole, gradients)), strict=True):
         np.testing.assert_array_equal(found, x)
         np.testing.assert_allclose(gradient, 3 * x**2, rtol=1e-6)
+
+
+def test_micro_batches_alone_are_named_and_members_are_divided() -> None:
+    with pytest.raises(
+        InputError, match=r"=9 cannot .* by micro_batches = 2; choose 8 or 10, or another execution\.mi"
+    ):
+        check_batch(9, MeshSpec(), micro_batches=2)
+    check_population(Execution(population=4, mesh=MeshSpec(population=2)))
+    with pytest.raises(InputError, match=r"execution\.population=1 cannot be divided by execution\.mesh\.population=2"):
+        check_population(Execution(mesh=MeshSpec(population=2)))

@@ -1,8 +1,10 @@
 """Folders of images: classes by name, squares by resizing and cropping, and the same pixels lazily or at once."""
 
+import os
 import re
 import tarfile
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -189,3 +191,27 @@ def test_an_archive_gives_what_its_folder_gives(folder, tmp_path, top, suffix):
 
 def test_an_evaluation_set_that_leaves_nothing_is_refused(folder):
     refuses("data.evaluation_size=12 leaves none of the 12 examples of pictures", folder, 12)
+
+
+def test_a_class_folder_that_cannot_be_read_is_refused_and_not_left_out(folder, monkeypatch):
+    look = os.scandir
+
+    def scan(place):
+        if Path(place).name == "deep":
+            raise PermissionError(13, "Permission denied", str(place))
+        return look(place)
+
+    monkeypatch.setattr(os, "scandir", scan)
+    with pytest.raises(PermissionError):  # which `load_source` turns into a line
+        load(folder)
+
+
+def test_an_empty_file_is_found_without_decoding(folder, monkeypatch):
+    monkeypatch.setattr(images, "IN_MEMORY_BYTES", 0)
+    load(folder).inputs.check()
+    path = folder / "cat" / "3.png"
+    path.write_bytes(b"")
+    source = load(folder)
+    rows = source.inputs if str(path.relative_to(folder)) in source.inputs.paths else source.eval_inputs
+    with pytest.raises(InputError, match=r"cat/3.png holds 0 bytes and is no image; replace or remove it"):
+        rows.check()

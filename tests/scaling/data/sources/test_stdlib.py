@@ -51,6 +51,27 @@ def test_more_windows_than_the_library_has_are_refused_with_their_number(monkeyp
         load_stdlib(StdlibSource(num_windows=10**9), 100)
 
 
+@pytest.mark.parametrize(
+    ("spec", "evaluation_size", "message"),
+    [
+        (StdlibSource(num_windows=10**9), 100, "data.source.num_windows=1000000000 exceeds the"),
+        (StdlibSource(num_windows=100), 10**9, "data.evaluation_size=1000000000 exceeds the"),
+        (
+            StdlibSource(num_windows=100, characters_before=10**9),
+            100,
+            "characters_after=1000000007 in all are more than",
+        ),
+    ],
+)
+def test_what_the_files_are_too_small_for_is_refused_before_they_are_tokenised(
+    monkeypatch, spec, evaluation_size, message
+):
+    monkeypatch.setattr(stdlib, "label_characters", None)
+    monkeypatch.setattr(stdlib, "load_or_make", None)
+    with pytest.raises(InputError, match=message):
+        load_stdlib(spec, evaluation_size)
+
+
 def test_library_files_feed_one_side_only(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     sources = list(read_sources())

@@ -265,3 +265,11 @@ def test_letter_recognition_is_what_it_was(shared_data, tmp_path):
     source = load(path, 4000, label_column=0)
     assert source.inputs.tobytes() == inputs[pool].tobytes()
     assert (source.labels == labels[pool]).all()
+
+
+def test_labels_that_are_no_classes_are_refused(tmp_path):
+    path = write(tmp_path / "numbers.csv", [(i, i / 7) for i in range(60)])
+    refuses("the label, column 1, has 60 different values in 60 rows, which are no classes to learn; set data.", path)
+    assert load(path, task="regress").size + 10 >= 50
+    halves = write(tmp_path / "halves.csv", [(i, i // 2) for i in range(60)])
+    assert load(halves).num_classes == 30

@@ -1,6 +1,7 @@
 """Finding and preparing TFDS datasets by name, version, split and format; what is not there is one line."""
 
 import importlib.util
+import socket
 from pathlib import Path
 
 import numpy as np
@@ -183,6 +184,20 @@ def test_a_failed_download_is_one_line(register, tmp_path, error, message):
     found = refusal(lambda: load_tfds(spec, 2))
     assert found.startswith(f"data.source.download=true cannot prepare 'failing' in {tmp_path}: {message}")
     assert found.endswith("elsewhere and set TFDS_DATA_DIR or data.source.data_dir")
+
+
+def test_a_download_is_announced_and_not_begun_where_its_host_has_no_address(monkeypatch, tmp_path, capsys):
+    def look_up(host, port):
+        raise socket.gaierror(-2, "Name or service not known")
+
+    for name in ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    monkeypatch.setattr(tfds.core.DatasetBuilder, "download_and_prepare", None)
+    found = refusal(lambda: load_tfds(TfdsSource(name="mnist", data_dir=str(tmp_path), download=True), 2))
+    assert "ConnectionError: no address is known for storage.googleapis.com (Name or service not known); check" in found
+    said = f"data.source.download=true: mnist is not prepared in {tmp_path}; downloading and preparing it there\n"
+    assert capsys.readouterr().err.endswith(said)
 
 
 def test_what_another_process_prepares_meanwhile_is_used(register, tmp_path):
