@@ -26,7 +26,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_derive(parser)
     parser.add_argument("--filter", metavar="JSON", help='of W&B runs: {"state": "finished", "config.lr": 0.1}')
     parser.add_argument("--experiment", action="append", default=[], metavar="NAME", help="of MLflow; default all")
-    parser.add_argument("--run-column", metavar="NAME", help="of a table: says to which run a row of a history belongs")
+    parser.add_argument(
+        "--run-column",
+        metavar="NAME",
+        help="of a table: names the run that a row of a history belongs to; default a column that seems to",
+    )
     parser.add_argument(
         "--patience", type=float, default=DEFAULT_PATIENCE_SECONDS, metavar="SECONDS",
         help="how long W&B may refuse or be silent before the import stops; default 600",

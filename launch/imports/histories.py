@@ -2,31 +2,24 @@
 
 import json
 from array import array
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from analysis.tables.files.json_files import flatten
+
 if TYPE_CHECKING:
     import pyarrow as pa
 
 # How JSON of trackers writes numbers that are not finite.
 NOT_FINITE = {"NaN": float("nan"), "Infinity": float("inf"), "-Infinity": float("-inf")}
-
-
-def flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yields nested values under dotted names; lists and None stay what they are.
-
-    >>> dict(flatten({"model": {"depth": 2, "sizes": [1, 2]}, "lr": 0.1}))
-    {'model.depth': 2, 'model.sizes': [1, 2], 'lr': 0.1}
-    """
-    for name, value in values.items():
-        if isinstance(value, Mapping) and value:
-            yield from flatten(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value
+# The share of a metric's points that must fit the steps of another one, for both to count the same steps.
+SAME_SCALE = 0.9
+# Part of a run's version: when histories are read in another way, runs that are here already are fetched again.
+READING = "2"
 
 
 def encode(value: Any) -> Any:
@@ -142,39 +135,164 @@ def _read_values(column: "pa.ChunkedArray") -> Values:
     return Values(np.array(numbers, dtype=np.float64), present, texts)
 
 
-class Pivot:
-    """Collects single points of metrics into rows by step; a step that is logged again replaces what was there."""
+class _Points:
+    """The points of one metric in the order of their logging, and which `part` of the run's log each is in."""
 
     def __init__(self) -> None:
-        self.replaced = 0
-        self._rows: dict[int, dict[str, float]] = {}
-        self._times: dict[int, float] = {}
+        self.orders, self.steps, self.parts = array("q"), array("q"), array("q")
+        self.times, self.values = array("d"), array("d")
+
+
+class _Table:
+    """All points of all metrics in the order of logging, as arrays `[n]`."""
+
+    def __init__(self, metrics: Sequence[_Points]) -> None:
+        def join(name: str, kind: Any) -> NDArray[Any]:
+            return np.concatenate([np.frombuffer(getattr(points, name), dtype=kind) for points in metrics])
+
+        codes = np.repeat(np.arange(len(metrics)), [len(points.steps) for points in metrics])
+        held = {"orders": np.int64, "steps": np.int64, "parts": np.int64, "times": np.float64, "values": np.float64}
+        joined = {name: join(name, kind) for name, kind in held.items()}
+        # Between files that are written at once only the clock tells the order; where it went back, only the files do.
+        inner = codes[1:] == codes[:-1]
+        self.is_clocked = not (inner & (np.diff(joined["times"]) < 0)).any()
+        order = np.lexsort((joined["orders"], joined["times"])) if self.is_clocked else np.argsort(joined["orders"])
+        self.codes = codes[order]
+        self.orders, self.steps, self.parts = (joined[name][order] for name in ("orders", "steps", "parts"))
+        self.times, self.values = joined["times"][order], joined["values"][order]
+
+
+class Pivot:
+    """Collects single points of metrics into rows by step, and leaves out what a restart superseded."""
+
+    def __init__(self) -> None:
+        self._metrics: dict[str, _Points] = {}
+        self._count, self._part = 0, 0
+        self._purges: list[tuple[int, int]] = []
+        self._settled: tuple[_Table, NDArray[np.int64], int, int] | None = None
 
     def add(self, name: str, step: int, seconds: float, value: float) -> None:
         """Adds a point, in the order of its logging; `seconds` is its time since the epoch."""
-        row = self._rows.get(step)
-        if row is None:
-            row = self._rows[step] = {}
-        self.replaced += name in row
-        row[name] = value
-        self._times[step] = seconds
+        points = self._metrics.get(name)
+        if points is None:
+            points = self._metrics[name] = _Points()
+        points.orders.append(self._count)
+        points.steps.append(step)
+        points.parts.append(self._part)
+        points.times.append(seconds)
+        points.values.append(value)
+        self._count += 1
+
+    def begin_part(self) -> None:
+        """Begins another part of the log: a metric that begins in it at or below what it had reached was restarted."""
+        self._part += 1
+
+    def purge(self, step: int) -> None:
+        """Supersedes what was added so far at this step or later, of all metrics, as the log itself says."""
+        self._purges.append((self._count, step))
+
+    def _settle(self) -> tuple[_Table, NDArray[np.int64], int, int]:
+        """Returns the points, which of them stay, and how many were logged again or left out by a restart."""
+        if self._settled is None:
+            from analysis.tables.order import find_superseded
+
+            table = _Table(list(self._metrics.values()))
+            dead = np.zeros(len(table.steps), dtype=bool)
+            for before, step in self._purges:
+                dead |= (table.orders < before) & (table.steps >= step)
+            for codes in _group_scales(table):
+                rows = np.flatnonzero(np.isin(table.codes, codes) & ~dead)
+                begins = _find_begins(table, rows)
+                dead[rows] = find_superseded(table.steps[rows].astype(np.float64), table.codes[rows], begins)
+            alive = np.flatnonzero(~dead)
+            by_point = np.lexsort((alive, table.steps[alive], table.codes[alive]))
+            sorted_codes, sorted_steps = table.codes[alive][by_point], table.steps[alive][by_point]
+            is_last = np.ones(len(alive), dtype=bool)
+            is_last[:-1] = (sorted_codes[1:] != sorted_codes[:-1]) | (sorted_steps[1:] != sorted_steps[:-1])
+            kept = alive[by_point][is_last]
+            lost = list(zip(table.codes[dead].tolist(), table.steps[dead].tolist(), strict=True))
+            held = set(zip(table.codes[kept].tolist(), table.steps[kept].tolist(), strict=True)) if lost else set()
+            again = sum(point in held for point in lost)
+            self._settled = table, kept, again + len(alive) - len(kept), len(lost) - again
+        return self._settled
 
     def notices(self) -> tuple[str, ...]:
         """Returns what a person should know."""
-        if not self.replaced:
+        if not self._count:
             return ()
-        return (f"{self.replaced} values were logged again at the same step; the later ones are kept",)
+        _, _, again, abandoned = self._settle()
+        found = []
+        if again:
+            found.append(f"{again} values were logged again at the same step; the later ones are kept")
+        if abandoned:
+            found.append(
+                f"{abandoned} values of an abandoned attempt, at or after the step of a restart, are superseded and "
+                "left out"
+            )
+        return tuple(found)
 
     def last(self) -> dict[str, float]:
-        """Returns each metric's value at its last step."""
-        return {name: value for _, row in sorted(self._rows.items()) for name, value in row.items()}
+        """Returns each metric's value where it ended."""
+        if not self._count:
+            return {}
+        table, kept, _, _ = self._settle()
+        names = list(self._metrics)  # in a metric the largest step comes last
+        return {names[code]: float(table.values[row]) for code, row in zip(table.codes[kept], kept, strict=True)}
 
     def build(self) -> "pa.Table | None":
         """Returns the rows by step, with `_step`, `_timestamp` and `_runtime`; None where there are none."""
-        if not self._rows:
+        import pyarrow as pa
+
+        if not self._count:
             return None
-        began = min(self._times.values())
-        return build_history(
-            {"_step": step, "_timestamp": self._times[step], "_runtime": self._times[step] - began, **row}
-            for step, row in sorted(self._rows.items())
-        )
+        table, kept, _, _ = self._settle()
+        if not len(kept):  # purged, and killed before the next point
+            return None
+        steps, places = np.unique(table.steps[kept], return_inverse=True)
+        times = np.full(len(steps), -np.inf)
+        np.maximum.at(times, places, table.times[kept])
+        columns: dict[str, Any] = {"_step": pa.array(steps.astype(np.float64))}
+        columns["_timestamp"], columns["_runtime"] = pa.array(times), pa.array(times - times.min())
+        for code, name in enumerate(self._metrics):
+            mine = table.codes[kept] == code
+            if mine.any():
+                values, missing = np.zeros(len(steps)), np.ones(len(steps), dtype=bool)
+                values[places[mine]], missing[places[mine]] = table.values[kept[mine]], False
+                columns[name] = pa.array(values, mask=missing)
+        return pa.table(columns)
+
+
+def _group_scales(table: _Table) -> list[list[int]]:
+    """Returns metrics in groups that count the same steps: a point was logged while the largest one stood there.
+
+    Epochs beside steps, or a test at step 0, are groups of their own, which no restart of another disturbs. So is
+    each metric where the clock does not tell what was logged before what, as of two writers of one metric at once.
+    """
+    if not table.is_clocked:
+        return [[code] for code in np.unique(table.codes).tolist()]
+    rows = {int(code): np.flatnonzero(table.codes == code) for code in np.unique(table.codes)}
+    left = sorted(rows, key=lambda code: -len(rows[code]))
+    groups = []
+    while left:
+        base = rows[left[0]]
+        steps = np.concatenate([[-np.inf], table.steps[base], [np.inf]])
+        group = [left[0]]
+        for code in left[1:]:
+            place = np.searchsorted(base, rows[code])
+            before, after = steps[place], steps[place + 1]
+            mine = table.steps[rows[code]]
+            stood = (mine >= np.minimum(before, after)) & (mine <= np.maximum(before, after))
+            if stood.mean() >= SAME_SCALE:
+                group.append(code)
+        groups.append(group)
+        left = [code for code in left if code not in group]
+    return groups
+
+
+def _find_begins(table: _Table, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Returns which rows are a metric's first in a part of the log that is not the first part with it `[n]`."""
+    begins = np.zeros(len(rows), dtype=bool)
+    for code in np.unique(table.codes[rows]):
+        mine = np.flatnonzero(table.codes[rows] == code)
+        begins[mine[np.flatnonzero(np.diff(table.parts[rows[mine]])) + 1]] = True
+    return begins

@@ -4,6 +4,7 @@ import argparse
 import json
 import sys
 import uuid
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,11 +15,13 @@ from launch.imports.mapping import MappingReport, TableMapping, build_table
 from launch.imports.raw import MAPPING_FILE, PROPOSAL_FILE, REPORT_FILE, TABLE_FILE, RawFolder, RawRun
 from launch.text import print_json, render_table
 from scaling.specs.base import InputError, parse
+from scaling.store.columns import IMPORTED
 
 if TYPE_CHECKING:
     import pandas as pd
 
 MAX_SHOWN = 20
+SAID_SINGLY = 5  # what is said of more runs is said once
 
 
 def bring_runs(options: argparse.Namespace) -> int:
@@ -92,7 +95,10 @@ def open_source(options: argparse.Namespace) -> Source:
         return TensorBoardRuns(address)
     from launch.imports.tables import TableSource
 
-    return TableSource(kind, address, options.run_column)
+    source = TableSource(kind, address, options.run_column)
+    for sentence in source.said:
+        print(sentence, file=sys.stderr)
+    return source
 
 
 def _read_mapping(options: argparse.Namespace, folder: RawFolder) -> TableMapping | None:
@@ -148,7 +154,7 @@ def _ask_for_mapping(options: argparse.Namespace, folder: RawFolder, runs: list[
     else:
         shown = [{**row, "examples": show_examples(row["examples"])} for row in names]
         print(render_table(shown))
-        print(f"\nlikely for {len(runs)} runs, by their names alone:\n")
+        print(f"\nlikely for {len(runs)} runs, by their names and values:\n")
         rows = [
             {"column": ours, "proposed": text, "others": ", ".join(others.get(ours, [])) or None}
             for ours, text in proposed.columns.items()
@@ -163,10 +169,18 @@ def _ask_for_mapping(options: argparse.Namespace, folder: RawFolder, runs: list[
 
 def _write(folder: RawFolder, mapping: TableMapping, table: "pd.DataFrame", report: MappingReport) -> None:
     """Writes the mapping, the report and, last, the table; each appears whole."""
+    import pandas as pd
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from analysis.tables.provenance import provenance_of
+
     folder.write(MAPPING_FILE, mapping.model_dump_json(indent=1) + "\n")
     folder.write(REPORT_FILE, report.model_dump_json(indent=1) + "\n")
     temporary = folder.path / f".{TABLE_FILE}.{uuid.uuid4().hex[:8]}.tmp"
-    table.to_parquet(temporary, index=False)
+    whole = pa.Table.from_pandas(pd.DataFrame(table), preserve_index=False)
+    kept = {**whole.schema.metadata, IMPORTED: json.dumps(dict(provenance_of(table).conventions)).encode()}
+    pq.write_table(whole.replace_schema_metadata(kept), temporary)
     temporary.replace(folder.path / TABLE_FILE)
 
 
@@ -192,11 +206,33 @@ def _print_report(
     print(f"\n{report.rows} rows of {report.runs} of {report.runs_found} runs" + (f": {states}" if states else ""))
     for reason, (runs, rows) in report.reasons().items():
         print(f"dropped: {rows} rows of {runs} runs: {reason}", file=sys.stderr)
-    for notice in report.notices[:MAX_SHOWN]:
+    notices = gather_notices(report.notices)
+    for notice in notices[:MAX_SHOWN]:
         print(notice, file=sys.stderr)
-    if len(report.notices) > MAX_SHOWN:
-        print(f"and {len(report.notices) - MAX_SHOWN} notices more in {folder.path / REPORT_FILE}", file=sys.stderr)
+    if len(notices) > MAX_SHOWN:
+        print(f"and {len(notices) - MAX_SHOWN} notices more in {folder.path / REPORT_FILE}", file=sys.stderr)
     if not report.rows:
         print(f"scaling: no row has all columns; {folder.path} is left without a new table", file=sys.stderr)
         return
     print(f"table: {folder.path}, for scaling table, scaling fit, …")
+
+
+def gather_notices(notices: Sequence[str]) -> list[str]:
+    """Returns notices with those that say the same of many runs in one.
+
+    >>> gather_notices([*(f"run{i}: was killed" for i in range(9)), "a: was rewound"])
+    ['run0, run1, run2 and 6 more: was killed', 'a: was rewound']
+    """
+    runs: dict[str, list[str]] = {}
+    for notice in notices:
+        run, _, text = notice.partition(": ")
+        runs.setdefault(text, []).append(run)
+    gathered = []
+    for notice in notices:
+        _, _, text = notice.partition(": ")
+        names = runs[text]
+        if not text or len(names) <= SAID_SINGLY:
+            gathered.append(notice)
+        elif notice == f"{names[0]}: {text}":
+            gathered.append(f"{', '.join(names[:3])} and {len(names) - 3} more: {text}")
+    return gathered

@@ -1,14 +1,16 @@
 """From their names to the tidy table's: an explicit mapping, and what it makes of a folder of raw runs."""
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
 from analysis.tables.expressions import Expression, read_expression
+from analysis.tables.numbers import read_column, read_plain
+from analysis.tables.states import Status
 from launch.imports.raw import RawFolder, RawRun
-from launch.imports.rows import TEXTS, RunRows, build_rows
+from launch.imports.rows import TEXTS, Read, RunRows, build_rows
 from scaling.specs.base import InputError, Spec, suggest, suggest_near
 from scaling.store.columns import CONTRACT, GROUP, Derived, is_part, order_columns
 
@@ -21,17 +23,6 @@ SET_BY_IMPORT = ("cell", "is_final")
 COUNTS = ("step", "seed", "num_params", GROUP, "data_seen", "data_unique", "batch_size", "num_devices")
 MAX_EXACT = 2.0**53
 LIKENESS = 0.85  # to a column of ours, from which on a name is taken for a slip and not for another metric
-
-Status = Literal["ok", "diverged", "failed", "interrupted"]
-# W&B, MLflow, TensorBoard's hparams and Slurm in lower case. A run that still goes on has not ended well yet.
-STATUSES: dict[str, Status] = {
-    "ok": "ok", "finished": "ok", "complete": "ok", "completed": "ok", "success": "ok", "status_success": "ok",
-    "diverged": "diverged",
-    "failed": "failed", "failure": "failed", "error": "failed", "status_failure": "failed",
-    "crashed": "interrupted", "killed": "interrupted", "preempted": "interrupted", "preempting": "interrupted",
-    "interrupted": "interrupted", "running": "interrupted", "pending": "interrupted", "scheduled": "interrupted",
-    "status_running": "interrupted", "cancelled": "interrupted", "timeout": "interrupted",
-}  # fmt: skip
 
 
 class TableMapping(Spec):
@@ -168,16 +159,17 @@ def build_table(
     names = collect_names(runs)
     expressions = resolve(mapping, names)
     study = folder.origin().study
-    statuses = {**STATUSES, **{word.lower(): ours for word, ours in mapping.statuses.items()}}
+    read, told = _read_texts(expressions, runs)
     dropped: list[Dropped] = []
     parts: list[RunRows] = []
+    status_name = next(iter(expressions["status"].names()), "") if "status" in expressions else ""
     has_status = "status" in expressions or any(run.state is not None for run in runs)
     for run in runs:
-        rows = build_rows(folder, run, expressions, mapping.optional)
+        rows = build_rows(folder, run, expressions, mapping.optional, read)
         dropped.extend(Dropped(run=run.id, rows=count, reason=reason) for reason, count in rows.dropped.items())
         if rows.num_rows:
             if has_status:
-                rows.set_status(statuses)
+                rows.set_status(mapping.statuses, status_name)
             parts.append(rows)
     columns: dict[str, Any] = {}
     for ours in order_columns([*expressions, "study", "cell", "is_final", *(["status"] if has_status else [])]):
@@ -187,11 +179,9 @@ def build_table(
             columns[ours] = _tidy(ours, [part.columns[ours] for part in parts])
     table = pd.DataFrame(columns)
     if mapping.derive:
-        table = derive_columns(table, mapping.derive)
-        attributes = table.attrs
-        table = table[order_columns(list(table.columns))]
-        table.attrs = attributes
-    notices = [f"{run.id}: {notice}" for run in runs for notice in run.notices]
+        derived = derive_columns(table, mapping.derive)
+        table = derived[order_columns(list(derived.columns))]
+    notices = [*told, *(f"{run.id}: {notice}" for run in runs for notice in run.notices)]
     lost = sum(not part.columns["is_final"].any() for part in parts)
     if lost:
         notices.append(f"{lost} runs lack their final row, which was dropped; no fit of final rows sees them")
@@ -207,6 +197,30 @@ def build_table(
         notices=tuple(notices),
     )  # fmt: skip
     return table, report
+
+
+def _read_texts(expressions: Mapping[str, Expression], runs: Sequence[RawRun]) -> tuple[Read, list[str]]:
+    """Returns what `count` and `number` read of values that runs have once, and what to say of it.
+
+    All runs together decide what a comma is.
+    """
+    wanted: dict[tuple[str, str], Literal["count", "number"]] = {
+        (factor.function, factor.value): factor.function
+        for expression in expressions.values()
+        for factor in expression.factors
+        if factor.function in ("count", "number") and not factor.is_history()
+    }
+    read, told = dict[tuple[str, str], dict[str, float | None]](), []
+    scalars = [run.scalars() for run in runs] if wanted else []
+    for key, kind in wanted.items():
+        values = [of.get(key[1]) for of in scalars]
+        found = read_column(values, kind=kind)
+        read[key] = {
+            run.id: None if value is None or bad or (number != number and read_plain(value) is None) else number
+            for run, value, number, bad in zip(runs, values, found.values.tolist(), found.bad.tolist(), strict=True)
+        }
+        told += [f"{key[1]}: {one}" for one in found.said]
+    return read, told
 
 
 def _tidy(ours: str, arrays: Sequence[Any]) -> Any:

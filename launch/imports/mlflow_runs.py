@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from launch.imports.fetching import Listed, LocalSource, RunError, SourceError
-from launch.imports.histories import Pivot
+from launch.imports.histories import READING, Pivot
 from launch.imports.raw import Origin, RawRun, make_run
 from scaling.specs.base import InputError, Json, canonical_json, fingerprint_text, suggest
 
@@ -95,12 +95,12 @@ class FileRuns(LocalSource):
                     file for part in ("params", "metrics", "tags") for file in (meta.parent / part).rglob("*")
                 )
                 stats = [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in (meta, *files)]
-                version = fingerprint_text(canonical_json(stats))
+                version = fingerprint_text(canonical_json([READING, *stats]))
                 listed.append(Listed(str(facts["run_id"]), version, payload=(meta.parent, facts)))
         return listed
 
     def fetch(self, listed: Listed) -> "tuple[RawRun, pa.Table | None]":
-        """Returns a run and its metrics by step.
+        """Returns a run and its metrics by step, each in the order of its timestamps.
 
         Raises:
           RunError: a file of metrics does not say what it should.
@@ -112,10 +112,10 @@ class FileRuns(LocalSource):
             for i, line in enumerate(file.read_text(encoding="utf-8").splitlines()):
                 words = line.split(" ")
                 try:  # old versions wrote no step, newer ones may name a data set after it
-                    points.append((int(words[0]), i, name, int(words[2]) if len(words) > 2 else 0, float(words[1])))
+                    points.append((int(words[0]), int(words[2]) if len(words) > 2 else 0, name, i, float(words[1])))
                 except (ValueError, IndexError):
                     raise RunError(f"{file} line {i + 1} is no metric: {line[:40]!r}; remove the line") from None
-        for milliseconds, _, name, step, value in sorted(points):
+        for milliseconds, step, name, _, value in sorted(points):
             pivot.add(name, step, milliseconds / 1000, value)
         values = {
             part: {file.relative_to(folder / part).as_posix(): _read_text(file) for file in _files(folder / part)}
@@ -179,16 +179,17 @@ class DatabaseRuns(LocalSource):
                 params = dict(self._ask("SELECT key, value FROM params WHERE run_uuid = ?", name))
                 tags = dict(self._ask("SELECT key, value FROM tags WHERE run_uuid = ?", name))
                 latest = self._ask("SELECT key, step, timestamp FROM latest_metrics WHERE run_uuid = ?", name)
-                version = fingerprint_text(canonical_json([facts, state, params, tags, sorted(latest)]))
+                version = fingerprint_text(canonical_json([READING, facts, state, params, tags, sorted(latest)]))
                 listed.append(Listed(name, version, state in LIVE, (state, facts, params, tags)))
         return listed
 
     def fetch(self, listed: Listed) -> "tuple[RawRun, pa.Table | None]":
-        """Returns a run and its metrics by step."""
+        """Returns a run and its metrics by step, each in the order of its timestamps."""
         state, facts, params, tags = listed.payload
         pivot = Pivot()
         points = self._ask(
-            "SELECT key, step, timestamp, value, is_nan FROM metrics WHERE run_uuid = ? ORDER BY timestamp", listed.id
+            "SELECT key, step, timestamp, value, is_nan FROM metrics WHERE run_uuid = ? ORDER BY timestamp, step",
+            listed.id,
         )
         for name, step, milliseconds, value, is_nan in points:
             pivot.add(name, step, milliseconds / 1000, _value(value, is_nan))
@@ -232,11 +233,11 @@ class ServerRuns(LocalSource):
                 for run in _pages(self._client.search_runs, [experiment]):
                     told = json.dumps(run.to_dictionary(), default=str, sort_keys=True)
                     is_live = run.info.status in LIVE
-                    listed.append(Listed(run.info.run_id, fingerprint_text(told), is_live, run))
+                    listed.append(Listed(run.info.run_id, fingerprint_text(READING + told), is_live, run))
         return listed
 
     def fetch(self, listed: Listed) -> "tuple[RawRun, pa.Table | None]":
-        """Returns a run and its metrics by step.
+        """Returns a run and its metrics by step, each in the order of its timestamps.
 
         Raises:
           SourceError: the server does not answer.
@@ -244,11 +245,11 @@ class ServerRuns(LocalSource):
         run, pivot = listed.payload, Pivot()
         with _one_line(self._address):
             points = [
-                (point.timestamp, name, point.step, point.value)
+                (point.timestamp, point.step, name, point.value)
                 for name in run.data.metrics
                 for point in self._client.get_metric_history(listed.id, name)
             ]
-        for milliseconds, name, step, value in sorted(points, key=lambda point: point[:3]):
+        for milliseconds, step, name, value in sorted(points, key=lambda point: point[:3]):
             pivot.add(name, step, milliseconds / 1000, _value(value, value != value))
         info = run.info
         raw = make_run(

@@ -1,33 +1,26 @@
 """What raw runs offer for a mapping: their names with examples and counts, and likely ones for our columns."""
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from analysis.tables.expressions import Expression, Factor
-from launch.imports.mapping import TableMapping, collect_names
+from analysis.tables.numbers import read_count
+from analysis.tables.proposals import TEXT_COLUMNS, propose_columns, rank_names, render_values
+from analysis.tables.states import COLUMNS, knows_all
+from launch.imports.mapping import SET_BY_IMPORT, TableMapping, collect_names
 from launch.imports.raw import RawFolder, RawRun
-from launch.imports.rows import read_count, read_number
 from scaling.specs.base import Json
+from scaling.store.columns import CONTRACT, TABLE_COURSE
 
 NUM_EXAMPLES = 3
-# Patterns for the end of a name, most likely first, after / . - and spaces became _ and letters small.
-PATTERNS: dict[str, tuple[str, ...]] = {
-    "loss": (r"(eval|valid|validation|val|test|held_out)_(.*_)?(loss|nll|cross_entropy)", r"(^|.*_)(loss|nll)"),
-    "num_params": (r"(non_embedding_|total_|model_)?(n|num|number_of)_?(non_embedding_)?param(eter)?s(_.*)?",
-                   r"(.*_)?param(eter)?s?(_count)?", r"model_size"),
-    "data_seen": (r"(.*_)?(tokens|examples|samples)_(seen|processed|consumed|so_far)", r"consumed_(tokens|samples)",
-                  r"(n|num|total|train|training)_(train_)?(tokens|examples|samples)", r"tokens"),
-    "train_flops": (r"(.*_)?(train|training|total)_(.*_)?flops?", r"flops?", r"(.*_)?compute"),
-    "seed": (r"(random_|rng_)?seed",),
-    "peak_lr": (r"(peak|max|base)_(lr|learning_rate)", r"(.*_)?(lr|learning_rate)"),
-    "batch_size": (r"(global|total|train)_batch_size", r"(.*_)?batch_size"),
-    "family": (r"(.*_)?(family|architecture|arch|model_type)",),
-    "label": (r"group", r"(.*_)?(experiment|series|sweep)"),
-    "wall_seconds": (r"runtime", r"(.*_)?(wall|elapsed)_(time|seconds)"),
-}  # fmt: skip
-SEQUENCE = (r"(.*_)?(seq_?len|sequence_length|block_size|context_(size|length)|max_seq_len|ctx_len)",)
-TEXT_COLUMNS = ("family", "label")
+NUM_OTHERS = 3
+BY_ROW = ("loss", "data_seen", "train_flops")  # what changes within a run
+NEEDED = ("loss", "num_params", "data_seen", "train_flops")  # a row without one of them is dropped; others may be empty
+# Of a whole run, and so not of the rows of its history.
+OF_THE_END = ("epochs", "train_flops_spent", *TABLE_COURSE)
+SEQUENCE = r"(.*_)?(seq(uence)?_?len(gth)?|block_size|context_(size|length)|max_seq_len|max_length|ctx_len)"
+ACCUMULATION = r"(.*_)?grad(ient)?_accum(ulation)?(_steps)?"
+TOKENS = 2**16  # a batch of so many is counted in tokens
 
 
 def list_names(folder: RawFolder, runs: Sequence[RawRun]) -> list[Json]:
@@ -55,65 +48,84 @@ def list_names(folder: RawFolder, runs: Sequence[RawRun]) -> list[Json]:
 
 
 def propose(names: Sequence[Json]) -> tuple[TableMapping, dict[str, list[str]]]:
-    """Returns a likely mapping to look at, and other candidates by column; names alone are the evidence.
+    """Returns a likely mapping to look at, and other candidates by column.
 
-    Names that more runs have come first, and among them those that the first patterns match.
+    See `analysis.tables.proposals` for what is likely. Columns that only some runs have may be empty.
     """
     examples = {row["name"]: row["examples"] for row in names}
-    losses = _candidates("loss", names, ("history", "summary"))
+    counts = {row["name"]: row["runs"] for row in names}
+    losses = rank_names("loss", examples, counts, ("history", "summary"))
     by_row = bool(losses) and losses[0].startswith("history.")
-    columns: dict[str, str] = {}
-    others: dict[str, list[str]] = {}
-    for ours in PATTERNS:
-        sections: tuple[str, ...] = ("config", "summary", "run", "tags")
-        if ours in ("loss", "data_seen", "train_flops", "wall_seconds"):
-            sections = ("history",) if by_row else ("summary", "config")
-        elif ours in TEXT_COLUMNS:
-            sections = ("config", "run", "tags")
-        found = losses if ours == "loss" else _candidates(ours, names, sections)
-        if found:
-            shown = [_render(name, [] if ours in TEXT_COLUMNS else examples[name]) for name in found[:4]]
-            columns[ours], others[ours] = shown[0], shown[1:]
-    if "data_seen" not in columns and (product := _data_product(examples, names, by_row)):
+    found = propose_columns(examples, counts, _sections(by_row))
+    found["loss"] = losses
+    found["status"] = _state_names(examples)
+    columns, others = dict[str, str](), dict[str, list[str]]()
+    optional = []
+    if by_row and "summary.wall_seconds" in examples:
+        found.pop("wall_seconds", None)  # the whole run's, beside a tracker's own, which may have begun later
+    skipped = (*SET_BY_IMPORT, *(OF_THE_END if by_row else ()))
+    values = {row["name"]: row["values"] for row in names}
+    for ours, ranked in found.items():
+        if not ranked or ours in skipped or (ours == "step" and (not by_row or ranked[0] == "history._step")):
+            continue
+        shown = [render_values(name, examples[name], ours).expression for name in ranked[: 1 + NUM_OTHERS]]
+        columns[ours], others[ours] = shown[0], shown[1:]
+        is_sparse = ranked[0].startswith("history.") and values[ranked[0]] < values[losses[0]]
+        if ours not in NEEDED and (is_sparse or counts[ranked[0]] < max(counts.values())):
+            optional.append(ours)
+    if "data_seen" not in columns and (product := _data_product(examples, counts, by_row)):
         columns["data_seen"] = product
-    return TableMapping(columns=columns), {ours: found for ours, found in others.items() if found}
+    mapping = TableMapping(columns=columns, optional=tuple(optional))
+    return mapping, {ours: rest for ours, rest in others.items() if rest}
 
 
-def _render(name: str, examples: Sequence[Any]) -> str:
-    """Returns the expression that reads a name's values: as a count where they are written like 124M."""
-    function = None if all(read_number(value) is not None for value in examples) else "count"
-    return Expression(factors=(Factor.model_validate({"kind": "name", "value": name, "function": function}),)).render()
+def _sections(by_row: bool) -> dict[str, tuple[str, ...]]:
+    """Returns where each column may come from: what changes within a run from where the loss does."""
+    sections: dict[str, tuple[str, ...]] = dict.fromkeys(CONTRACT, ("config", "summary", "run", "tags"))
+    sections |= dict.fromkeys(TEXT_COLUMNS, ("config", "run", "tags", "summary"))
+    sections |= dict.fromkeys(BY_ROW, ("history",) if by_row else ("summary", "config"))
+    sections |= {"wall_seconds": ("history",) if by_row else ("summary", "config"), "step": ("history",)}
+    return sections
 
 
-def _data_product(examples: Mapping[str, Sequence[Any]], names: Sequence[Json], by_row: bool) -> str | None:
-    """Returns steps times batch size times sequence length where all three have names."""
-    step = "history._step" if by_row else "summary._step"
-    batch = _candidates("batch_size", names, ("config",))
-    sequence = _matching(SEQUENCE, names, ("config",), is_text=False)
-    if step not in examples or not batch or not sequence:
+def _state_names(examples: Mapping[str, Sequence[Any]]) -> list[str]:
+    """Returns the name that says how runs stand, where it is ours or the source itself does not say it."""
+    plain = {name.partition(".")[2].lower().replace(" ", "_").replace("/", "_"): name for name in examples}
+    if examples.get("run.state"):
+        is_ours = knows_all(examples.get("summary.status", ()))
+        return ["summary.status"] if is_ours and "summary.data_seen" in examples else []
+    return [plain[name] for name in COLUMNS if name in plain and knows_all(examples[plain[name]])][:1]
+
+
+def _data_product(examples: Mapping[str, Sequence[Any]], counts: Mapping[str, int], by_row: bool) -> str | None:
+    """Returns steps times batch size times sequence length where all have names; a large batch is one of tokens."""
+    section = "history" if by_row else "summary"
+    steps = rank_names("step", examples, counts, (section,))
+    batches = rank_names("batch_size", examples, counts, ("config",))
+    lengths, accumulated = (_matching(pattern, examples, counts) for pattern in (SEQUENCE, ACCUMULATION))
+    if not steps or not batches:
         return None
-    return "*".join(_render(name, examples[name]) for name in (step, batch[0], sequence[0]))
+    factors = [steps[0], batches[0]]
+    is_whole = re.search(r"(global|total|train)_batch_size$", batches[0]) is not None
+    is_in_tokens = is_whole and all((read_count(value) or 0) >= TOKENS for value in examples[batches[0]])
+    if not is_in_tokens:
+        if not lengths:
+            return None
+        factors.append(lengths[0])
+    if accumulated and not is_whole:
+        factors.append(accumulated[0])
+    return "*".join(render_values(name, examples[name], "data_seen").expression for name in factors)
 
 
-def _candidates(ours: str, names: Sequence[Json], sections: Collection[str]) -> list[str]:
-    return _matching(PATTERNS[ours], names, sections, is_text=ours in TEXT_COLUMNS)
-
-
-def _matching(patterns: Sequence[str], names: Sequence[Json], sections: Collection[str], *, is_text: bool) -> list[str]:
+def _matching(pattern: str, examples: Mapping[str, Sequence[Any]], counts: Mapping[str, int]) -> list[str]:
     found = []
-    for row in names:
-        section, _, name = row["name"].partition(".")
-        plain = re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
-        leaf = re.sub(r"[^a-z0-9]+", "_", name.lower().rpartition(".")[2]).strip("_")
-        rank = next((i for i, pattern in enumerate(patterns) if _matches(pattern, plain, leaf)), None)
-        fits = is_text or all(read_count(value) is not None for value in row["examples"])
-        if section in sections and rank is not None and row["examples"] and fits:
-            found.append((-row["runs"], rank, list(sections).index(section), len(name), row["name"]))
+    for name, values in examples.items():
+        section, _, rest = name.partition(".")
+        leaf = re.split(r"[./]", rest.lower())[-1]
+        is_number = bool(values) and all(read_count(value) is not None for value in values)
+        if section == "config" and is_number and re.fullmatch(pattern, leaf):
+            found.append((-counts[name], len(name), name))
     return [name for *_, name in sorted(found)]
-
-
-def _matches(pattern: str, plain: str, leaf: str) -> bool:
-    return re.fullmatch(pattern, plain) is not None or re.fullmatch(pattern, leaf) is not None
 
 
 def show_examples(values: Sequence[Any]) -> str:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Literal
 from etils import epath
 from pydantic import Field
 
-from launch.imports.histories import Values, count_values, encode, flatten, read_history
+from analysis.tables.files.json_files import flatten
+from launch.imports.histories import Values, count_values, encode, read_history
 from scaling.specs.base import InputError, Json, Spec, fingerprint_text, parse
 from scaling.store.files import write_atomically
 from scaling.store.record import CorruptStoreError

@@ -1,5 +1,6 @@
 """Runs in TensorBoard's event files: each folder that holds some is a run; read without TensorFlow."""
 
+import re
 import struct
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from launch.imports.fetching import Listed, LocalSource, RunError
-from launch.imports.histories import Pivot
+from launch.imports.histories import READING, Pivot
 from launch.imports.raw import Origin, RawRun, make_run
 from scaling.specs.base import InputError
 
@@ -19,6 +20,8 @@ PATTERN = "*tfevents*"
 # A record: length, masked CRC-32C of the length, content, masked CRC-32C of the content.
 HEAD = struct.Struct("<QI")
 TAIL_BYTES = 4
+HEAD_BYTES = 4096  # the first event, which says no more than a version, is shorter
+START = 1  # of a session: another attempt begins at the event's step
 END_STATES = {1: "success", 2: "failure", 3: "running"}
 HPARAMS = "hparams"
 # Of TensorFlow's kinds of tensors: where the numbers are if they are not raw bytes, and how the bytes are read.
@@ -63,7 +66,7 @@ class TensorBoardRuns(LocalSource):
                 continue
             child = added[folder]
             read = [*files, *(self._folders[child] if child else [])]
-            version = "+".join(f"{file.stat().st_size}@{file.stat().st_mtime_ns}" for file in read)
+            version = "+".join([READING, *(f"{file.stat().st_size}@{file.stat().st_mtime_ns}" for file in read)])
             name = folder.relative_to(self._root).as_posix()
             listed.append(Listed(self._root.resolve().name if name == "." else name, version, payload=(folder, read)))
         return listed
@@ -75,14 +78,21 @@ class TensorBoardRuns(LocalSource):
         return with_params[0] if len(with_params) == 1 and not _has_hparams(self._folders[folder]) else None
 
     def fetch(self, listed: Listed) -> "tuple[RawRun, pa.Table | None]":
-        """Returns a run and its scalars by step; a torn end is passed over with a notice."""
+        """Returns a run and its scalars by step; a torn end is passed over with a notice.
+
+        A restart that the log tells of supersedes what was logged at its step and later, as in TensorBoard; so does
+        a later file in which a tag begins at or below what it had reached.
+        """
         folder, files = listed.payload
         pivot, added = Pivot(), Pivot()
         config: dict[str, Any] = {}
         state, notices = None, list[str]()
-        for file in files:
+        for file in sorted(files, key=_began):
             into = pivot if file.parent == folder else added
+            into.begin_part()
             for event in read_events(file, notices):
+                if event.HasField("session_log") and event.session_log.status == START:
+                    into.purge(event.step)
                 for value in event.summary.value:
                     plugin = value.metadata.plugin_data
                     if plugin.plugin_name == HPARAMS:
@@ -101,6 +111,17 @@ class TensorBoardRuns(LocalSource):
         return raw, pivot.build()
 
 
+def _began(path: Path) -> tuple[float, int, str]:
+    """Returns what sorts the files of a run by their beginning: the first event's time, then the one in the name."""
+    named = re.search(r"tfevents\.(\d+)", path.name)
+    try:
+        with path.open("rb") as file:
+            found = next(_parse(file.read(HEAD_BYTES)), None)
+    except OSError:  # which is said when the whole file is read
+        found = None
+    return found[0].wall_time if found else float("inf"), int(named[1]) if named else 0, path.name
+
+
 def _has_hparams(files: list[Path]) -> bool:
     return any(
         value.metadata.plugin_data.plugin_name == HPARAMS
@@ -117,14 +138,24 @@ def read_events(path: Path, notices: list[str]) -> Iterator[Any]:
     Raises:
       RunError: the file cannot be read.
     """
-    from google.protobuf.message import DecodeError
-    from tensorboardX.proto.event_pb2 import Event
-    from tensorboardX.record_writer import masked_crc32c
-
     try:
         content = path.read_bytes()
     except OSError as error:
         raise RunError(f"{path} cannot be read ({error.strerror})") from None
+    position = 0
+    for event, end in _parse(content):
+        yield event
+        position = end
+    if position < len(content):
+        notices.append(f"the last {len(content) - position} bytes of {path.name} are torn and were passed over")
+
+
+def _parse(content: bytes) -> Iterator[tuple[Any, int]]:
+    """Yields events and where each ends, up to the first that is torn or damaged."""
+    from google.protobuf.message import DecodeError
+    from tensorboardX.proto.event_pb2 import Event
+    from tensorboardX.record_writer import masked_crc32c
+
     position = 0
     while position + HEAD.size <= len(content):
         length, checksum = HEAD.unpack_from(content, position)
@@ -135,10 +166,8 @@ def read_events(path: Path, notices: list[str]) -> Iterator[Any]:
             event = Event.FromString(content[position + HEAD.size : end - TAIL_BYTES])
         except DecodeError:
             break
-        yield event
+        yield event, end
         position = end
-    if position < len(content):
-        notices.append(f"the last {len(content) - position} bytes of {path.name} are torn and were passed over")
 
 
 def _scalar(value: Any) -> float | None:

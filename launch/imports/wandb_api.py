@@ -202,7 +202,7 @@ def _scan(run: Any) -> "pa.Table":
     page = max(PAGE_STEPS, PAGE_STEPS * (last + 1) // lines)
     for row in run.scan_history(page_size=page, use_cache=False):
         builder.add(row)
-    return builder.build()
+    return _sort(builder.build())
 
 
 def read_exports(paths: "list[Path]") -> "pa.Table":
@@ -228,8 +228,21 @@ def read_exports(paths: "list[Path]") -> "pa.Table":
             built = others.build()
             plain.update({name: built[name] for name in built.column_names})
         tables.append(pa.table(plain))
-    whole = _concatenate(tables)
-    return whole.sort_by("_step") if "_step" in whole.column_names else whole
+    return _sort(_concatenate(tables))
+
+
+def _sort(history: "pa.Table") -> "pa.Table":
+    """Returns a history in the order of W&B's own steps; rows of one step stay in theirs."""
+    if "_step" not in history.column_names:
+        return history
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    places = pa.array(range(history.num_rows))
+    ordered = pc.sort_indices(
+        pa.table({"step": history["_step"], "place": places}), [("step", "ascending"), ("place", "ascending")]
+    )
+    return history.take(ordered)
 
 
 def _is_number(kind: Any) -> bool:

@@ -1,14 +1,18 @@
 """Runs that W&B kept offline: `run-ID.wandb` logs, read record by record with the client's own message classes."""
 
 import json
+import re
 import struct
 import zlib
+from array import array
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from launch.imports.fetching import Listed, LocalSource, RunError
-from launch.imports.histories import HistoryBuilder
+from launch.imports.histories import READING, HistoryBuilder, encode
 from launch.imports.raw import Origin, RawRun, make_run
 from scaling.specs.base import InputError, Json
 
@@ -53,8 +57,8 @@ class WandbFiles(LocalSource):
         listed = []
         for name, files in by_id.items():
             stats = [file.stat() for file in files]
-            version = "+".join(f"{stat.st_size}@{stat.st_mtime_ns}" for stat in stats)
-            listed.append(Listed(name, version, payload=sorted(files, key=lambda file: file.parent.name)))
+            version = "+".join([READING, *(f"{stat.st_size}@{stat.st_mtime_ns}" for stat in stats)])
+            listed.append(Listed(name, version, payload=sorted(files, key=_began)))
         return listed
 
     def fetch(self, listed: Listed) -> "tuple[RawRun, pa.Table | None]":
@@ -71,14 +75,13 @@ class WandbFiles(LocalSource):
         messages: Any = wandb_internal_pb2
         collected = _Collected()
         for file in listed.payload:
-            collected.exit_code = None  # of the last file: an earlier one was resumed
+            collected.begin_file()
             for content in read_log(file, collected.notices):
                 collected.add(messages.Record.FromString(content))
         if not collected.run:
             raise RunError(f"{listed.payload[-1]} tells of no run; it was killed before it began")
-        if collected.history.num_rows:
-            return collected.make(listed), collected.history.build()
-        return collected.make(listed), None
+        history = collected.build()
+        return collected.make(listed), history if history.num_rows else None
 
 
 class _Collected:
@@ -92,6 +95,12 @@ class _Collected:
         self.exit_code: int | None = None
         self.notices: list[str] = []
         self._last_step = -1
+        self._steps = array("d")  # of the history's rows; NaN where a rewind took them back
+        self._passed, self._is_open = 0, False
+
+    def begin_file(self) -> None:
+        """Begins the next file of a run that was resumed: only the last one tells how the run ended."""
+        self.exit_code, self._is_open = None, False
 
     def add(self, record: Any) -> None:
         kind = record.WhichOneof("record_type")
@@ -108,11 +117,46 @@ class _Collected:
             row.setdefault("_step", record.history.step.num)
             if row["_step"] > self._last_step:  # as the server does: a resumed run has no doubled steps
                 self._last_step = row["_step"]
+                self._steps.append(self._last_step)
                 self.history.add(row)
+            else:
+                self._passed += 1
         elif kind == "exit":
             self.exit_code = record.exit.exit_code
 
+    def build(self) -> "pa.Table":
+        """Returns the history without what was rewound."""
+        whole = self.history.build()
+        taken_back = np.isnan(np.array(self._steps))
+        if not taken_back.any():
+            return whole
+        kept = whole.filter(~taken_back)
+        return kept.select([name for name in kept.column_names if kept[name].null_count < kept.num_rows])
+
+    def _branch(self, run: Any) -> None:
+        """Goes back to the moment of itself, or of another run, from which a run goes on."""
+        point = run.branch_point
+        if point.run != run.run_id:
+            self.notices.append(f"is a fork of {point.run} at step {point.value:g}; its history begins there")
+            return
+        steps = np.array(self._steps)
+        taken_back = np.flatnonzero(steps > point.value)
+        for row in taken_back.tolist():
+            self._steps[row] = float("nan")
+        self._last_step = int(point.value)
+        self.notices.append(f"was rewound to step {point.value:g}: {len(taken_back)} rows after it are superseded")
+        kept = self.build()
+        for name in [name for name in self.history.build().column_names if name in self.summary]:
+            if name not in kept.column_names:
+                del self.summary[name]
+                continue
+            last = kept[name].drop_null()[-1].as_py()
+            self.summary[name] = last if isinstance(last, str) else json.dumps(encode(last))
+
     def _begin(self, run: Any) -> None:
+        if run.HasField("branch_point") and not self._is_open:
+            self._branch(run)
+        self._is_open = True
         _update(self.config, run.config)
         _update(self.summary, run.summary)
         self.run = {
@@ -122,6 +166,8 @@ class _Collected:
         }  # fmt: skip
 
     def make(self, listed: Listed) -> RawRun:
+        if self._passed:
+            self.notices.append(f"{self._passed} rows at steps that it had passed are left out, as W&B does")
         if self.exit_code is None:
             state = "crashed"
             self.notices.append("has no end on record: it was killed, or is still running")
@@ -134,6 +180,12 @@ class _Collected:
             run={name: value for name, value in self.run.items() if value not in ("", None, [])},
             notices=tuple(dict.fromkeys(self.notices)),
         )  # fmt: skip
+
+
+def _began(file: Path) -> str:
+    """Returns the time in a log's folder, `run-20240131_235959-ID` or `offline-run-…`, else the folder's name."""
+    found = re.search(r"\d{8}_\d{6}", file.parent.name)
+    return found[0] if found else file.parent.name
 
 
 def _decode(values: dict[str, str]) -> Json:

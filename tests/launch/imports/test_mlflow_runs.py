@@ -24,6 +24,10 @@ RUNS = [
     # resumed from step 1: steps 1 and 2 were logged again
     ("d4", "FINISHED", {}, [("eval/loss", step, 100 * attempt + step, float(attempt))
                             for attempt, steps in ((1, (0, 1, 2)), (2, (1, 2, 3))) for step in steps]),
+    # resumed from step 50, and ended at 80; epochs beside steps
+    ("e5", "FINISHED", {}, [("eval/loss", step, 1000 * attempt + step, float(attempt))
+                            for attempt, steps in ((1, range(0, 101, 10)), (2, range(50, 81, 10))) for step in steps]
+     + [("epoch/loss", epoch, 1000 + 25 * epoch, float(epoch)) for epoch in range(5)]),
 ]  # fmt: skip
 
 
@@ -95,7 +99,7 @@ def test_a_folder_and_a_database_give_the_same_runs(written, tmp_path):
 
 
 def check_runs(found):
-    assert set(found) == {"a1", "b2", "c3", "d4"}
+    assert set(found) == {"a1", "b2", "c3", "d4", "e5"}
     run, history = found["a1"]
     assert (run.config, run.state) == ({"model/n_params": "1000", "lr": "0.001"}, "FINISHED")
     assert (run.run["name"], run.run["experiment"], run.run["runtime"]) == ("n a1", "my ladder", 2.0)
@@ -108,6 +112,13 @@ def check_runs(found):
     nan, infinite = losses["eval/loss"].to_pylist()
     assert (math.isnan(nan), infinite) == (True, math.inf)
     assert found["c3"][1] is None
+    resumed, losses = found["e5"]
+    assert resumed.summary == {"eval/loss": 2.0, "epoch/loss": 4.0}
+    steps = [
+        step for step, loss in zip(losses["_step"].to_pylist(), losses["eval/loss"].to_pylist(), strict=True) if loss
+    ]
+    assert steps == list(range(0, 81, 10))
+    assert [notice.partition(" values")[0] for notice in resumed.notices] == ["4", "2"]
 
 
 @pytest.mark.parametrize("written", [write_files, write_database])
@@ -121,7 +132,7 @@ def test_a_resumed_run_has_no_doubled_steps_and_the_later_values(written, tmp_pa
 @pytest.mark.parametrize("written", [write_files, write_database])
 def test_experiments_are_chosen_by_name(written, tmp_path):
     address = written(tmp_path)
-    assert len(read(address, "my ladder")) == 4
+    assert len(read(address, "my ladder")) == 5
     with pytest.raises(InputError, match="has no such experiment; did you mean 'my ladder'"):
         open_mlflow(address, ["my lader"])
 
@@ -132,17 +143,17 @@ def test_numbers_that_mlflow_keeps_as_text_are_numbers_in_the_table(tmp_path, im
     done = import_runs("mlflow", write_files(tmp_path), "--store", tmp_path / "store", *columns, "--json")
     assert done.status == 0, done.err
     report = done.json["report"]
-    assert report["statuses"] == {"ok": 2, "failed": 1}
+    assert report["statuses"] == {"ok": 3, "failed": 1}
     assert [(one["run"], one["reason"]) for one in report["dropped"]] == [("c3", "history.eval/loss has no values")]
 
 
 def test_a_run_that_goes_on_is_read_again_when_it_moved(tmp_path, import_runs):
     address = write_files(tmp_path)
     words = ["mlflow", address, "--store", tmp_path / "store", "--column", "loss=history.eval/loss"]
-    assert "4 runs fetched, 0 unchanged" in import_runs(*words).err
-    assert "0 runs fetched, 4 unchanged" in import_runs(*words).err
+    assert "5 runs fetched, 0 unchanged" in import_runs(*words).err
+    assert "0 runs fetched, 5 unchanged" in import_runs(*words).err
     write(tmp_path / "mlruns" / "17" / "c3" / "metrics" / "eval" / "loss", "5 1.5 1\n")
-    assert "1 runs fetched, 3 unchanged" in import_runs(*words).err
+    assert "1 runs fetched, 4 unchanged" in import_runs(*words).err
 
 
 def test_what_is_not_mlflows_is_one_line(tmp_path):

@@ -67,3 +67,65 @@ def test_an_unknown_state_is_asked_for_and_can_be_told(folder, add_run):
     with pytest.raises(InputError, match=r"run a: state 'zombie' is unknown.*statuses in mapping\.json"):
         build(folder, {"loss": "summary.loss"})
     assert build(folder, {"loss": "summary.loss"}, statuses={"zombie": "failed"})[0]["status"].tolist() == ["failed"]
+
+
+def test_rows_of_a_run_whose_own_step_went_back_are_superseded_with_a_counted_reason(folder, add_run):
+    steps = [*range(0, 1001, 100), *range(500, 801, 100)]
+    add_run("a", [{"_step": i, "step": step, "tokens": step * 8, "loss": 4 - i / 100} for i, step in enumerate(steps)])
+    for columns in ({"step": "history.step"}, {"data_seen": "history.tokens"}):
+        table, report = build(folder, {"loss": "history.loss", **columns})
+        assert table["loss"].tolist() == [4 - i / 100 for i in (0, 1, 2, 3, 4, 11, 12, 13, 14)]
+        assert table["is_final"].tolist() == [False] * 8 + [True]
+        assert report.reasons() == {"superseded by a restart": (1, 6)}
+
+
+def test_the_final_row_is_the_furthest_also_where_rows_came_in_another_order(folder, add_run):
+    add_run("a", [{"_step": i, "step": step, "loss": float(step)} for i, step in enumerate((400, 300, 200, 100))])
+    table, report = build(folder, {"loss": "history.loss", "step": "history.step"})
+    assert (table["step"].tolist(), table["is_final"].tolist()) == ([100, 200, 300, 400], [False] * 3 + [True])
+    assert report.reasons() == {}
+
+
+def test_data_of_one_batch_that_goes_up_and_down_supersedes_nothing(folder, add_run):
+    add_run("a", [{"_step": i, "tokens": 100 + i % 2, "loss": 4.0} for i in range(10)])
+    table, report = build(folder, {"loss": "history.loss", "data_seen": "history.tokens"})
+    assert (table["step"].tolist(), report.reasons()) == (list(range(10)), {})
+
+
+def test_true_and_false_say_how_a_run_ended_where_their_name_tells(folder, add_run):
+    for name, finished in (("a", True), ("b", False)):
+        add_run(name, summary={"loss": 2.0, "finished": finished, "flag": finished}, state=None)
+    assert build(folder, {"loss": "summary.loss", "status": "finished"})[0]["status"].tolist() == ["ok", "interrupted"]
+    with pytest.raises(InputError, match="state 'true' is unknown"):
+        build(folder, {"loss": "summary.loss", "status": "flag"})
+
+
+def test_all_runs_together_decide_what_a_comma_is(folder, add_run):
+    for name, size, loss in (("a", "1,5", "85.3%"), ("b", "1,500", "70%")):
+        add_run(name, summary={"n": size, "loss": loss})
+    table, report = build(folder, {"num_params": "count(n)*1e9", "loss": "number(loss)"})
+    assert table["num_params"].tolist() == [1.5e9, 1.5e9]
+    assert table["loss"].tolist() == [0.853, 0.7]
+    assert "summary.n: decimal commas: 1,500 is 1.5" in report.notices
+    assert "summary.loss: per cent signs: 85.3% is 0.853" in report.notices
+
+
+def test_a_history_decides_what_its_commas_are(folder, add_run):
+    add_run("a", [{"_step": 0, "loss": "3,5"}, {"_step": 1, "loss": "3,125"}, {"_step": 2, "loss": "low"}])
+    table, report = build(folder, {"loss": "number(history.loss)"})
+    assert table["loss"].tolist() == [3.5, 3.125]
+    assert report.reasons() == {"history.loss is no number such as 'low'": (1, 1)}
+
+
+def test_text_that_only_number_reads_is_dropped_with_the_way_to_read_it(folder, add_run):
+    add_run("a", summary={"loss": "85%", "n": 3})
+    _, report = build(folder, {"loss": "summary.loss", "num_params": "n"})
+    assert report.reasons() == {"summary.loss is no number such as '85%'; number(summary.loss) reads it": (1, 1)}
+    _, report = build(folder, {"loss": "number(summary.n)", "num_params": "count(loss)"})
+    assert report.reasons() == {"summary.loss is no number such as '85%'": (1, 1)}
+
+
+def test_products_with_numbers_are_what_one_would_have_typed(folder, add_run):
+    add_run("a", summary={"loss": 2.0, "tokens": 1.07})
+    table, _ = build(folder, {"loss": "summary.loss", "train_flops": "1e9*tokens", "num_params": "tokens*1e9"})
+    assert table[["train_flops", "num_params"]].to_numpy().tolist() == [[1070000000, 1070000000]]

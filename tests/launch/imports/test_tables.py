@@ -1,10 +1,16 @@
 """Claims about importing tables: rows are runs, or rows of histories where a column says of which run."""
 
+import tempfile
+from pathlib import Path
+
+import hypothesis
+import hypothesis.strategies as st
 import pandas as pd
 import pytest
 
 from analysis.fit_table import fit
 from analysis.tables.table import read_table
+from launch.cli import main
 from launch.imports.raw import RawFolder
 
 
@@ -73,3 +79,84 @@ def test_a_wrong_file_or_column_is_one_line(runs_file, import_runs, tmp_path):
     ):
         done = import_runs(*words[:2], "--store", tmp_path / "store", *words[2:])
         assert (done.status, message in done.err) == (2, True), done.err
+
+
+def history(steps, loss=lambda step: 4 - step / 1000, **more):
+    return pd.DataFrame({"run": "a", "step": steps, "loss": [loss(step) for step in steps], **more})
+
+
+MAPPED = ["--column", "loss=loss", "--column", "step=history.step"]
+
+
+def read_history(import_runs, tmp_path, frame, *words):
+    """Returns the table of an imported CSV of histories, and what was said."""
+    frame.to_csv(tmp_path / "h.csv", index=False)
+    store = tmp_path / "store"
+    done = import_runs("csv", tmp_path / "h.csv", "--store", store, "--run-column", "run", *MAPPED, *words)
+    assert done.status == 0, done.err
+    return read_table(str(store)), done.err
+
+
+@hypothesis.settings(
+    deadline=None,
+    max_examples=10,
+    suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture, hypothesis.HealthCheck.too_slow],
+)
+@hypothesis.given(st.permutations(range(16)))
+def test_any_order_of_rows_in_the_file_gives_the_same_table(import_runs, tmp_path, places):
+    frame = pd.concat([history(range(0, 800, 100)).assign(run=name, n=n) for name, n in (("a", 1), ("b", 2))])
+    with tempfile.TemporaryDirectory(dir=tmp_path) as here:
+        table, said = read_history(import_runs, Path(here), frame.iloc[places])
+    for name in "ab":
+        assert table[table["cell"] == name]["step"].tolist() == list(range(0, 800, 100))
+    final = table[table["is_final"]]
+    assert (final["step"].tolist(), final["loss"].tolist()) == ([700, 700], [3.3, 3.3])
+    assert "superseded" not in said
+
+
+@pytest.mark.parametrize("order", ["as logged", "newest first", "by loss"])
+def test_a_run_that_went_back_ends_where_it_ended_where_a_clock_tells_it(import_runs, tmp_path, order):
+    steps = [*range(0, 1001, 100), *range(500, 801, 100)]
+    frame = history(steps, time=[f"2024-01-01 {i:02d}:00" for i in range(len(steps))])
+    frame = {"as logged": frame, "newest first": frame.iloc[::-1], "by loss": frame.sort_values("loss")}[order]
+    table, said = read_history(import_runs, tmp_path, frame)
+    assert table["step"].tolist() == list(range(0, 801, 100))
+    assert "a: 6 rows are superseded by a restart and left out" in said
+
+
+def test_rows_without_a_runs_name_are_runs_of_their_own_and_it_is_said(import_runs, tmp_path):
+    frame = history([100, 0, 200, 300]).assign(run=["a", "a", None, " "], lr=[0.1, 0.1, 0.2, 0.3])
+    table, said = read_history(import_runs, tmp_path, frame, "--column", "peak_lr=lr")
+    assert table.groupby("cell")["step"].apply(list).to_dict() == {
+        "a": [0, 100],
+        "row-00003": [200],
+        "row-00004": [300],
+    }
+    assert table[table["is_final"]]["peak_lr"].tolist() == [0.1, 0.2, 0.3]
+    assert "row-00003: has no name in column 'run'; the row is a run of its own" in said
+
+
+def test_a_file_that_does_not_tell_the_order_says_so(import_runs, tmp_path):
+    frame = pd.DataFrame({"run": list("ab") * 4, "loss": range(8)})
+    frame.to_csv(tmp_path / "h.csv", index=False)
+    done = import_runs(
+        "csv", tmp_path / "h.csv", "--store", tmp_path / "s", "--run-column", "run", "--column", "loss=loss"
+    )
+    assert "a: nothing tells the order of rows; the last row of each run is taken for its end" in done.err
+    assert read_table(str(tmp_path / "s"))["loss"].tolist() == [0, 2, 4, 6, 1, 3, 5, 7]
+
+
+def test_a_chart_is_the_histories_of_its_runs(tmp_path, capsys):
+    names = [f"llama-{size}M - eval/loss{end}" for size in (70, 160) for end in ("", "__MIN", "__MAX")]
+    rows = [",".join(["Step", *names])]
+    rows += [",".join([str(step), *([str(4 - step / 1000)] * 3), *([str(3 - step / 1000)] * 3)]) for step in (300, 100)]
+    (tmp_path / "chart.csv").write_text("\n".join(rows) + "\n")
+    words = ["import", "csv", str(tmp_path / "chart.csv"), "--store", str(tmp_path / "store")]
+    assert main([*words, "--column", "loss=history.eval/loss", "--column", "step=history.Step"]) == 0
+    assert "read as a chart exported from W&B" in capsys.readouterr().err
+    table = read_table(tmp_path / "store", name="cell=llama-{num_params}")
+    final = table[table["is_final"]]
+    assert final[["cell", "num_params", "step", "loss"]].to_numpy().tolist() == [
+        ["llama-160M", 1.6e8, 300, 2.7],
+        ["llama-70M", 7e7, 300, 3.7],
+    ]

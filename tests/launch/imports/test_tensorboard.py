@@ -5,12 +5,13 @@ import struct
 
 import pytest
 
-from launch.imports.tensorboard import TensorBoardRuns
+from launch.imports.tensorboard import TensorBoardRuns, read_events
 from scaling.specs.base import InputError
 
 pytest.importorskip("tensorboardX")
 
-from tensorboardX.proto.event_pb2 import Event
+from tensorboardX import SummaryWriter
+from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.proto.plugin_hparams_pb2 import HParamsPluginData
 from tensorboardX.proto.summary_pb2 import Summary, SummaryMetadata
 from tensorboardX.proto.tensor_pb2 import TensorProto
@@ -51,10 +52,10 @@ def plugin_event(data):
     return Event(wall_time=1000.0, summary=Summary(value=[value]))
 
 
-def write(path, *events):
+def write(path, *events, head=True):
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("wb") as file:
-        for event in [Event(file_version="brain.Event:2"), *events]:
+        for event in [Event(file_version="brain.Event:2")] * head + list(events):
             content = event.SerializeToString()
             length = struct.pack("<Q", len(content))
             crcs = [struct.pack("<I", masked_crc32c(part)) for part in (length, content)]
@@ -105,6 +106,86 @@ def test_a_resumed_run_has_no_doubled_steps(tmp_path):
     assert history["_step"].to_pylist() == list(range(8))
     assert history["loss"].to_pylist() == [1, 1, 1, 2, 2, 2, 2, 2]
     assert run.notices == ("2 values were logged again at the same step; the later ones are kept",)
+
+
+FIRST, AGAIN, WHOLE = range(0, 1001, 100), range(500, 801, 100), list(range(0, 801, 100))
+
+
+def log(folder, steps, began, tags=("loss",), **more):
+    """Writes a file as the real writer does; a value is what the writer's beginning was, a second is a row."""
+    with SummaryWriter(str(folder), write_to_disk=True, filename_suffix=f".{began}", **more) as writer:
+        for i, step in enumerate(steps):
+            for tag in tags:
+                writer.add_scalar(tag, float(began), step, walltime=1e9 + began + i)
+
+
+@pytest.mark.parametrize("purge_step", [500, None])
+def test_a_run_that_was_resumed_earlier_ends_where_it_ended(tmp_path, purge_step):
+    log(tmp_path, FIRST, 0, ("loss", "lr"))
+    log(tmp_path, AGAIN, 100, ("loss", "lr"), purge_step=purge_step)
+    ((run, history),) = read(tmp_path).values()
+    assert history["_step"].to_pylist() == WHOLE
+    assert history["loss"].to_pylist() == history["lr"].to_pylist() == [0.0] * 5 + [100.0] * 4
+    assert run.summary == {"loss": 100.0, "lr": 100.0}
+    assert run.notices == (
+        "8 values were logged again at the same step; the later ones are kept",
+        "4 values of an abandoned attempt, at or after the step of a restart, are superseded and left out",
+    )
+
+
+@pytest.mark.parametrize("purge_step", [500, None])
+def test_a_tag_that_the_resumed_run_has_not_logged_yet_ends_before_the_restart(tmp_path, purge_step):
+    log(tmp_path, FIRST, 0, ("loss", "eval"))
+    log(tmp_path, AGAIN, 100, purge_step=purge_step)
+    ((_, history),) = read(tmp_path).values()
+    assert history["eval"].to_pylist() == [0.0] * 5 + [None] * 4
+
+
+def test_a_start_of_a_session_purges_in_one_file_too(tmp_path):
+    start = Event(wall_time=3000, step=500, session_log=SessionLog(status=SessionLog.START))
+    first, again = ([scalar("loss", step, value) for step in steps] for steps, value in ((FIRST, 1.0), ([600], 2.0)))
+    write(tmp_path / "events.out.tfevents.1", *first, start, *again)
+    ((run, history),) = read(tmp_path).values()
+    assert history["_step"].to_pylist() == [0, 100, 200, 300, 400, 600]
+    assert run.summary == {"loss": 2.0}
+
+
+def test_a_later_file_restarts_its_tags_whatever_their_steps(tmp_path):
+    write(tmp_path / "events.out.tfevents.9", *[scalar("loss", step, 1.0) for step in FIRST])
+    write(tmp_path / "events.out.tfevents.10", *[scalar("loss", step, 2.0) for step in range(550, 2000, 100)])
+    ((_, history),) = read(tmp_path).values()
+    assert history["_step"].to_pylist() == [*range(0, 501, 100), *range(550, 2000, 100)]
+
+
+def test_files_are_read_in_the_order_of_their_beginning_whatever_their_names(tmp_path):
+    log(tmp_path, AGAIN, 100)
+    log(tmp_path, FIRST, 0)
+    later, first = sorted(tmp_path.iterdir(), key=lambda path: path.name.endswith(".0"))
+    for path, began, name in ((first, 1e9, "events.out.tfevents.z"), (later, 2e9, "events.out.tfevents.a")):
+        events = list(read_events(path, []))
+        events[0].wall_time = began
+        path.unlink()
+        write(tmp_path / name, *events, head=False)
+    ((run, history),) = read(tmp_path).values()
+    assert (history["_step"].to_pylist(), run.summary) == (WHOLE, {"loss": 100.0})
+
+
+def test_two_writers_at_once_and_tags_that_count_epochs_supersede_nothing(tmp_path):
+    log(tmp_path, FIRST, 0)
+    log(tmp_path, range(0, 1001, 500), 1, ("eval",))
+    log(tmp_path, range(5), 2, ("epoch_loss",))
+    ((run, history),) = read(tmp_path).values()
+    assert run.notices == ()
+    assert history["_step"].to_pylist() == [0, 1, 2, 3, 4, *range(100, 1001, 100)]
+    assert run.summary == {"loss": 0.0, "eval": 1.0, "epoch_loss": 2.0}
+
+
+def test_of_two_writers_at_once_that_share_a_tag_the_other_tags_are_left_alone(tmp_path):
+    log(tmp_path, FIRST, 0, ("lr", "loss"))
+    log(tmp_path, range(0, 701, 100), 3, ("lr",))
+    ((run, history),) = read(tmp_path).values()
+    assert history["loss"].to_pylist() == [0.0] * 11
+    assert run.notices[0] == "8 values were logged again at the same step; the later ones are kept"
 
 
 @pytest.mark.parametrize("damage", ["torn", "zeros"])

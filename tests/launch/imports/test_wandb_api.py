@@ -6,6 +6,7 @@ import time
 import pytest
 
 from analysis.tables.table import read_table
+from launch.imports import wandb_api
 from launch.imports.raw import RawFolder
 from tests.launch.imports.wandb_history_server import HistoryServer
 from tests.wandb_server import no_server
@@ -212,3 +213,15 @@ def test_names_and_values_are_never_words_of_a_shell(server, import_runs, tmp_pa
     row = read_table(str(tmp_path / "store")).iloc[0]
     assert (row["label"], row["num_params"]) == (name, 3)
     assert json.loads((tmp_path / "store" / "mapping.json").read_text())["columns"]["num_params"] == "config.a b;c"
+
+
+def test_rows_that_come_in_another_order_are_in_that_of_wandbs_steps():
+    class Run:
+        lastHistoryStep, history_line_count = 2, 4  # noqa: N815  as the client names it
+
+        def scan_history(self, **_):
+            return iter(
+                [{"_step": 2, "x": 2.0}, {"_step": 0, "x": 0.0}, {"_step": 1, "x": 1.0}, {"_step": 1, "x": 1.5}]
+            )
+
+    assert wandb_api._scan(Run())["x"].to_pylist() == [0.0, 1.0, 1.5, 2.0]

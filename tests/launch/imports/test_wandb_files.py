@@ -98,8 +98,12 @@ def test_damage_in_the_middle_ends_the_reading_there(wandb_folder):
     assert any("are torn and were passed over" in notice for notice in run.notices)
 
 
-def test_a_resumed_run_has_no_doubled_steps(wandb_folder):
+@pytest.mark.parametrize("mode", ["offline-run", "run"])
+def test_a_resumed_run_has_no_doubled_steps(wandb_folder, mode):
     first = log_of(wandb_folder, "good")
+    if mode == "run":  # first online, then offline: the names' first letters do not tell the order
+        first.parent.rename(wandb_folder / "run-20240101_000000-good")
+        first = wandb_folder / "run-20240101_000000-good" / first.name
     later = wandb_folder / "offline-run-29991231_000000-good"
     later.mkdir()
     shutil.copy(first, later / first.name)
@@ -108,6 +112,36 @@ def test_a_resumed_run_has_no_doubled_steps(wandb_folder):
     steps = history["_step"].to_pylist()
     assert steps == sorted(set(steps))
     assert (len(steps), run.state) == (600, "finished")
+    passed = [notice for notice in run.notices if "rows at steps that it had passed are left out" in notice]
+    assert 0 < int(passed[0].split()[0]) < 600
+
+
+ATTEMPT = """
+import wandb
+settings = wandb.Settings(console="off", x_disable_stats=True, x_disable_meta=True)
+with wandb.init(project="p", settings=settings, {how}) as run:
+    for i, loss in enumerate({losses}):
+        run.log({{"loss": loss}} | ({{"eval": loss}} if i >= 8 else {{}}))
+"""
+
+
+def test_a_rewound_run_ends_where_it_ended_and_a_fork_says_so(tmp_path, python):
+    environment = os.environ | {"WANDB_MODE": "offline", "WANDB_SILENT": "true", "WANDB_ERROR_REPORTING": "false"}
+    environment |= {f"WANDB_{name}": str(tmp_path) for name in ("DIR", "CACHE_DIR", "CONFIG_DIR")}
+    for how, losses in (
+        ("id='a'", [3.0 - i / 10 for i in range(11)]),
+        ("resume_from='a?_step=5'", [9.0, 8.0, 7.0]),
+        ("id='fork', fork_from='a?_step=5'", [1.0]),
+    ):
+        script = ATTEMPT.format(how=how, losses=losses)
+        subprocess.run([python, "-c", script], env=environment, cwd=tmp_path, check=True, timeout=60)
+    found = read(tmp_path / "wandb")
+    run, history = found["a"]
+    assert history["_step"].to_pylist() == list(range(9))
+    assert history["loss"].to_pylist() == [3.0, 2.9, 2.8, 2.7, 2.6, 2.5, 9.0, 8.0, 7.0]
+    assert (run.summary["loss"], "eval" in run.summary, "eval" in history.column_names) == (7.0, False, False)
+    assert run.notices == ("was rewound to step 5: 5 rows after it are superseded",)
+    assert any("is a fork of a at step 5" in notice for notice in found["fork"][0].notices)
 
 
 def test_what_is_no_log_is_one_line(tmp_path, wandb_folder):
