@@ -66,13 +66,14 @@ def usable_rows(fit: Fit, table: pd.DataFrame) -> pd.DataFrame:
     Raises:
       AnalysisError: if there are none, or a column is missing.
     """
+    from analysis.tables.runs import fill_names
     from analysis.tables.table import select_rows
 
     if fit.label is not None:
         # the series may be named by `label`, or by whatever column the fit was made by
         names = [name for name in ("label", "family", *table.columns) if name in table.columns]
         for name in names:
-            same = table[name].astype(str) == fit.label
+            same = fill_names(table, name)[name].astype(str) == fit.label
             if same.any():
                 table = table[same]
                 break

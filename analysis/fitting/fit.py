@@ -136,6 +136,17 @@ def document_fits(fits: Sequence[Fit], *, with_draws: bool = True) -> dict[str, 
     return {"fits": [json.loads(fit.model_dump_json(exclude=leave)) for fit in fits]}
 
 
+def is_saved_fit(path: str) -> bool:
+    """Returns whether a name is that of a saved fit: a JSON file, unless it holds rows of a table."""
+    if not path.lower().endswith(".json"):
+        return False
+    try:
+        document = json.loads(Path(path).read_bytes())
+    except (OSError, ValueError):
+        return True  # and reading it says what is wrong
+    return isinstance(document, dict) and ("fits" in document or {"law", "params"} <= set(document))
+
+
 def load_fits(path: str) -> list[Fit]:
     """Returns the fits of a file that `scaling fit --to` has written.
 

@@ -10,7 +10,14 @@ import numpy as np
 
 from analysis.errors import AnalysisError
 from analysis.fitting.fit import Fit, known
-from analysis.fitting.notices import check_condition, check_design, check_intervals, check_params, is_weak
+from analysis.fitting.notices import (
+    check_condition,
+    check_design,
+    check_intervals,
+    check_params,
+    is_weak,
+    refuse_intervals,
+)
 from analysis.fitting.objective import Objective, make_objective
 from analysis.laws.law import Array, Law
 from analysis.laws.registry import get_law
@@ -227,7 +234,7 @@ def describe(
         with np.errstate(all="ignore"):
             r = np.log(fitted) - np.log(y) if objective.is_log else fitted - y
         variance = float((weights * r**2).sum() / freedom)
-        if condition < 1e30:
+        if condition < 1e30 and used > len(params):
             inverse = np.linalg.pinv(part, rcond=1e-15)
             covariance[np.ix_(free, free)] = variance * (inverse @ inverse.T) * np.outer(unit, unit)
     error = np.sqrt(np.diag(covariance))
@@ -236,6 +243,7 @@ def describe(
     ends = np.stack([np.maximum(params - reach, natural[0]), np.minimum(params + reach, natural[1])], -1)
     notices = check_design(law, columns) if plain else []
     notices += check_condition(condition, converged, value)
+    notices += refuse_intervals(used, used, len(params))
     notices += check_params(law, params, natural[0], natural[1], columns if plain else {})
     if np.isfinite(error).all():
         notices += check_intervals(law, params, params - reach, params + reach)

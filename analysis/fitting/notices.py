@@ -15,6 +15,9 @@ MIN_LEVELS = 3  # two levels of a predictor fix a slope and say nothing of its c
 COLLINEAR = 0.98  # |correlation| of two predictors' logarithms above which their exponents cannot be told apart
 MIN_SPAN = 10.0  # the ratio D/N should span a decade (SCIENCE: three values or more over ten times)
 FAR = 10.0  # how far beyond the design, as a factor, a prediction is called an extrapolation worth a warning
+UNITS_DISAGREE = "units_disagree"  # the code of a fit whose N and D cannot be in the units of the table's C
+# Codes of notices for which a fit has estimates and no interval.
+WITHHELD = ("one_cluster", "too_few_clusters", "too_few_points", "equal_draws")
 
 
 class Notice(BaseModel):
@@ -142,6 +145,53 @@ def check_intervals(law: Law, params: Array, low: Array, high: Array) -> list[No
         for i, name in enumerate(law.params)
         if low[i] <= 0 < params[i] and name not in law.signed
     ]
+
+
+def refuse_intervals(points: int, clusters: int, parameters: int, names: Sequence[str] = ()) -> list[Notice]:
+    """Returns why no interval can be built, or nothing: there must be more points, and more clusters, than parameters.
+
+    With as many as parameters the law passes through them all, and drawing them anew gives the same law again.
+
+    Args:
+      points: That were fitted.
+      clusters: Independent ones among them.
+      parameters: That were estimated.
+      names: Columns that make clusters.
+
+    >>> [one.code for one in refuse_intervals(60, 1, 5, ["project"])], refuse_intervals(60, 60, 5)
+    (['one_cluster'], [])
+    """
+    by = f" by {', '.join(names)}" if names else ""
+    if points <= parameters:
+        code = "too_few_points"
+        text = (
+            f"no interval: {_count(points, 'point')} for {_count(parameters, 'parameter')}, and the law can pass "
+            "through all; add sizes or seeds, or hold parameters at known values"
+        )
+    elif clusters == 1:
+        code = "one_cluster"
+        text = (
+            f"no interval: all {points} points are one cluster{by}, and one says nothing of what another would give; "
+            "name a column with several values, or leave it out where points are independent"
+        )
+    elif clusters <= parameters:
+        code = "too_few_clusters"
+        text = (
+            f"no interval: {clusters} independent clusters{by} for {_count(parameters, 'parameter')}; add clusters, or "
+            "choose a law with fewer parameters"
+        )
+    else:
+        return []
+    return [Notice(code=code, text=text, is_weak=True)]
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
+def find_withheld(notices: Sequence[Notice]) -> Notice | None:
+    """Returns the notice for which a fit has no interval at all; None where it may have some."""
+    return next((notice for notice in notices if notice.code in WITHHELD), None)
 
 
 def check_distance(ranges: Mapping[str, tuple[float, float]], columns: Mapping[str, Array]) -> list[Notice]:

@@ -11,10 +11,11 @@ import numpy as np
 from analysis.errors import AnalysisError, suggest_name
 from analysis.fitting.fit import Fit, known
 from analysis.fitting.fit_law import differentiate, evaluate, fit_law, refit
-from analysis.fitting.notices import Notice, check_intervals
+from analysis.fitting.notices import Notice, check_intervals, refuse_intervals
 from analysis.fitting.objective import make_objective
 from analysis.laws.law import Array, Law
 from analysis.laws.registry import get_law
+from analysis.uncertainty.refusals import find_refusal, name_clusters, withhold_intervals
 from analysis.uncertainty.resampling import (
     FEW_CLUSTERS,
     NO_SEEDS,
@@ -28,15 +29,15 @@ from analysis.uncertainty.resampling import (
     draw_wild,
     number_clusters,
     read_percentiles,
+    restore,
+    settle_seeds,
 )
 from scaling.specs.fits import DELTA, OBJECTIVE, RESAMPLES, AnyScheme, IntervalKind
 
 if TYPE_CHECKING:
     import pandas as pd
 
-# With one degree of freedom the largest of a thousand t factors is above 10,000, which carries exp(log y) out of float
-# range. Such draws are far outside the percentiles that are read.
-MAX_LOG_DEVIATION = 100.0
+FRESH = 1 - np.exp(-1)  # share of the clusters that a draw with replacement has
 ON_BOUND = 0.05  # share of resamples at the end of a parameter's range above which the fit warns
 
 
@@ -48,6 +49,7 @@ class Bootstrap:
       law: The law, bound to its columns.
       fits: One `Fit` for each label, with percentile intervals.
       replicates: Parameters `[R, p]` of each label in the order of `law.params`; row r of every label is the same draw.
+        R is 0 for a fit without intervals.
       ranges: Smallest and largest value of each variable that was fitted, for each label.
       seed: Seed of the draws.
     """
@@ -59,7 +61,13 @@ class Bootstrap:
     seed: int
 
     def predict(self, label: str, columns: Mapping[str, Any]) -> tuple[Array, Array, Array]:
-        """Returns estimate, lower and upper end of the pointwise 95 % interval of the fitted curve at every row."""
+        """Returns estimate, lower and upper end of the pointwise 95 % interval of the fitted curve at every row.
+
+        The ends are NaN of a fit without intervals.
+        """
+        if not len(self.replicates[label]):
+            value = self.fits[label].predict(columns)
+            return value, np.full_like(value, np.nan), np.full_like(value, np.nan)
         draws = self.law.predict_many(self.replicates[label], columns)
         low, high = read_percentiles(draws, [2.5, 97.5])
         return self.fits[label].predict(columns), low, high
@@ -92,11 +100,9 @@ def bootstrap_series(
     seed effects drawn over seeds and remainders drawn within their size, each times sqrt(df / chi2_df) with its own
     degrees of freedom, so that percentiles have the tails of t; then the law is fitted again. All series share the
     draws. Where seed effects dominate, intervals of `mse` equal the t interval over seeds; those of `huber` and `lad`,
-    which follow the median of a few seeds, are up to 1.7 times as wide. Seed noise is all they know: a law that does
-    not bend as the points do has errors beyond them, most of all in extrapolation. `benchmarks/coverage.md` has what
-    the intervals cover.
-
-    Without a seed column, or with one seed, corrected residuals are drawn instead and each fit warns of it.
+    which follow the median of a few seeds, are up to 1.7 times as wide. Seed noise is all they know, and not how a law
+    bends (`benchmarks/coverage.md`). Without two seeds, corrected residuals are drawn instead and each fit warns of it.
+    A series of no more points than parameters has no intervals. Rows that lack a name are a series too.
 
     Args:
       table: Rows in the contract's columns; only usable rows count (`table.select_rows`).
@@ -112,24 +118,37 @@ def bootstrap_series(
     Raises:
       AnalysisError: on a missing column, or a value that `fit_law` refuses.
     """
-    from analysis.tables.table import fingerprint_table, select_rows
+    from analysis.tables.provenance import describe
+    from analysis.tables.runs import fill_names
+    from analysis.tables.table import fingerprint_table, select_rows, sort_rows
 
     law = get_law(law)
     if by not in table.columns:
         raise suggest_name("by", by, table.columns)
     check_scheme("seed", resamples)
-    digest, usable = fingerprint_table(table), select_rows(table, [*law.variables, target])[0]
+    digest, table = fingerprint_table(table), fill_names(table, by)
+    if cluster in table.columns:
+        table = table.assign(**{cluster: settle_seeds(table[cluster])})
+    needed = [*law.variables, target]
+    usable = sort_rows(select_rows(table, needed)[0], needed)
     draws = Draws(usable, law.variables, cluster if cluster in table.columns else None, resamples, seed)
     fits, replicates, ranges = {}, {}, {}
     for label, whole in table.groupby(by, sort=True):
-        rows, left_out, rule = select_rows(whole, [*law.variables, target])
+        rows, left_out, rule = select_rows(whole, needed)
+        rows = sort_rows(rows, needed)
         columns = {name: rows[name].to_numpy(dtype=float) for name in law.variables}
         y = rows[target].to_numpy(dtype=float)
         fit = fit_law(
             law, columns, y, objective=objective, delta=delta, label=str(label), target=target, left_out=left_out,
-            conventions={"rows": rule}, table_sha256=digest,
+            conventions={"rows": rule, **describe(table)}, table_sha256=digest,
         )  # fmt: skip
-        points = make_points(fit, law, columns, y, np.ones(len(y)), _cluster_rows(rows))
+        clusters = number_clusters(rows, name_clusters(rows))
+        refused = refuse_intervals(fit.n, len(np.unique(clusters)), len(law.params), name_clusters(rows))
+        if refused:
+            fits[str(label)] = withhold_intervals(fit, refused).model_copy(update={"seed": seed})
+            replicates[str(label)], ranges[str(label)] = np.empty((0, len(law.params))), dict(fit.ranges)
+            continue
+        points = make_points(fit, law, columns, y, np.ones(len(y)), clusters)
         if draws.can_cross(rows):
             drawn, notices, method = draws.cross(rows, points.y), [], describe_scheme("seed")
         else:
@@ -140,9 +159,8 @@ def bootstrap_series(
             )
         fit, goal = add_noise(fit, points), make_objective(objective, delta)
         replicate = refit(law, columns, restore(drawn, points, goal.is_log), start=fit.vector, objective=goal)
-        replicates[str(label)] = replicate
-        ranges[str(label)] = dict(fit.ranges)
-        fits[str(label)] = attach_intervals(fit, law, replicate, seed=seed, method=method, notices=notices)
+        fit = attach_intervals(fit, law, replicate, seed=seed, method=method, notices=notices)
+        fits[str(label)], replicates[str(label)], ranges[str(label)] = fit, fit.replicates, dict(fit.ranges)
     return Bootstrap(law, fits, replicates, ranges, seed)
 
 
@@ -165,13 +183,14 @@ def bootstrap_fit(
     | `residual` | corrected residuals, pooled, and those of clusters | one run a size; branches of trunks |
     | `wild` | one sign a cluster for its own corrected residuals | many cells with noise of unknown spread |
     | `pairs` | whole clusters, as they are | many cells of a random design |
-    | `auto` | `seed` where seeds repeat and no trunk is shared, else `residual` | |
+    | `auto` | `seed` where seeds repeat, no trunk is shared and no other clusters are named; else `residual` | |
 
     Args:
       fit: Of these rows.
       rows: The rows that were fitted (`table.select_rows`).
       scheme: See above.
-      clusters: Columns whose equal values make rows dependent; by default `cell` and `trunk`, where they are there.
+      clusters: Columns whose equal values make rows dependent; by default `cell` and `trunk`, where they are there. Of
+        a combination, such as `a+b`, both must be equal. No more clusters than parameters give no intervals.
       interval: `percentile`, or `bca`, corrected for bias and skewness by a jackknife over clusters (Efron 1987).
       resamples: R.
       seed: Of the draws.
@@ -187,15 +206,22 @@ def bootstrap_fit(
     columns = {name: rows[name].to_numpy(dtype=float) for name in law.variables}
     y = rows[fit.target or law.target].to_numpy(dtype=float)
     w = np.ones(len(y)) if weights is None else np.asarray(weights, dtype=np.float64)
-    points = make_points(fit, law, columns, y, w, _cluster_rows(rows, clusters))
+    groups = number_clusters(rows, name_clusters(rows, clusters))
+    if refused := find_refusal(fit, rows, clusters, weights=w, scheme=scheme):
+        return withhold_intervals(fit, refused).model_copy(update={"seed": seed})
+    points = make_points(fit, law, columns, y, w, groups)
     fit = add_noise(fit, points)
     count = len(np.unique(points.clusters))
     rng, notices = np.random.default_rng(seed), []
+    if "seed" in rows.columns:
+        rows = rows.assign(seed=settle_seeds(rows["seed"]))
     draws = Draws(rows, law.variables, "seed" if "seed" in rows.columns else None, resamples, seed)
     shared = "trunk" in rows.columns and bool(rows["trunk"].dropna().duplicated().any())
     if scheme == "auto":
-        scheme = "seed" if draws.can_cross(rows) and not shared and weights is None else "residual"
-    if scheme != "seed" and count < FEW_CLUSTERS:
+        by_seed = clusters is None or list(clusters) == ["seed"]
+        scheme = "seed" if draws.can_cross(rows) and by_seed and not shared and weights is None else "residual"
+    drawn = count * FRESH if scheme == "pairs" else count
+    if scheme != "seed" and (count < FEW_CLUSTERS or drawn <= len(law.params)):
         text = f"{count} independent clusters: intervals from so few are rough; run more cells, or more trunks"
         notices.append(Notice(code="few_clusters", text=text, is_weak=True))
     targets: Array = y
@@ -243,13 +269,6 @@ def add_noise(fit: Fit, points: Points) -> Fit:
     return fit.model_copy(update={"noise": {"log_sd": level, **dict(zip(fit.columns, slopes.tolist(), strict=True))}})
 
 
-def restore(drawn: Array, points: Points, is_log: bool) -> Array:
-    """Returns targets `[R, n]` in the units of y from those in the space of residuals."""
-    if not is_log:
-        return drawn
-    return np.exp(np.clip(drawn, points.fitted - MAX_LOG_DEVIATION, points.fitted + MAX_LOG_DEVIATION))
-
-
 def attach_intervals(
     fit: Fit,
     law: Law,
@@ -260,7 +279,17 @@ def attach_intervals(
     notices: Sequence[Notice] = (),
     knife: Array | None = None,
 ) -> Fit:
-    """Returns the fit with draws, standard errors, covariance and intervals of its replicates `[R, p]`."""
+    """Returns the fit with draws, standard errors, covariance and intervals of its replicates `[R, p]`.
+
+    What is the same in every draw has no interval, and where all is, the fit has none.
+    """
+    if not _vary(replicates).any():
+        text = (
+            f"no interval: all {len(replicates)} resamples give the same parameters: drawing anew changes nothing; "
+            "see whether rows repeat each other, and add points or seeds"
+        )
+        refused = [Notice(code="equal_draws", text=text, is_weak=True)]
+        return withhold_intervals(fit, refused).model_copy(update={"seed": seed})
     with np.errstate(all="ignore"):
         covariance = np.atleast_2d(np.cov(replicates, rowvar=False))
     params, k = fit.vector, len(law.linear)
@@ -281,9 +310,12 @@ def attach_intervals(
         finite = np.where(np.isnan(values), np.inf, values)
         levels = read_levels(finite, estimates[name], knives.get(name))
         low, high = read_percentiles(finite, levels)
-        ends[name] = (known(float(low)), known(float(high)))
+        ends[name] = (known(float(low)), known(float(high))) if _vary(values[:, None])[0] else (None, None)
     with np.errstate(all="ignore"):  # a derived quantity can be infinite in a draw
-        spread = {name: known(float(values.std(ddof=1))) for name, values in draws.items()}
+        spread = {
+            name: known(float(values.std(ddof=1))) if _vary(values[:, None])[0] else None
+            for name, values in draws.items()
+        }
     bounds = [item.resolve({**{v: np.array(fit.ranges[v]) for v in fit.ranges}, "target": np.ones(1)})
               if item.of in (None, *fit.ranges) else (-np.inf, np.inf) for item in law.ranges.values()]  # fmt: skip
     stuck = [
@@ -313,6 +345,11 @@ def attach_intervals(
             "draws": tuple(map(tuple, replicates.tolist())),
         }
     )
+
+
+def _vary(draws: Array) -> Array:
+    """Returns whether each parameter `[p]` differs between draws `[R, p]`."""
+    return (draws != draws[:1]).any(axis=0)
 
 
 def read_levels(draws: Array, estimate: float, knife: Array | None, level: float = 0.95) -> tuple[float, float]:
@@ -354,13 +391,6 @@ def mean_interval(values: Any) -> tuple[float, float, float]:
         return mean, float("nan"), float("nan")
     reach = float(stdtrit(data.size - 1, 0.975) * data.std(ddof=1) / np.sqrt(data.size))
     return mean, mean - reach, mean + reach
-
-
-def _cluster_rows(rows: pd.DataFrame, names: Sequence[str] | None = None) -> Array:
-    """Returns clusters by the named columns; by default rows of one cell, and of one trunk, belong together."""
-    if names is None:
-        names = [name for name in ("cell", "trunk") if name in rows.columns and rows[name].notna().any()]
-    return number_clusters(rows, names)
 
 
 def _jackknife(fit: Fit, law: Law, columns: Mapping[str, Array], y: Array, w: Array, clusters: Array) -> Array:

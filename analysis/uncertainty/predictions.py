@@ -25,7 +25,8 @@ def predict_interval(
 
     The curve's interval is of percentiles of the resampled curves; without resamples, of the covariance by the delta
     method. A new run adds noise: `run_sd` where it was measured, else the residuals' spread with its trend over sizes
-    (`Fit.noise`, as far as there are points), which has degrees of freedom of its own and so the tails of t.
+    (`Fit.noise`, as far as there are points), which has degrees of freedom of its own and so the tails of t. A fit
+    without intervals gives none: the ends are NaN.
 
     Args:
       fit: A fit, which may come from a file.
@@ -46,6 +47,9 @@ def predict_interval(
     estimate = fit.predict(columns)
     freedom = max(1, fit.n - len(fit.params))
     sd = run_sd if run_sd is not None else _spread_runs(fit, columns)
+    if not fit.draws and not np.isfinite(np.diag(np.array(fit.covariance, dtype=np.float64))).any():
+        none = np.full(len(estimate), np.nan)
+        return pd.DataFrame({"estimate": estimate, "low": none, "high": none})
     if new_run and sd is None:
         raise AnalysisError(f"a new run needs a spread and the fit of {fit.n} points has none; give run_sd")
     rng = np.random.default_rng(fit.seed or 0)

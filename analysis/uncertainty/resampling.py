@@ -24,6 +24,9 @@ NO_SEEDS = Notice(
     text="no repeated seeds: intervals come from the residuals of the fit, and say nothing of what a seed changes at "
     "every size; run at least 3 seeds",
 )
+# With one degree of freedom the largest of a thousand t factors is above 10,000, which carries exp(log y) out of float
+# range. Such draws are far outside the percentiles that are read.
+MAX_LOG_DEVIATION = 100.0
 SMALLEST = 0.01  # of the median residual; a point that the fit happens to meet says as much of the noise as this
 FEW_CLUSTERS = 6  # below this many, signs of clusters have under 64 patterns, and intervals are rough
 
@@ -53,22 +56,79 @@ def number_clusters(rows: pd.DataFrame, names: Sequence[str]) -> Array:
     """Returns the number of each row's cluster: rows that share any of the named columns' values are together.
 
     Rows of one cell (checkpoints), of one trunk (branches) or of one seed are not independent. A row without a value is
-    a cluster of its own; one name is joined with the next where clusters overlap.
+    a cluster of its own; one name is joined with the next where clusters overlap. Of a combination `a+b`, rows are
+    together that share both values; a column whose own name has a + is taken as it stands.
 
     Raises:
       AnalysisError: if a named column is missing.
     """
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    count = len(rows)
+    row, group, groups = [], [], count  # a graph of rows and of what they share
+    for name in names:
+        codes = _number_values(rows, read_combination(rows, name))
+        known = np.flatnonzero(codes >= 0)
+        row.append(known)
+        group.append(groups + codes[known])
+        groups += int(codes.max(initial=-1)) + 1
+    if not row:
+        return np.arange(count)
+    ends = np.concatenate(row), np.concatenate(group)
+    graph = coo_array((np.ones(len(ends[0]), dtype=np.int8), ends), shape=(groups, groups))
+    label = connected_components(graph, directed=False)[1][:count]
+    first = np.unique(label, return_index=True)[1]  # clusters are numbered by their first row
+    order = np.empty(int(label.max(initial=-1)) + 1, dtype=np.int64)
+    order[label[np.sort(first)]] = np.arange(len(first))
+    return order[label]
+
+
+def read_combination(rows: pd.DataFrame, name: str) -> list[str]:
+    """Returns the columns that `name` stands for: itself, or those of a combination `a+b`.
+
+    Raises:
+      AnalysisError: if one is missing.
+    """
+    if name in rows.columns:
+        return [name]
+    parts = str(name).split("+")
+    for end in range(len(parts) - 1, 0, -1):  # a column of a combination may have a + in its own name
+        first = "+".join(parts[:end]).strip()
+        if first in rows.columns:
+            return [first, *read_combination(rows, "+".join(parts[end:]).strip())]
+    raise suggest_name("cluster", parts[0].strip() if len(parts) > 1 else name, rows.columns)
+
+
+def _number_values(rows: pd.DataFrame, names: Sequence[str]) -> Array:
+    """Returns the number of each row's values in some columns, -1 where one of them is missing or blank."""
     import pandas as pd
 
-    label = np.arange(len(rows))
-    for name in names:
-        if name not in rows.columns:
-            raise suggest_name("cluster", name, rows.columns)
-        codes = pd.factorize(rows[name])[0]
-        for code in np.unique(codes[codes >= 0]):
-            members = np.isin(label, label[codes == code])
-            label[members] = label[members].min()
-    return np.unique(label, return_inverse=True)[1]
+    from analysis.tables.run_names import number_runs
+
+    codes = number_runs(rows[names[0]])
+    for name in names[1:]:
+        more = number_runs(rows[name])
+        both = pd.factorize(codes * (int(more.max(initial=-1)) + 1) + more)[0]
+        codes = np.where((codes >= 0) & (more >= 0), both, -1)
+    return codes
+
+
+def settle_seeds(column: pd.Series) -> pd.Series:
+    """Returns seeds as they are; numbered where kinds are mixed or some are missing, each of which is one by itself."""
+    import pandas as pd
+
+    from analysis.tables.run_names import is_empty, number_runs
+
+    empty = is_empty(column)
+    try:
+        if not empty.any() and len(sorted(column.unique())):
+            return column
+    except TypeError:
+        pass
+    codes = number_runs(column)
+    codes[empty] = codes.max(initial=-1) + 1 + np.arange(int(empty.sum()))
+    return pd.Series(codes, index=column.index)
 
 
 def correct_residuals(points: Points) -> tuple[Array, int]:
@@ -172,6 +232,13 @@ def describe_noise(points: Points, sd: float) -> tuple[float, Array]:
     middle = points.sizes.mean(axis=0)
     slopes = np.linalg.lstsq(points.sizes - middle, trend, rcond=None)[0]
     return float(np.log(sd) - 0.5 * np.log(np.exp(2 * trend).mean()) - slopes @ middle), slopes
+
+
+def restore(drawn: Array, points: Points, is_log: bool) -> Array:
+    """Returns targets `[R, n]` in the units of y from those in the space of residuals."""
+    if not is_log:
+        return drawn
+    return np.exp(np.clip(drawn, points.fitted - MAX_LOG_DEVIATION, points.fitted + MAX_LOG_DEVIATION))
 
 
 def read_percentiles(draws: Array, levels: Sequence[float]) -> Array:

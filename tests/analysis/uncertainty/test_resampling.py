@@ -17,6 +17,7 @@ from analysis.uncertainty.resampling import (
     draw_wild,
     find_spread,
     number_clusters,
+    settle_seeds,
 )
 
 
@@ -135,3 +136,34 @@ def test_unknown_schemes_and_too_few_resamples_are_refused():
         fit(table, bootstrap=1)
     with pytest.raises(AnalysisError, match="seeds that repeat"):
         fit(table, bootstrap=10, scheme="seed")
+
+
+def test_a_combination_of_columns_is_one_cluster_where_all_of_them_agree():
+    rows = pd.DataFrame({"a": [1, 1, 2, 2, 2, 1], "b": ["x", "y", "x", "x", None, "x"], "a+b": [0, 0, 0, 1, 1, 1]})
+    assert number_clusters(rows.drop(columns="a+b"), ["a+b"]).tolist() == [0, 1, 2, 2, 3, 0]
+    assert number_clusters(rows.drop(columns="a+b"), ["a", "b"]).tolist() == [0, 0, 0, 0, 0, 0]
+    assert number_clusters(rows, ["a+b"]).tolist() == [0, 0, 0, 1, 1, 1]  # a column of that very name
+    assert number_clusters(rows, ["a+b+b"]).tolist() == [0, 1, 0, 2, 3, 2]
+    assert number_clusters(rows, ["a", "b"]).max() == 0
+    with pytest.raises(AnalysisError, match="cluster='c' is unknown"):
+        number_clusters(rows, ["a+c"])
+
+
+def test_rows_without_a_value_are_clusters_by_themselves():
+    rows = pd.DataFrame({"run": ["a", None, "a", "", " ", np.nan]})
+    assert number_clusters(rows, ["run"]).tolist() == [0, 1, 0, 2, 3, 4]
+    assert number_clusters(rows, []).tolist() == [0, 1, 2, 3, 4, 5]
+
+
+def test_seeds_that_are_missing_or_of_mixed_kinds_are_numbered():
+    assert settle_seeds(pd.Series([3, 1, 3])).tolist() == [3, 1, 3]
+    assert settle_seeds(pd.Series([3, np.nan, 3, np.nan])).tolist() == [0, 1, 0, 2]
+    assert settle_seeds(pd.Series([3, "x", 3, None])).tolist() == [0, 1, 0, 2]
+
+
+def test_missing_seeds_do_not_stop_a_fit():
+    table = get_law("power_floor").sample(levels=8, seeds=3, noise=0.01)
+    table["seed"] = table["seed"].where(np.arange(len(table)) % 5 > 0)
+    assert fit(table, "power_floor", bootstrap=30).ci95["alpha"][0] is not None
+    by_seed = fit(table, "power_floor", bootstrap=30, scheme="wild", clusters=["seed"])
+    assert "8 clusters" in by_seed.conventions["uncertainty"]  # 3 seeds, and 5 runs without one
