@@ -10,12 +10,17 @@ import numpy as np
 from analysis.errors import AnalysisError, suggest_name
 from analysis.fitting.fit import Fit
 from analysis.fitting.fit_law import fit_law
+from analysis.fitting.notices import UNITS_DISAGREE, Notice, is_weak
 from analysis.fitting.objective import Objective, make_objective
 from analysis.laws.law import Array, Law
 from analysis.laws.registry import get_law
 from analysis.tables.columns import keep_rows, read_numbers
-from analysis.tables.table import fingerprint_table, select_rows
+from analysis.tables.provenance import describe, provenance_of
+from analysis.tables.runs import fill_names, recognise_checkpoints
+from analysis.tables.table import fingerprint_table, select_rows, sort_rows
+from analysis.tables.units import check_compute, doubt_counts
 from analysis.uncertainty.bootstrap import Bootstrap, bootstrap_fit, bootstrap_series
+from analysis.uncertainty.refusals import find_refusal, withhold_intervals
 from scaling.specs.fits import DELTA, LAW, AnyScheme, IntervalKind
 
 if TYPE_CHECKING:
@@ -80,6 +85,7 @@ def fit(
     positive = [*(() if law.may_be_zero else law.variables), *([target] if goal.is_log else [])]
     rows, left_out, rule = select_rows(distinct, [*law.variables, target], positive=positive)
     left_out = {**({"the same cell under another label": twins} if twins else {}), **left_out}
+    rows = sort_rows(rows, [*law.variables, target])
     if rows.empty:
         reasons = ", ".join(f"{count} {reason}" for reason, count in left_out.items()) or "the table has no rows"
         raise AnalysisError(f"no row can be fitted by law {law.name}: {reasons}; check --keep and the columns")
@@ -87,13 +93,14 @@ def fit(
         _refuse_sweep(rows, law, target)
     columns = {name: rows[name].to_numpy(dtype=float) for name in law.variables}
     weight, note = _weigh(rows, weights, target, evaluation_size)
-    notes = {"rows": rule, **note}
+    notes = {"rows": rule, **describe(table), **note}
     fitted = fit_law(
         law, columns, rows[target].to_numpy(dtype=float), weights=weight, objective=goal, hold=hold, target=target,
         left_out=left_out, conventions=notes, table_sha256=fingerprint_table(table),
     )  # fmt: skip
+    fitted = _warn(fitted, _doubt(rows, law, clusters))
     if not bootstrap:
-        return fitted
+        return withhold_intervals(fitted, find_refusal(fitted, rows, clusters, weights=weight))
     return bootstrap_fit(
         fitted,
         rows,
@@ -104,6 +111,26 @@ def fit(
         seed=seed,
         weights=weight,
     )
+
+
+def _doubt(rows: pd.DataFrame, law: Law, clusters: Sequence[str] | None) -> list[Notice]:
+    """Returns what is doubtful of the rows themselves: their units, and whether they are runs."""
+    found = []
+    if {"num_params", "data_seen"} <= set(law.variables):
+        given = provenance_of(rows).columns
+        if sentence := check_compute(rows, given):
+            found.append(Notice(code=UNITS_DISAGREE, is_weak=True, text=sentence))
+        elif sentence := doubt_counts(rows, given):
+            found.append(Notice(code="doubtful_counts", text=sentence))
+    if "is_final" not in rows.columns and clusters is None and (sentence := recognise_checkpoints(rows)):
+        found.append(Notice(code="checkpoints", is_weak=True, text=sentence))
+    return found
+
+
+def _warn(fitted: Fit, notices: Sequence[Notice]) -> Fit:
+    """Returns the fit with further warnings, and weak where one of them makes it so."""
+    status = "weak" if fitted.status == "ok" and is_weak(notices) else fitted.status
+    return fitted.model_copy(update={"warnings": (*fitted.warnings, *notices), "status": status})
 
 
 def _refuse_sweep(rows: pd.DataFrame, law: Law, target: str) -> None:
@@ -172,7 +199,8 @@ def fit_study(
     usable, _, _ = select_rows(rows, [*law.variables, metric])
     goal = make_objective(declared["objective"], declared["delta"])
     fitted, notices = [], []
-    for label in dict.fromkeys(table["label"]):
+    rows, usable = fill_names(rows, "label"), fill_names(usable, "label")
+    for label in dict.fromkeys(fill_names(table, "label")["label"]):
         points = usable[usable["label"] == label]
         distinct = len(points[list(law.variables)].drop_duplicates())
         if distinct < len(law.params):

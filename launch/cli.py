@@ -56,6 +56,8 @@ COMMANDS = {
 
 # Commands that have no use for users' code; agents have that of their launch.
 WITHOUT_CODE = ("work", "status", "logs", "cancel", "table", "import")
+# What an installation for analysing tables alone lacks.
+OF_TRAINING = ("jax", "jaxlib", "flax", "optax", "orbax", "grain", "tensorflow_datasets", "sklearn", "absl", "PIL")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -75,6 +77,15 @@ def _call(words: Sequence[str]) -> int:
         return COMMANDS[given.word].command(given)
     except (InputError, AnalysisError) as error:
         _tell(error, given.debug)
+        return WRONG_CALL
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in OF_TRAINING:
+            raise
+        told = InputError(
+            f"{given.word} needs {error.name}, which is not installed: this is an installation for analysing tables "
+            "(docs/tables.md); pip install scaling has what trains"
+        )
+        _tell(told, given.debug)
         return WRONG_CALL
     except (CorruptStoreError, EngineError) as error:
         _tell(error, given.debug)

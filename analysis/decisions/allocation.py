@@ -14,6 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from analysis.errors import AnalysisError
+from analysis.fitting.fit import Fit
+from analysis.fitting.notices import UNITS_DISAGREE
 from analysis.laws.law import Array, Law
 from analysis.laws.registry import get_law
 from analysis.laws.repeated_data import count_effective
@@ -41,6 +43,17 @@ class Allocation:
     loss: Array
     total_flops: Array
     is_edge: Array
+
+
+def check_units(fit: Fit) -> None:
+    """Checks that a fit's N and D are in units by which a budget of FLOPs can be divided.
+
+    Raises:
+      AnalysisError: the table that it was fitted to has C in other units.
+    """
+    for notice in fit.warnings:
+        if notice.code == UNITS_DISAGREE:
+            raise AnalysisError(f"the fit cannot be asked about FLOPs: {notice.text}")
 
 
 def allocate(

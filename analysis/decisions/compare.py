@@ -17,7 +17,7 @@ from analysis.errors import AnalysisError, suggest_name
 from analysis.laws.law import Array
 from analysis.uncertainty.bootstrap import mean_interval
 from analysis.uncertainty.moderation import MIN_FREEDOM, moderate_variances
-from analysis.uncertainty.resampling import read_percentiles
+from analysis.uncertainty.resampling import read_percentiles, settle_seeds
 from analysis.uncertainty.significance import LEVEL, correct_holm, find_p, find_p_of_mean
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class Crossing:
       low: Lower end of its 95 % interval, among the replicates that cross here at all.
       high: Upper end.
       share: Share of the replicates with a crossing in this direction inside the common range; below 0.95 the crossing
-        itself is in doubt, not only its place.
+        itself is in doubt, not only its place. NaN, as the ends are, where a fit has no replicates.
       ahead_before: The label that is better at smaller m.
       ahead_after: The label that is better at larger m.
       value: The curves' common value there.
@@ -90,7 +90,11 @@ def find_crossings(bootstrap: Bootstrap, *, lower_is_better: bool = True) -> lis
         if not len(turns):
             continue
         at = {variable: np.exp(logs)}
-        gaps = law.predict_many(bootstrap.replicates[first], at) - law.predict_many(bootstrap.replicates[second], at)
+        draws = [bootstrap.replicates[label] for label in (first, second)]
+        has_draws = all(map(len, draws))
+        gaps = (
+            law.predict_many(draws[0], at) - law.predict_many(draws[1], at) if has_draws else np.empty((0, len(logs)))
+        )
         for turn in turns:
             root = float(brentq(lambda z, gap=gap: float(gap(z)[0]), logs[turn], logs[turn + 1], xtol=1e-13))
             near = locate_turns(gaps, logs, root, rising=bool(sign[turn + 1]))
@@ -105,7 +109,7 @@ def find_crossings(bootstrap: Bootstrap, *, lower_is_better: bool = True) -> lis
                     size=float(np.exp(root)),
                     low=float(ends[0]),
                     high=float(ends[1]),
-                    share=len(crossed) / len(near),
+                    share=len(crossed) / len(near) if len(near) else float("nan"),
                     ahead_before=before,
                     ahead_after=second if before == first else first,
                     value=float(fits[0].predict({variable: np.exp([root])})[0]),
@@ -261,14 +265,26 @@ def _moderate(tests: list[tuple[Any, ...]], independent: int) -> tuple[list[tupl
     return again, found.prior_freedom
 
 
+def name_series(rows: pd.DataFrame, by: str, cluster: str) -> pd.DataFrame:
+    """Returns rows with the names of their series as text, also where there is none, and a seed for each.
+
+    Without seeds all have one; where some rows lack theirs, each of those has one of its own, which pairs with none.
+    """
+    from analysis.tables.run_names import is_empty
+    from analysis.tables.runs import fill_names
+
+    has_seeds = cluster in rows.columns and not is_empty(rows[cluster]).all()
+    rows = fill_names(rows, by)
+    return rows.assign(**{cluster: settle_seeds(rows[cluster]) if has_seeds else 0, by: rows[by].astype(str)})
+
+
 def pick_rows(table: pd.DataFrame, target: str, by: str, size: str, cluster: str) -> pd.DataFrame:
     """Returns the usable rows, one for each series, size and seed."""
     from analysis.tables.table import select_rows
 
     if by not in table.columns:
         raise suggest_name("by", by, table.columns)
-    rows, _, _ = select_rows(table, [size, target])
-    rows = rows.assign(**{cluster: rows[cluster] if cluster in rows.columns else 0, by: rows[by].astype(str)})
+    rows = name_series(select_rows(table, [size, target])[0], by, cluster)
     twice = rows[rows.duplicated([by, size, cluster])]
     if len(twice):
         label, m, seed = twice.iloc[0][[by, size, cluster]]

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from analysis.decisions.allocation import BUDGETS, FINITE, Line, allocate
+from analysis.decisions.allocation import BUDGETS, FINITE, Line, allocate, check_units
 from analysis.errors import AnalysisError
 from analysis.fitting.fit import Fit
 from analysis.laws.law import Array, Law
@@ -169,6 +169,7 @@ def make_curve(fit: Fit, draws: Array | None = None, *, observed: tuple[float, f
             f"law={fit.law} of {label!r} has variables {law.variables!r}; a gain needs a law of one variable bound to "
             "train_flops, such as power_floor, or one of num_params and data_seen, such as chinchilla"
         )
+    check_units(fit)
     size, data = law.variables if law.has_closed_form else sorted(law.variables, reverse=True)  # num_params is last
     curve = ComputeCurve(label, "train_flops", law, params, (1.0, 1.0), fit.ranges[size])
     ends = observed or _observe_frontier(curve, fit.ranges[size], fit.ranges[data])

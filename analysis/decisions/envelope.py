@@ -85,6 +85,7 @@ def fit_envelope(
     import pandas as pd
 
     from analysis.errors import suggest_name
+    from analysis.tables.run_names import is_empty
     from analysis.tables.table import read_numbers, select_rows
 
     if by not in table.columns and by == CELL:
@@ -99,7 +100,10 @@ def fit_envelope(
     needed = ["train_flops", "num_params", "data_seen", target]
     rows, _, _ = select_rows(table, needed, positive=needed, only_final=False)
     C, N, D, y = (np.log(read_numbers(rows, name)) for name in needed)
-    names, curve = np.unique(rows[by].astype(str).to_numpy(), return_inverse=True)
+    labels = rows[by].astype(str).to_numpy(dtype=object)
+    if (empty := is_empty(rows[by])).any():  # an evaluation that names no run is a curve by itself
+        labels[empty] = [f"(no {by}) {place}" for place in np.flatnonzero(empty)]
+    names, curve = np.unique(labels.astype(str), return_inverse=True)
     counts = np.bincount(curve, minlength=1)
     if not len(rows) or counts.max() < 2:
         raise AnalysisError(

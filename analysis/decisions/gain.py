@@ -17,7 +17,7 @@ from analysis.decisions.axes import Axis, Interval, read_axis, say_factor
 from analysis.decisions.curves import ComputeCurve, make_curve
 from analysis.errors import AnalysisError, suggest_name
 from analysis.fitting.fit import Fit
-from analysis.fitting.notices import Notice
+from analysis.fitting.notices import Notice, find_withheld
 from analysis.laws.law import Array
 
 if TYPE_CHECKING:
@@ -128,7 +128,11 @@ def measure_gain(
         old, new = _unpair(old, new)
     notices: list[Notice] = []
     if len(new.params) < 3:
-        notices.append(Notice(code="no_draws", text="no intervals: fit both with a bootstrap, of 1000 resamples say"))
+        withheld = find_withheld(
+            [notice for one in (base, candidate) if isinstance(one, Fit) for notice in one.warnings]
+        )
+        text = withheld.text if withheld else "no intervals: fit both with a bootstrap, of 1000 resamples say"
+        notices.append(Notice(code="no_draws", text=text))
     low, high = _find_common(old, new)
     if not low < high:
         notices.append(

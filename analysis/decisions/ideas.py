@@ -132,13 +132,15 @@ def compare_ideas(
 
 def _pick(table: pd.DataFrame, by: str, pair: tuple[str, str]) -> pd.DataFrame:
     """Returns the rows of both ideas, which stand in the column `label`, each cell once."""
+    from analysis.tables.runs import fill_names
+
     if by not in table.columns:
         raise suggest_name("by", by, table.columns)
-    names = table[by].map(lambda value: value if isinstance(value, str) else f"{value}")
-    rows = table.assign(label=names.where(table[by].notna(), None))
+    names = fill_names(table, by)[by].map(lambda value: value if isinstance(value, str) else f"{value}")
+    rows = table.assign(label=names)
     for one in pair:
         if one not in set(rows["label"]):
-            raise suggest_name(by, one, rows["label"].dropna().unique())
+            raise suggest_name(by, one, rows["label"].unique())
     rows = rows[rows["label"].isin(pair)]
     if by != "label" and "cell" in rows.columns:  # a cell that a store lists in several series
         again = rows.duplicated([name for name in ("label", "study", "cell", "step", "seed") if name in rows.columns])

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from analysis.decisions.allocation import FINITE, Allocation, Line, allocate
+from analysis.decisions.allocation import FINITE, Allocation, Line, allocate, check_units
 from analysis.errors import AnalysisError, suggest_name
-from analysis.fitting.notices import FAR, Notice, check_distance
+from analysis.fitting.notices import FAR, Notice, check_distance, find_withheld
 from analysis.laws.law import Array
 from analysis.uncertainty.resampling import read_percentiles
 from scaling.store.columns import INFERENCE_FLOPS, TRAINING_FLOPS
@@ -141,6 +141,7 @@ def find_optimum(
         of `num_params` and `data_seen`; if no budget reaches the loss.
     """
     question = _check_question(flops, loss, inference_tokens, unique_data, price_per_chip_hour, peak_flops, mfu)
+    check_units(fit)
     law, draws = fit.form, fit.replicates
     if not np.isfinite(fit.vector).all():
         raise AnalysisError(f"fit of {law.name} is {fit.status} and has no parameters ({fit.params}); fit another law")
@@ -191,6 +192,7 @@ def trace_frontier(fit: Fit, flops: Sequence[float] | Array, *, at: Mapping[str,
     """
     import pandas as pd
 
+    check_units(fit)
     budgets = np.asarray(flops, dtype=np.float64)
     if not (np.isfinite(budgets) & (budgets > 0)).all():
         raise AnalysisError(f"flops={budgets.tolist()} must be finite and positive; give budgets such as 1e20")
@@ -347,7 +349,9 @@ def check_optimum(
         )
         notices.append(Notice(code="extrapolation_flops", text=text))
     if len(best.loss) < 2:
+        withheld = find_withheld(fit.warnings)
         text = "the fit has no resamples, so nothing here has an interval; fit again with --bootstrap 1000"
+        text = f"nothing here has an interval, as in the fit: {withheld.text}" if withheld else text
         notices.append(Notice(code="no_intervals", text=text))
     elif not np.isfinite(best.total_flops).all():
         share = float((~np.isfinite(best.total_flops[1:])).mean())

@@ -24,6 +24,10 @@ def check_pooling(rows: pd.DataFrame) -> list[Notice]:
     >>> check_pooling(rows)[0].code
     'pooled_series'
     """
+    from analysis.tables.runs import fill_names
+
+    for name in ("family", "label"):  # runs without a name are a series beside those with one
+        rows = fill_names(rows, name) if name in rows.columns else rows
     if "family" in rows.columns and rows["family"].nunique() > 1:
         return [_tell(rows, "family", "families")]
     if "label" not in rows.columns or rows["label"].nunique() < 2:
@@ -39,7 +43,7 @@ def _tell(rows: pd.DataFrame, name: str, plural: str) -> Notice:
     counts = rows[name].value_counts()
     named = ", ".join(f"{value}: {count}" for value, count in counts.iloc[:SHOWN].items())
     rest = f" and {len(counts) - SHOWN} more" if len(counts) > SHOWN else ""
-    first = counts.index[0]
+    first = next(value for value in counts.index if value != f"(no {name})")
     choose = f"--label {first!r}" if name == "label" else f"--keep {name}=={first}, or a series with --label"
     text = (
         f"runs of {len(counts)} {plural} were pooled ({named}{rest}), as if they differed in N and D alone; choose one "

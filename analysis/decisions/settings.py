@@ -89,7 +89,7 @@ class BestSettings:
         The setting's column holds its best value; `weight` is the inverse variance of its logarithm, 1 where some
         group has no interval.
         """
-        from analysis.tables.columns import note
+        from analysis.tables.provenance import note
 
         kept = ~self.points["is_edge"].to_numpy(dtype=bool)
         extra = [name for name in (CONVENTION, "data_unit") if name in self.points.columns]

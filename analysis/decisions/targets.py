@@ -126,11 +126,13 @@ def reach_target(
     """
     import pandas as pd
 
+    from analysis.tables.runs import fill_names
     from analysis.tables.table import select_rows
 
     if by not in table.columns:
         raise suggest_name("by", by, table.columns)
     measure = read_measure(target, known, lower_is_better=lower_is_better)
+    table = fill_names(table, by)
     rows = select_rows(table, [target], only_final=False)[0]
     if rows.empty:
         raise AnalysisError(f"target={target!r} has no usable row; check --keep and the columns")

@@ -13,7 +13,7 @@ import numpy as np
 
 from analysis.report.lines import find_swept
 from analysis.report.subject import COMPUTE, DATA, SIZE, UNIQUE, Subject
-from analysis.tables.columns import CONVENTIONS
+from analysis.tables.provenance import provenance_of
 from analysis.tables.table import fingerprint_table
 from scaling.store.columns import CONVENTION, GROUP, TERM
 
@@ -103,7 +103,7 @@ def _describe_data(subject: Subject) -> Json:
         "label_noise": sorted({one.label_noise for one in manifests}) or None,
         "duplication": sorted({one.duplication for one in manifests}) or None,
         "licence": None,
-        "columns_derived": subject.table.attrs.get(CONVENTIONS) or None,
+        "columns_derived": dict(provenance_of(subject.table).conventions) or None,
         "table_sha256": fingerprint_table(subject.table),
     }
 

@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from analysis.errors import AnalysisError, suggest_name
 from analysis.tables.columns import read_numbers
 from analysis.tables.measures import Measure, read_measure
+from analysis.tables.provenance import provenance_of
+from analysis.tables.runs import fill_names
 from analysis.tables.table import select_rows
 from scaling.specs.fits import METRIC, RESAMPLES, FitSpec
 from scaling.specs.metrics import MetricFacts, facts_of, is_lower_better
@@ -193,13 +193,14 @@ def study_table(source: str, table: pd.DataFrame, options: ReportOptions) -> Sub
         reasons = ", ".join(f"{count} where {reason}" for reason, count in left_out.items()) or "it is empty"
         raise AnalysisError(f"{source!r} has no usable row with {target!r} ({reasons}); run more, or keep other rows")
     runs = runs.assign(**{name: read_numbers(runs, name) for name in (*AMOUNTS, target) if name in runs.columns})
-    runs = runs.assign(**{by: ALL if by == ALL else runs[by].map(_name_series)})
+    runs = runs.assign(**{by: ALL if by == ALL else fill_names(runs, by)[by].map(_name_series)})
     labels = tuple(dict.fromkeys(runs[by]))
     if options.baseline is not None and options.baseline not in labels:
         raise suggest_name("--baseline", options.baseline, labels)
     measure = read_measure(target, known, lower_is_better=lower)
     runs = measure.add_to(runs)
-    notices = [] if any(name in runs.columns for name in AMOUNTS) else [_ask_for_amounts(table)]
+    notices = [*provenance_of(table).said]
+    notices += [] if any(name in runs.columns for name in AMOUNTS) else [_ask_for_amounts(table)]
     if measure.is_shortfall:
         notices.append(f"{target} rises: laws, which fall, are fitted to {measure.name}, and slopes are of it")
     elif not lower:
@@ -240,8 +241,8 @@ def _ask_for_amounts(table: pd.DataFrame) -> str:
 
 def _name_series(value: Any) -> str:
     if isinstance(value, float):
-        return f"{value:g}" if np.isfinite(value) else "(none)"
-    return str(value) if value is not None else "(none)"
+        return f"{value:g}"
+    return str(value)
 
 
 def _has(table: pd.DataFrame, column: str) -> bool:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from analysis.errors import AnalysisError
-from analysis.fitting.fit import Fit
+from analysis.fitting.fit import Fit, known
 from analysis.uncertainty.predictions import predict_interval
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ class Verdict:
       table: A row for each new run of a predicted size: the sizes, `predicted low high observed log_error inside`.
       rmse: Root mean square of log(predicted / observed).
       bias: Mean of it; positive where the law was pessimistic.
-      coverage: Share of new runs inside their 95 % intervals (of new runs).
+      coverage: Share of new runs inside their 95 % intervals (of new runs); NaN of a prediction without any.
       unmatched: Predicted sizes without a run yet.
       known: Rows left out because the prediction was fitted to them; 0 where `freeze` was given no table.
       frozen: When the prediction was made.
@@ -45,9 +45,11 @@ class Verdict:
     frozen: str
 
     def __str__(self) -> str:
+        has_any = np.isfinite(self.coverage)
+        inside = f"{self.coverage:.0%} inside their 95 % intervals" if has_any else "predicted without an interval"
         return (
             f"{len(self.table)} runs against predictions of {self.frozen}: log error {self.rmse:.4f} (bias "
-            f"{self.bias:+.4f}), {self.coverage:.0%} inside their 95 % intervals; {self.unmatched} sizes not run yet"
+            f"{self.bias:+.4f}), {inside}; {self.unmatched} sizes not run yet"
         )
 
 
@@ -76,7 +78,7 @@ def freeze(
         "note": note,
         "target": fit.target,
         "sizes": at,
-        **{name: found[name].tolist() for name in ("estimate", "low", "high")},
+        **{name: [known(value) for value in found[name]] for name in ("estimate", "low", "high")},
         "table_sha256": fit.table_sha256,
         "rows": [] if table is None else sorted(_hash_rows(table, fit.columns, fit.target or "loss")),
         "fit": json.loads(fit.model_dump_json(exclude={"draws"})),
@@ -124,9 +126,9 @@ def score(path: str, table: pd.DataFrame, *, tolerance: float = MATCH) -> Verdic
     if not matched.any():
         raise AnalysisError(f"no run of the table has a size that {path!r} predicts; predicted: {document['sizes']}")
     which = near[matched].argmax(axis=1)
-    low, high, predicted = (np.array(document[name])[which] for name in ("low", "high", "estimate"))
+    low, high, predicted = (np.array(document[name], dtype=float)[which] for name in ("low", "high", "estimate"))
     observed = rows[target].to_numpy(dtype=float)[matched]
-    error = np.log(predicted) - np.log(observed)
+    error, is_known = np.log(predicted) - np.log(observed), np.isfinite(low) & np.isfinite(high)
     found = pd.DataFrame(
         {
             **{name: rows[name].to_numpy()[matched] for name in names},
@@ -142,7 +144,7 @@ def score(path: str, table: pd.DataFrame, *, tolerance: float = MATCH) -> Verdic
         table=found,
         rmse=float(np.sqrt((error**2).mean())),
         bias=float(error.mean()),
-        coverage=float(found["inside"].mean()),
+        coverage=float(found.loc[is_known, "inside"].mean()) if is_known.any() else float("nan"),
         unmatched=int((~near.any(axis=0)).sum()),
         known=int(old.sum()),
         frozen=document["frozen"],

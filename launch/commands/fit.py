@@ -56,7 +56,8 @@ def command(options: argparse.Namespace) -> int:
         return DONE
     if options.source is None:
         raise InputError("fit needs a STORE or FILE; scaling fit --law list shows the laws")
-    frame, study = read_source(options), declared_study(options.source)
+    frame: pd.DataFrame = read_source(options)
+    study = declared_study(options.source)
     changes = {
         name: getattr(options, name) for name in ("law", "objective", "delta") if getattr(options, name) is not None
     }
@@ -167,9 +168,11 @@ def _fit_groups(
     """Returns a fit for each value of a column, or one of all rows, and a sentence for each that cannot be fitted."""
     if by != "none" and by not in frame.columns and by != "label":
         raise InputError(f"--by {by}: the table has no such column; it has {', '.join(map(str, frame.columns))}")
-    groups: Iterable[tuple[Any, pd.DataFrame]] = (
-        frame.groupby(by, sort=False) if by in frame.columns else [(None, frame)]
-    )
+    groups: Iterable[tuple[Any, pd.DataFrame]] = [(None, frame)]
+    if by in frame.columns:
+        from analysis.tables.runs import fill_names
+
+        groups = fill_names(frame, by).groupby(by, sort=False)
     fits, notices = [], []
     for label, rows in groups:
         try:

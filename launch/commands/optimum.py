@@ -26,7 +26,19 @@ if TYPE_CHECKING:
     from analysis.decisions.valleys import Valley
 
 OF_FITS = ("loss", "inference_tokens", "unique_data")  # what only a saved fit can answer
-OF_TABLES = ("law", "target", "budget", "keep", "column", "derive")  # what only says how a table is read
+OF_TABLES = (
+    "law",
+    "target",
+    "budget",
+    "keep",
+    "column",
+    "derive",
+    "more",
+    "name",
+    "sheet",
+    "last_of",
+    "best_over",
+)  # what only says how a table is read
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -57,10 +69,11 @@ def command(options: argparse.Namespace) -> int:
     beside each other; where it says how N and C were counted, the law is fitted under every way of counting. Whatever
     is weak, left out or means nothing is said.
     """
-    if not options.source.endswith(".json"):
-        return _compare_approaches(options)
     from analysis.decisions.optimum import find_optimum
-    from analysis.fitting.fit import choose_fit, load_fits
+    from analysis.fitting.fit import choose_fit, is_saved_fit, load_fits
+
+    if not is_saved_fit(options.source):
+        return _compare_approaches(options)
 
     if asked := _name_given(options, OF_TABLES):
         raise InputError(
@@ -157,7 +170,7 @@ def _describe_budget(valley: "Valley") -> Json:
 
 
 def _name_given(options: argparse.Namespace, names: Sequence[str]) -> str:
-    given = [name for name in names if getattr(options, name) not in (None, [])]
+    given = [name for name in names if getattr(options, name) not in (None, [], ())]
     return ", ".join(f"--{name.replace('_', '-')}" for name in given)
 
 

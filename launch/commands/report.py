@@ -1,6 +1,7 @@
 """`scaling report`: what a store or a table says, as text, and with figures as one HTML file."""
 
 import argparse
+import re
 import shlex
 import sys
 from pathlib import Path
@@ -74,7 +75,7 @@ def command(options: argparse.Namespace) -> int:
 
     path = options.out or default_path(options.source)
     _check_files(path, options.figure)
-    frame = read_source(options)
+    frame = read_source(options, is_said=True)
     report = make_report(options.source, frame, _read_options(options, frame))
     write_page(report, path)
     if options.figure:
@@ -111,13 +112,17 @@ def describe_report(report: "Report", path: str) -> Json:
 def default_path(source: str) -> str:
     """Returns where the page of a store, an import or a file goes.
 
-    >>> default_path("runs.v2.csv.gz")
-    'runs.v2-report.html'
+    >>> default_path("runs.v2.csv.gz"), default_path("curves/*.csv")
+    ('runs.v2-report.html', 'table-report.html')
     """
     store = Store(source)
     if store.path.is_dir():
         return str(store.path / "report.html")
-    return f"{Path(store.path.name.removesuffix('.gz')).stem}-report.html"
+    name = store.path.name
+    for packing in (".gz", ".bz2", ".xz", ".zst"):
+        name = name.removesuffix(packing)
+    # of a pattern, what it has beside its wildcards
+    return f"{re.sub(r'[^A-Za-z0-9_.-]', '', Path(name).stem).strip('._-') or 'table'}-report.html"
 
 
 def _read_options(options: argparse.Namespace, frame: "pd.DataFrame") -> "ReportOptions":

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from analysis.fitting.fit import Fit
+    from analysis.tables.provenance import Table
 
 # A rule on a field of the cells, by its path.
 FIELD = re.compile(r"[A-Za-z_]\w*\.[A-Za-z_]")
@@ -27,13 +28,31 @@ EXAMPLES = {"--column": "loss=val_loss", "--hold": "E=1.69", "--line": "people=0
 
 def add_source(sub: argparse.ArgumentParser, **kwargs: Any) -> None:
     """Adds what names a table, and how its columns and rows are read, to a command."""
-    source = {"metavar": "STORE|FILE", "help": "a store, an import, or a .csv, .tsv, .parquet or .jsonl file", **kwargs}
+    kinds = "a store, an import, or a file: .csv, .tsv, .json, .jsonl, .parquet, .xlsx, also packed; or 'curves/*.csv'"
+    source = {"metavar": "STORE|FILE", "help": kinds, **kwargs}
     sub.add_argument("source", **source)
+    sub.add_argument("more", nargs="*", metavar="FILE", help="more files of the same table")
     sub.add_argument("--keep", action="append", default=[], metavar="EXPR", help="only rows with, say, 'loss<3.44'")
     sub.add_argument(
-        "--column", action="append", default=[], metavar="NAME=THEIRS", help="what a column is called in the file"
-    )
+        "--column", action="append", default=[], metavar="NAME=THEIRS",
+        help="what a column is called in the file, or made of: 'data_seen=`Tokens (B)`*1e9', 'num_params=count(Size)' "
+        "for 70M, 'accuracy=number(Acc)' for 85.3%%; NAME?= leaves empty what is no number",
+    )  # fmt: skip
     add_derive(sub)
+    sub.add_argument(
+        "--name", metavar="PATTERN",
+        help="settings that names of files or runs hold: 'curve_N{num_params}_D{data_seen}.csv', or COLUMN=PATTERN",
+    )  # fmt: skip
+    sub.add_argument("--sheet", metavar="NAME", help="of an Excel file: which sheet; default the first with rows")
+    sub.add_argument("--last-of", metavar="COLUMN", help="only the last row of each run that COLUMN names")
+    sub.add_argument(
+        "--best-over", metavar="COLUMN,…", type=lambda text: tuple(text.split(",")), default=(),
+        help="only the row of the best target over these settings, at each point",
+    )  # fmt: skip
+    sub.add_argument(
+        "--copies", choices=("once", "all"), default="once",
+        help="rows that repeat another one in everything count once (default) or all",
+    )  # fmt: skip
     sub.add_argument(
         "--all-columns", action="store_true",
         help="of a store: also the fields of the cells that are the same in every one (model.depth, …)",
@@ -49,8 +68,12 @@ def print_warnings(notices: Sequence[Any], fits: Sequence["Fit"]) -> None:
             print(f"{fit.label}: {warning}" if fit.label else warning, file=sys.stderr)
 
 
-def read_source(options: argparse.Namespace) -> "pd.DataFrame":
-    """Returns the table that a call names.
+def read_source(options: argparse.Namespace, *, is_said: bool = False) -> "Table":
+    """Returns the table that a call names; what reading it guessed, converted or doubts goes to standard error.
+
+    Args:
+      options: of the call.
+      is_said: whether the command says it by itself.
 
     Raises:
       AnalysisError: there is no such table, or a column is not in it.
@@ -58,16 +81,29 @@ def read_source(options: argparse.Namespace) -> "pd.DataFrame":
     from analysis.tables.table import read_table
 
     columns = dict(split_pair(pair, "--column") for pair in options.column)
+    sources = [options.source, *options.more]
     try:
-        return read_table(
-            options.source, columns=columns, derive=tuple(options.derive), keep=tuple(options.keep),
-            all_fields=options.all_columns,
+        table = read_table(
+            sources if options.more else options.source, columns=columns, derive=tuple(options.derive),
+            keep=tuple(options.keep), all_fields=options.all_columns, name=options.name, sheet=options.sheet,
+            last_of=options.last_of, best_over=options.best_over, copies=options.copies,
+            target=_find_target(options) if options.best_over else METRIC,
+            lower_is_better=False if getattr(options, "higher_is_better", False) else None,
         )  # fmt: skip
     except AnalysisError as error:
         if options.all_columns or not any(FIELD.match(rule) for rule in options.keep):
             raise
         hint = "--all-columns has the fields that are the same in every cell of a store, too"
         raise AnalysisError(f"{error}; {hint}") from None
+    for sentence in () if is_said else table.provenance.said:
+        print(sentence, file=sys.stderr)
+    return table
+
+
+def _find_target(options: argparse.Namespace) -> str:
+    """Returns what rows are the best of: what a call asks for, else the metric of the study, else loss."""
+    asked = getattr(options, "target", None)
+    return str(asked or declared_study(options.source)["metric"])
 
 
 def declared_study(source: str) -> Json:

@@ -26,12 +26,12 @@ def command(options: argparse.Namespace) -> int:
     """Prints the next runs that say most about a target budget, for what they cost."""
     from analysis.decisions.design import suggest_cells
     from analysis.fit_table import fit as fit_table
-    from analysis.fitting.fit import choose_fit, load_fits
+    from analysis.fitting.fit import choose_fit, is_saved_fit, load_fits
 
     target = read_numbers([options.target_budget], "--target")
     if set(target) != {"flops"}:
         raise InputError(f"--target {options.target_budget!r}: write --target flops=1e22")
-    if options.source.endswith(".json"):
+    if is_saved_fit(options.source):
         fit = choose_fit(load_fits(options.source), options.label)
     else:
         fit = fit_table(read_source(options), options.law or "chinchilla", None, bootstrap=options.bootstrap)

@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from typing import TYPE_CHECKING
 
 from launch.commands.arguments import add_json
 from launch.commands.sources import add_source, clean, read_source
@@ -9,11 +10,16 @@ from launch.exits import DONE
 from launch.text import print_json
 from scaling.specs.base import InputError
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of this command."""
     add_source(parser)
-    parser.add_argument("--to", metavar="FILE", help="write .csv, .parquet or .jsonl")
+    parser.add_argument(
+        "--to", metavar="FILE", help="write .csv, .tsv, .json, .jsonl or .parquet; as text also packed, .csv.gz"
+    )
     add_json(parser)
 
 
@@ -23,6 +29,7 @@ def command(options: argparse.Namespace) -> int:
     from analysis.tables.table import write_table
 
     frame = read_source(options)
+    _say_copies(frame, options.copies)
     if options.to:
         try:
             write_table(frame, options.to)
@@ -38,3 +45,11 @@ def command(options: argparse.Namespace) -> int:
     else:
         write_csv(frame, sys.stdout)
     return DONE
+
+
+def _say_copies(frame: "pd.DataFrame", copies: str) -> None:
+    """Says on standard error which rows repeat another one: all are in the table, and a fit counts each once."""
+    from analysis.tables.copies import find_copies
+
+    if copies == "once" and "cell" not in frame.columns and (sentence := find_copies(frame).said):
+        print(f"{sentence}; a fit counts them once, or all of them with --copies all", file=sys.stderr)

@@ -172,3 +172,19 @@ def test_among_true_ties_hardly_any_order_is_claimed():
         intervals += bool(((pairs["low"] > 0) | (pairs["high"] < 0)).any())
     assert claims <= 6  # 3 are expected
     assert intervals > 20
+
+
+@pytest.mark.parametrize("empty", [None, np.nan, "", " "])
+def test_runs_without_a_label_are_a_series(empty):
+    table = simulate()
+    table["label"] = table["label"].where(table["label"] != "mlp", empty)
+    found = order_by_size(table, "loss")
+    assert set(found.pairs["first"]) | set(found.pairs["second"]) == {"forest", "(no label)"}
+    np.testing.assert_array_equal(found.pairs["p"], order_by_size(simulate(), "loss").pairs["p"])
+    assert set(bootstrap_series(table, "power_floor", "loss", resamples=20).fits) == {"forest", "(no label)"}
+
+
+def test_runs_without_a_seed_pair_with_none():
+    table = simulate()
+    table["seed"] = table["seed"].where(table["seed"] > 0)
+    assert (order_by_size(table, "loss").pairs["seeds"] == 3).all()

@@ -77,3 +77,13 @@ def test_what_cannot_be_an_envelope_says_what_is_missing():
         fit_envelope(table, by="cel")
     few = fit_envelope(table[table.num_params.isin(table.num_params.unique()[4:8])], resamples=0)
     assert "few_sizes" in {notice.code for notice in few.warnings}
+
+
+def test_evaluations_that_name_no_run_are_curves_of_their_own():
+    table = make_curves(noise=0.002, seed=1)
+    whole = fit_envelope(table, resamples=50)
+    some = table.assign(cell=table["cell"].where(table["cell"] != "c5", None))
+    found = fit_envelope(some, resamples=50)
+    assert found.size.exponent.value == pytest.approx(whole.size.exponent.value, rel=0.02)
+    with pytest.raises(AnalysisError, match="no curve has two usable evaluations"):
+        fit_envelope(table.assign(cell=""), resamples=0)

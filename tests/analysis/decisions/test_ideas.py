@@ -167,3 +167,11 @@ def test_crossings_of_accuracy_are_those_of_the_error_with_the_same_leaders():
         (crossing,) = compare_ideas(table, "forest", "mlp", target=target, **QUICK).parts["data"].crossings
         assert crossing.size == pytest.approx(915, rel=0.15)
         assert (crossing.ahead_before, crossing.ahead_after) == ("forest", "mlp")
+
+
+def test_runs_without_a_name_can_be_compared(line):
+    nameless = line.assign(label=line["label"].where(line["label"] != "old", None))
+    found = compare_ideas(nameless, "(no label)", "new", **QUICK)
+    assert str(found.parts["data"].gain.offset) == str(
+        compare_ideas(line, "old", "new", **QUICK).parts["data"].gain.offset
+    )

@@ -218,6 +218,7 @@ def test_budgets_that_do_not_count_for_one_reason_are_told_together():
 def test_a_line_through_two_near_budgets_is_weak_and_has_no_number():
     table = make_profiles(0.34, 0.28, 8, sizes=7, budgets=2, noise=0.02, seed=3)
     table["train_flops"] = np.where(table.train_flops > 1e18, 1.2e17, 1e17)
+    table["data_seen"] = table.train_flops / (6 * table.num_params)
     found = fit_isoflops(table, curve="parabola", tolerance=0.0, resamples=200)
     weak = {notice.code for notice in found.warnings if notice.is_weak}
     assert {"few_budgets", "unidentified"} <= weak

@@ -127,3 +127,11 @@ def test_tables_without_evaluations_and_unknown_baselines_are_refused(two):
         reach_target(two[two["is_final"]])
     with pytest.raises(AnalysisError, match="baseline='slo' is unknown; did you mean 'slow'"):
         reach_target(two, baseline="slo")
+
+
+def test_runs_without_a_label_are_followed_too(two):
+    label = two["label"].iloc[0]
+    nameless = two.assign(label=two["label"].where(two["label"] != label, ""))
+    found, whole = reach_target(nameless, "loss").table, reach_target(two, "loss").table
+    renamed = whole["label"].replace({label: "(no label)"})
+    assert sorted(zip(found["label"], found["value"], strict=True)) == sorted(zip(renamed, whole["value"], strict=True))

@@ -96,3 +96,34 @@ def test_truth_values_that_some_rows_lack_are_kept_by_their_names():
     table = pd.DataFrame({"model.residual": [True, False, None], "loss": [1.0, 2.0, 3.0]})
     assert keep_rows(table, ["model.residual==True"])["loss"].tolist() == [1.0]
     assert keep_rows(table, ["model.residual==false"])["loss"].tolist() == [2.0]
+
+
+@pytest.mark.parametrize(
+    ("rule", "losses"),
+    [
+        ("loss<Infinity", [3.0, 2.0**70]),
+        ("loss==Infinity", [float("inf")]),
+        ("loss!=NaN", [3.0, float("inf"), 2.0**70]),
+        ("loss>1e20", [float("inf"), 2.0**70]),
+    ],
+)
+def test_text_for_what_is_not_finite_and_long_integers_are_numbers_to_a_rule(rule, losses):
+    column = pd.Series([3.0, "NaN", "Infinity", None, 2**70], dtype=object)
+    assert list(map(float, keep_rows(pd.DataFrame({"loss": column}), [rule])["loss"])) == losses
+
+
+def test_missing_values_are_kept_by_nan_and_not_ordered_by_it():
+    table = pd.DataFrame({"loss": [3.0, None], "label": ["a", None]})
+    assert keep_rows(table, ["loss==NaN"])["label"].isna().tolist() == [True]
+    with pytest.raises(AnalysisError, match="nothing is in order beside NaN"):
+        keep_rows(table, ["loss<NaN"])
+
+
+def test_a_missing_column_is_proposed_by_the_names_that_there_are():
+    table = pd.DataFrame({"Size (M)": [70.0, 160.0], "Compute (PF-days)": [0.1, 0.2], "Val Loss": [3.0, 2.0]})
+    with pytest.raises(AnalysisError) as caught:
+        select_rows(table, ["num_params", "data_seen", "loss"])
+    assert (
+        "--column 'num_params=`Size (M)`*1e6' --column 'loss=Val Loss' "
+        "--column 'train_flops=`Compute (PF-days)`*8.64e19' --derive data_seen"
+    ) in str(caught.value)

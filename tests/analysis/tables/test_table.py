@@ -97,21 +97,26 @@ def test_text_is_no_number_and_the_message_says_how_to_write_it():
         select_rows(table, ["num_param", "loss"])
 
 
-def test_repeated_cells_are_refused_with_their_count(table):
+def test_rows_that_repeat_another_count_once_with_their_number(table):
     finished = table.assign(status="ok", is_final=True, seed=0)
     copies = pd.concat([finished, finished.iloc[:2]])
-    with pytest.raises(AnalysisError, match=r"2 rows repeat another one \(2 measure the same\), the first at cell=aa"):
-        select_rows(copies, ["loss"])
+    for some in (copies, copies.drop(columns="cell"), copies.drop(columns=["cell", "seed"])):
+        rows, left_out, rule = select_rows(some, ["loss"])
+        assert (len(rows), left_out) == (3, {"the same as another row": 2})
+        assert "2 rows repeat another one (row 4 is row 1: " in rule
+    every, left_out, _ = select_rows(read_table(copies.drop(columns="cell"), copies="all"), ["loss"])
+    assert (len(every), left_out) == (5, {})
+
+
+def test_cells_that_are_measured_twice_and_differ_are_refused_with_their_count(table):
+    finished = table.assign(status="ok", is_final=True, seed=0)
     again = pd.concat([finished, finished.iloc[:1].assign(loss=9.0)])
-    with pytest.raises(AnalysisError, match=r"1 rows repeat another one \(0 measure the same\)"):
+    with pytest.raises(AnalysisError, match=r"1 rows measure a cell that another row measures, and differ, .* cell=aa"):
         select_rows(again, ["loss"])
-    with pytest.raises(AnalysisError, match=r"in Python with table\.drop_duplicates\(\)"):
-        select_rows(copies.drop(columns="cell"), ["loss"])
     curve = pd.concat([finished.assign(step=1, is_final=False), finished.assign(step=2)])
     assert len(select_rows(curve, ["loss"], only_final=False)[0]) == 6
     two_labels = pd.concat([finished, finished.assign(label=finished["label"] + "-again")])
     assert len(select_rows(two_labels, ["loss"])[0]) == 6
-    assert len(select_rows(copies.drop(columns=["cell", "seed"]), ["loss"])[0]) == 5
 
 
 def test_units_of_data_are_not_mixed(table):
@@ -179,6 +184,6 @@ def test_unknown_files_are_refused(table, tmp_path):
         read_table(str(tmp_path / "none.xlsx"))
     with pytest.raises(AnalysisError, match="is a web address; download the file"):
         read_table("https://example.org/t.csv")
-    (tmp_path / "some.xlsx").write_text("")
+    (tmp_path / "some.pdf").write_text("")
     with pytest.raises(AnalysisError, match="neither a folder nor"):
-        read_table(tmp_path / "some.xlsx")
+        read_table(tmp_path / "some.pdf")

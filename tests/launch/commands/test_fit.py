@@ -164,7 +164,7 @@ def test_optima_are_of_settings(here, sweep):
 
 
 def test_a_weak_fit_says_so_beside_numbers_that_are_as_short_as_they_deserve(here):
-    table = get_law("chinchilla").sample(levels=2, noise=0.01)
+    table = get_law("chinchilla").sample(levels=2, seeds=2, noise=0.01)
     table.drop(columns="seed").to_csv(here.folder / "few.csv", index=False)
     done = here("fit", "few.csv", "--law", "chinchilla", "--bootstrap", 50)
     assert done.returncode == 0, done.stderr
@@ -174,6 +174,22 @@ def test_a_weak_fit_says_so_beside_numbers_that_are_as_short_as_they_deserve(her
     (line,) = (line.split() for line in done.stdout.splitlines() if line.startswith("alpha"))
     assert float(line[1]) == pytest.approx(fit["params"]["alpha"], abs=(high - low) / 2)
     assert len(line[1]) < len(str(fit["params"]["alpha"]))
+
+
+def test_a_fit_of_one_cluster_prints_no_interval_and_why_and_its_file_predicts(here):
+    table = get_law("chinchilla").sample(levels=5, noise=0.01).drop(columns="seed")
+    table.assign(project="p").to_csv(here.folder / "one.csv", index=False)
+    done = here(
+        "fit", "one.csv", "--law", "chinchilla", "--scheme", "pairs", "--cluster", "project", "--to", "one.json"
+    )
+    assert done.returncode == 0, done.stderr
+    (line,) = (line.split() for line in done.stdout.splitlines() if line.startswith("alpha"))
+    assert line[2] == "unknown"
+    assert "weak (one_cluster)" in done.stdout
+    assert "all 25 points are one cluster by project" in done.stderr
+    (row,) = here.json("predict", "one.json", "--at", "num_params=1e9,data_seen=2e10")["rows"]
+    assert (row["low"], row["high"]) == (None, None)
+    assert row["estimate"] > 0
 
 
 def test_a_store_is_fitted_by_a_field_of_its_cells(here):
