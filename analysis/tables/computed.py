@@ -108,7 +108,7 @@ def _multiply(
     for factor in ordered:
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             if factor.kind == "number":
-                product = product / float(factor.value) if factor.divides else scale(product, factor.value)
+                product = scale(product, factor.value, divides=factor.divides)
                 continue
             values, read = _values(factor, table, ours, may_be_empty)
             product = product / values if factor.divides else product * values

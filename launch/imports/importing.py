@@ -138,10 +138,11 @@ def _print_fetched(folder: RawFolder, fetched: Fetched, gone: int) -> None:
 
 
 def _ask_for_mapping(options: argparse.Namespace, folder: RawFolder, runs: list[RawRun]) -> int:
-    from launch.imports.proposal import list_names, propose, show_examples
+    from launch.imports.proposal import find_doubts, list_names, propose, show_examples
 
     names = list_names(folder, runs)
     proposed, others = propose(names)
+    doubts = find_doubts(names, proposed.columns)
     if options.derive:
         proposed = proposed.change([], options.derive)
     path = folder.path / PROPOSAL_FILE
@@ -149,7 +150,7 @@ def _ask_for_mapping(options: argparse.Namespace, folder: RawFolder, runs: list[
     if options.json:
         print_json({
             "store": str(folder.path), "runs": len(runs), "names": names, "proposal": str(path),
-            "proposed": proposed.columns, "others": others,
+            "proposed": proposed.columns, "others": others, "doubts": doubts,
         })  # fmt: skip
     else:
         shown = [{**row, "examples": show_examples(row["examples"])} for row in names]
@@ -160,6 +161,8 @@ def _ask_for_mapping(options: argparse.Namespace, folder: RawFolder, runs: list[
             for ours, text in proposed.columns.items()
         ]
         print(render_table(rows))
+    for doubt in doubts:
+        print(doubt, file=sys.stderr)
     print(
         f"scaling: no mapping yet; look at {path}, and accept it with --mapping {path}, or give --column NAME=THEIRS",
         file=sys.stderr,

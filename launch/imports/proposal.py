@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from analysis.tables.expressions import read_expression
 from analysis.tables.numbers import read_count
 from analysis.tables.proposals import TEXT_COLUMNS, propose_columns, rank_names, render_values
 from analysis.tables.states import COLUMNS, knows_all
@@ -77,6 +78,17 @@ def propose(names: Sequence[Json]) -> tuple[TableMapping, dict[str, list[str]]]:
         columns["data_seen"] = product
     mapping = TableMapping(columns=columns, optional=tuple(optional))
     return mapping, {ours: rest for ours, rest in others.items() if rest}
+
+
+def find_doubts(names: Sequence[Json], columns: Mapping[str, str]) -> list[str]:
+    """Returns what is doubtful of a proposal: values that are no numbers, and units in names that they do not fit."""
+    examples = {row["name"]: row["examples"] for row in names}
+    return [
+        f"{ours}: {doubt}"
+        for ours, text in columns.items()
+        for name in read_expression(text, list(examples), f"--column {ours}").names()
+        if (doubt := render_values(name, examples[name], ours).doubt)
+    ]
 
 
 def _sections(by_row: bool) -> dict[str, tuple[str, ...]]:

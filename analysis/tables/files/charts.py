@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
@@ -51,6 +52,32 @@ def read_chart(frame: pd.DataFrame) -> tuple[pd.DataFrame, tuple[str, ...]]:
         f"read as a chart exported from W&B: {len(names) - 1} columns of {len(parts)} runs are {len(table)} rows of "
         f"{', '.join(map(str, table.columns))}",
     )
+
+
+def join_charts(frames: Sequence[pd.DataFrame], axes: Sequence[str | None]) -> pd.DataFrame | None:
+    """Returns charts of different metrics of the same runs as one table; None where they are nothing of the kind.
+
+    Args:
+      frames: as `read_chart` returns them.
+      axes: the first axis of each; None for what is no chart.
+
+    >>> loss, data = (read_chart(pd.DataFrame({"Step": [1, 2], f"a - {of}": [3, 4], f"b - {of}": [5, 6]}))[0]
+    ...               for of in ("loss", "tokens"))
+    >>> join_charts([loss, data], ["Step", "Step"]).to_numpy().tolist()
+    [['a', 1, 3, 3], ['a', 2, 4, 4], ['b', 1, 5, 5], ['b', 2, 6, 6]]
+    """
+    if None in axes or len(set(axes)) > 1 or any(frame.columns[0] != RUN for frame in frames):
+        return None
+    metrics = [name for frame in frames for name in frame.columns[2:]]
+    runs = set.intersection(*(set(frame[RUN]) for frame in frames))
+    if len(set(metrics)) < len(metrics) or not runs:
+        return None
+    if any(frame.duplicated([RUN, axes[0]]).any() for frame in frames):
+        return None
+    joined = frames[0]
+    for frame in frames[1:]:
+        joined = joined.merge(frame, on=[RUN, str(axes[0])], how="outer")
+    return joined
 
 
 def _find_base(name: str) -> str:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from analysis.errors import AnalysisError
-from analysis.tables.files.charts import read_chart
+from analysis.tables.files.charts import RUN, join_charts, read_chart
 from analysis.tables.files.content import (
     JSONS,
     SHEETS,
@@ -40,6 +40,14 @@ class Read(NamedTuple):
     said: tuple[str, ...]
 
 
+class _File(NamedTuple):
+    """One file's table, what is said of it, and where it was an exported chart its first axis."""
+
+    frame: pd.DataFrame
+    said: tuple[str, ...]
+    axis: str | None = None
+
+
 def is_file_name(source: str) -> bool:
     """Returns whether a source is named as a file of a table, packed or not.
 
@@ -53,7 +61,8 @@ def read_files(sources: Sequence[str], *, sheet: str | None = None, name: str | 
     """Returns the table of one file, or of several below each other.
 
     Columns are those of all files. Where there are several files, the column `file` holds each one's name, without
-    suffixes, and with as much of its folder as tells them apart, unless the files have such a column.
+    suffixes, and with as much of its folder as tells them apart, unless the files have such a column. Exported charts
+    of several metrics of the same runs are joined by run and axis.
 
     Args:
       sources: Paths or globs, local or of `gs://`; the files of a glob in the order of their names.
@@ -71,12 +80,18 @@ def read_files(sources: Sequence[str], *, sheet: str | None = None, name: str | 
     for place, texts in _find_texts([read.frame for read in reads], paths).items():
         reads[place] = _read_file(paths[place], sheet, texts)
     said += _gather(paths, reads)
-    frame = reads[0].frame
+    frame, files = reads[0].frame, paths
     if len(paths) > 1:
-        frame, more = _stack([read.frame for read in reads], paths)
+        frames = [read.frame for read in reads]
+        joined = join_charts(frames, [read.axis for read in reads])
+        if joined is None:
+            frame, more = _stack(frames, paths)
+        else:
+            frame, files = joined, []
+            more = [f"{len(paths)} charts are joined by {RUN} and {reads[0].axis}: {len(joined)} rows"]
         said += more
     if name is not None:
-        frame, settings = read_names(frame, name, paths, [len(read.frame) for read in reads])
+        frame, settings = read_names(frame, name, files, [len(read.frame) for read in reads][: len(files)])
         said += settings
     return Read(frame, tuple(said))
 
@@ -143,7 +158,7 @@ def _split_glob(source: str) -> tuple[str, str]:
     return "/".join(parts[:first]), "/".join(parts[first:])
 
 
-def _read_file(source: str, sheet: str | None, texts: Collection[str] = ()) -> Read:
+def _read_file(source: str, sheet: str | None, texts: Collection[str] = ()) -> _File:
     from etils import epath
 
     _, suffix, packing = split_name(source)
@@ -155,15 +170,15 @@ def _read_file(source: str, sheet: str | None, texts: Collection[str] = ()) -> R
             raise AnalysisError(f"source={source!r} {reason} a {', '.join(SUFFIXES)} file (.gz, .bz2, .xz, .zst too)")
         content = read_content(path, suffix, packing)
         if suffix in JSONS:
-            return Read(*read_json(content, suffix))
+            return _File(*read_json(content, suffix))
         if suffix == ".parquet":
-            return Read(*read_parquet(content))
+            return _File(*read_parquet(content))
         if suffix in TEXTS:
             frame, said = read_delimited(content, suffix, texts)
         else:
             frame, said = read_sheet(content, suffix, sheet)
         chart, more = read_chart(frame)
-        return Read(chart, (*said, *more))
+        return _File(chart, (*said, *more), str(chart.columns[1]) if more else None)
     except BrokenError as error:
         raise AnalysisError(
             f"source={source!r} is no readable {suffix} file ({error.reason}); {error.remedy}"
@@ -176,7 +191,7 @@ def _read_file(source: str, sheet: str | None, texts: Collection[str] = ()) -> R
         ) from None
 
 
-def _gather(paths: Sequence[str], reads: Sequence[Read]) -> list[str]:
+def _gather(paths: Sequence[str], reads: Sequence[_File]) -> list[str]:
     """Returns what was said of the files, each sentence once, after the names of those that it is of."""
     found: dict[str, list[str]] = {}
     for path, read in zip(paths, reads, strict=True):

@@ -3,7 +3,7 @@
 import pytest
 
 from launch.imports.mapping import build_table
-from launch.imports.proposal import list_names, propose
+from launch.imports.proposal import find_doubts, list_names, propose
 
 
 def propose_for(folder):
@@ -256,3 +256,14 @@ def test_a_schedules_value_of_the_moment_is_no_peak(folder, add_run):
 def test_the_learning_rate_of_a_table_is_its_peak(folder, add_run):
     add_run("a", summary={"loss": 3.0, "learning_rate": 1e-3}, state=None)
     assert propose_for(folder)[0].columns == {"loss": "summary.loss", "peak_lr": "summary.learning_rate"}
+
+
+def test_a_unit_that_the_values_do_not_fit_is_doubted():
+    names = [
+        {"name": "config.Parameters (b)", "runs": 2, "values": 2, "examples": [7e7, 1e9]},
+        {"name": "summary.val loss", "runs": 2, "values": 2, "examples": [3.1, 2.9]},
+    ]
+    columns = propose(names)[0].columns
+    assert columns["num_params"] == "config.Parameters (b)"
+    (doubt,) = find_doubts(names, columns)
+    assert doubt.startswith("num_params: ") and "taken as it stands" in doubt

@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 
 from analysis.tables.files.charts import read_chart
+from analysis.tables.files.reading import read_files
 
 NAN = float("nan")
 
@@ -65,3 +66,24 @@ def test_other_tables_stay_as_they_are(frame):
 def test_names_of_runs_are_text_as_they_stand(read):
     text = '"Step","7 - loss","7 - loss__MIN","7 - loss__MAX"\n1,"3","3","3"\n2,"","",""\n'
     assert read("wandb_export.csv", text)[0] == {"run": ["7"], "Step": [1], "loss": [3.0]}
+
+
+def test_charts_of_several_metrics_are_joined_by_run_and_axis(tmp_path):
+    for metric, steps in (("loss", (1, 2, 3)), ("tokens", (1, 3))):
+        rows = ["Step," + ",".join(f"N{size}M - {metric}{end}" for size in (7, 9) for end in ("", "__MIN", "__MAX"))]
+        rows += [",".join([str(step), *[str(step)] * 3, *[str(step + 0.5)] * 3]) for step in steps]
+        (tmp_path / f"{metric}.csv").write_text("\n".join(rows))
+    frame, said = read_files([str(tmp_path / "*.csv")], name="N{num_params}")
+    assert frame.columns.tolist() == ["run", "Step", "loss", "tokens", "num_params"]
+    assert frame.fillna(0).to_numpy().tolist() == [
+        ["N7M", 1, 1.0, 1.0, 7e6],
+        ["N7M", 2, 2.0, 0.0, 7e6],
+        ["N7M", 3, 3.0, 3.0, 7e6],
+        ["N9M", 1, 1.5, 1.5, 9e6],
+        ["N9M", 2, 2.5, 0.0, 9e6],
+        ["N9M", 3, 3.5, 3.5, 9e6],
+    ]
+    assert "2 charts are joined by run and Step: 6 rows" in said
+    two = [str(tmp_path / "loss.csv"), str(tmp_path / "again.csv")]
+    (tmp_path / "again.csv").write_text((tmp_path / "loss.csv").read_text())
+    assert len(read_files(two).frame) == 12  # of one metric: below each other
