@@ -286,7 +286,7 @@ def attach_intervals(
     if not _vary(replicates).any():
         text = (
             f"no interval: all {len(replicates)} resamples give the same parameters: drawing anew changes nothing; "
-            "see whether rows repeat each other, and add points or seeds"
+            "see whether rows repeat each other, or lie on the law exactly as made ones do, and add points or seeds"
         )
         refused = [Notice(code="equal_draws", text=text, is_weak=True)]
         return withhold_intervals(fit, refused).model_copy(update={"seed": seed})

@@ -111,7 +111,9 @@ def test_conventions_that_count_alike_are_named_and_not_repeated(found):
     assert found.same == {"blocks": "non_embedding", "with_head": "all", "recorded": "with_attention"}
     assert not found.rows.duplicated(["size", "flops"]).any()
     assert "with_head counts like all here" in str(found)
-    assert (found.rows.low <= found.rows.exponent + 1e-6).all()
+    known = found.rows.dropna(subset=["low"])  # rows of the surface itself may have no interval: their draws are equal
+    assert len(known) >= 8
+    assert (known.low <= known.exponent + 1e-6).all()
 
 
 def test_wrong_tables_are_errors():
