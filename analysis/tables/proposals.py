@@ -225,7 +225,7 @@ def _rank(ours: str, name: str) -> int | None:
         return -1
     unit = find_unit(name)
     bare = (name if unit is None else unit.name).removesuffix(",none")  # a filter of lm-evaluation-harness
-    bare = re.sub(r"[ ,_(\[]+(in )?nats?[)\] ]*$", "", bare)
+    bare = re.sub(r"[ ,_(\[]+(in )?nats?[)\] ]*$|[ ,(\[]*(mean )?(±|\+/?-).*$", "", bare)
     plain = _plain(bare)
     if ours == "step" and name == "_step":
         return len(PATTERNS)  # the tracker's own count, of what was logged

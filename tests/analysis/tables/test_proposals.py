@@ -37,6 +37,8 @@ def propose(needed=NEEDED, **columns):
         ("Accuracy", ["85%", "70.5%"], "accuracy", "number(Accuracy)"),
         ("val loss ", ["3,21", "3,1"], "loss", "number(`val loss`)"),
         ("test_loss", ["3.21 ± 0.02", "3.3"], "loss", "number(test_loss)"),
+        ("eval loss (mean ± std)", ["3.21 ± 0.02", "3.3"], "loss", "number(`eval loss (mean ± std)`)"),
+        ("loss +/- std", ["3.21 +/- 0.02", "3.3 +/- 0.1"], "loss", "number(`loss +/- std`)"),
         ("N", [7e7, 1e9], "num_params", "N"),
         ("D (B)", [1.4, 3.0], "data_seen", "`D (B)`*1e9"),
         ("summary.eval/loss", [3.0, 4.0], "loss", "summary.eval/loss"),
