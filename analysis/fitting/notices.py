@@ -8,6 +8,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from analysis.laws.law import Array, Law
+from analysis.tables.words import count_things
 
 # JᵀJ in (log coefficients, exponents): 1e7 on Chinchilla's well-spread runs, above 1e16 when D = 20 N throughout.
 CONDITION_LIMIT = 1e12
@@ -161,12 +162,12 @@ def refuse_intervals(points: int, clusters: int, parameters: int, names: Sequenc
     >>> [one.code for one in refuse_intervals(60, 1, 5, ["project"])], refuse_intervals(60, 60, 5)
     (['one_cluster'], [])
     """
-    by = f" by {', '.join(names)}" if names else ""
+    by, unknowns = f" by {', '.join(names)}" if names else "", count_things(parameters, "parameter")
     if points <= parameters:
         code = "too_few_points"
         text = (
-            f"no interval: {_count(points, 'point')} for {_count(parameters, 'parameter')}, and the law can pass "
-            "through all; add sizes or seeds, or hold parameters at known values"
+            f"no interval: {count_things(points, 'point')} for {unknowns}, and the law can pass through all; add sizes "
+            "or seeds, or hold parameters at known values"
         )
     elif clusters == 1:
         code = "one_cluster"
@@ -177,16 +178,12 @@ def refuse_intervals(points: int, clusters: int, parameters: int, names: Sequenc
     elif clusters <= parameters:
         code = "too_few_clusters"
         text = (
-            f"no interval: {clusters} independent clusters{by} for {_count(parameters, 'parameter')}; add clusters, or "
-            "choose a law with fewer parameters"
+            f"no interval: {clusters} independent clusters{by} for {unknowns}; add clusters, or choose a law with "
+            "fewer parameters"
         )
     else:
         return []
     return [Notice(code=code, text=text, is_weak=True)]
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def find_withheld(notices: Sequence[Notice]) -> Notice | None:

@@ -12,6 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from analysis.errors import AnalysisError, suggest_name
+from analysis.tables.expressions import quote
 from analysis.tables.proposals import Proposal, propose_table
 from analysis.tables.provenance import Table, attach, name_row, note, provenance_of
 from scaling.specs.counts import parse_number
@@ -81,11 +82,6 @@ def read_numbers(table: pd.DataFrame, name: str) -> NDArray[np.float64]:
         f"row {name_row(table, rows[0])}; it must hold plain numbers: write 7B as 7e9 and 1,000 as 1000, or have it "
         f"read: --column '{name}=count({quote(name)})', number(…) for 85.3% and 3.2 ± 0.1; {name}?= leaves others empty"
     )
-
-
-def quote(name: str) -> str:
-    """Returns a column's name as expressions have it: in backquotes where it holds other signs than letters."""
-    return name if re.fullmatch(r"[A-Za-z_][\w.]*", name) else f"`{name}`"
 
 
 def check_columns(table: pd.DataFrame, names: Iterable[str]) -> None:

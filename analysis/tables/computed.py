@@ -11,8 +11,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from analysis.errors import AnalysisError
-from analysis.tables.columns import names_of, quote, read_numbers
-from analysis.tables.expressions import Expression, Factor, read_expression
+from analysis.tables.columns import names_of, read_numbers
+from analysis.tables.expressions import Expression, Factor, quote, read_expression
 from analysis.tables.numbers import read_column, scale
 from analysis.tables.provenance import Table, attach, name_row, note, provenance_of, say
 from analysis.tables.units import find_unit

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from analysis.tables.files.values import is_nothing
 from analysis.tables.provenance import name_row
 from analysis.tables.run_names import find_text
 from analysis.tables.runs import find_run_column
@@ -120,12 +121,8 @@ def _number(column: pd.Series) -> NDArray[np.int64]:
     try:
         return pd.factorize(column)[0].astype(np.int64)
     except (TypeError, ValueError, NotImplementedError):
-        text = [None if _is_missing(value) else json.dumps(value, sort_keys=True, default=_plain) for value in column]
+        text = [None if is_nothing(value) else json.dumps(value, sort_keys=True, default=_plain) for value in column]
         return pd.factorize(np.array(text, dtype=object))[0].astype(np.int64)
-
-
-def _is_missing(value: Any) -> bool:
-    return value is None or value is pd.NA or value is pd.NaT or (isinstance(value, float) and value != value)
 
 
 def _plain(value: Any) -> Any:
@@ -222,7 +219,7 @@ def _say(
     row, count = int(np.argmax(again)), int(again.sum())
     order = sorted(kept, key=lambda place: FIRST.index(names[place]) if names[place] in FIRST else len(FIRST))
     values = [(names[place], columns[place].iloc[row]) for place in order]
-    known = [f"{name}={_show(value)}" for name, value in values if not _is_missing(value)]
+    known = [f"{name}={_show(value)}" for name, value in values if not is_nothing(value)]
     shown = ", ".join(known[:SHOWN])
     tail = f"; they differ in {_join(differ)} alone" if differ else ""
     repeat = "1 row repeats" if count == 1 else f"{count} rows repeat"

@@ -8,6 +8,7 @@ from scaling.specs.base import InputError, Spec, suggest
 
 SECTIONS = ("config", "summary", "history", "run", "tags")  # what full names of imported runs begin with
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+PLAIN = re.compile(r"[A-Za-z_][\w./:-]*")
 FUNCTIONS = ("last", "count", "number")
 CALL = re.compile(rf"({'|'.join(FUNCTIONS)})\((.*)\)", re.DOTALL)
 # Quoted text is one token, so that names and texts may hold the signs of products.
@@ -66,6 +67,15 @@ def _needs_quotes(name: str) -> bool:
     """Returns whether a name by itself would be read as something else."""
     is_other = NUMBER.fullmatch(name) or CALL.fullmatch(name) or name != name.strip()
     return bool(is_other) or any(sign in name for sign in "*'\"") or " / " in name
+
+
+def quote(name: str) -> str:
+    """Returns a name as one types it in an expression: in backquotes where it holds signs that may mean something.
+
+    >>> quote("train/loss"), quote("Tokens (B)")
+    ('train/loss', '`Tokens (B)`')
+    """
+    return name if PLAIN.fullmatch(name) else f"`{name}`"
 
 
 def read_expression(text: str, names: Collection[str], where: str, *, holder: str = "the runs") -> Expression:

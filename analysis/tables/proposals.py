@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.tables.expressions import SECTIONS, Expression, Factor
+from analysis.tables.expressions import SECTIONS, Expression, Factor, quote
 from analysis.tables.numbers import Kind, read_column, read_count, read_number, read_plain
 from analysis.tables.states import find_state_column
 from analysis.tables.units import find_unit
@@ -70,7 +70,6 @@ WHOLE = 1e6
 NUM_LOOKED_AT = 20
 # Of a chart that was exported, a column a run; and of a file whose columns were not parted.
 NO_COLUMN = re.compile(r".* - .*|.*[;\t|].*", re.DOTALL)
-PLAIN = re.compile(r"[A-Za-z_][\w./:-]*")
 
 
 class Proposal(NamedTuple):
@@ -282,5 +281,5 @@ def _write(name: str, function: Kind | None, scale: str | None, is_table: bool) 
     stripped = name.strip()
     if function is None and scale is None:
         return Expression(factors=(first.model_copy(update={"value": stripped}),)).render()
-    text = stripped if PLAIN.fullmatch(stripped) else f"`{stripped}`"
+    text = quote(stripped)
     return (f"{function}({text})" if function else text) + (f"*{scale}" if scale else "")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from analysis.errors import AnalysisError, suggest_name
-from analysis.tables.columns import note, read_numbers
+from analysis.tables.columns import read_numbers
+from analysis.tables.provenance import note
 from analysis.tables.run_names import (
     LOOSE_NAMES,
     RUN_NAMES,
@@ -25,6 +26,7 @@ from analysis.tables.run_names import (
     number_runs,
 )
 from analysis.tables.sweeps import POINT, SAME, is_numeric, number_points, number_values
+from analysis.tables.words import count_things
 
 SETTLED = ("num_params", "seed", "peak_lr", "family")  # columns that have one value in a run
 CURVE = 8  # rows a file or model from which data that grow are those of one run, and not a design of several budgets
@@ -36,7 +38,7 @@ NUMBER = re.compile(r"\d+\.?\d*(?:e[+-]?\d+)?|\.\d+(?:e[+-]?\d+)?", re.IGNORECAS
 def fill_names(table: pd.DataFrame, by: str) -> pd.DataFrame:
     """Returns the table with rows that lack a name in the column `by` called "(no label)", so that they are a series.
 
-    The table itself where no name is empty. Whole numbers keep their digits: 1 and not 1.0.
+    The table itself where no name is empty.
 
     >>> fill_names(pd.DataFrame({"label": ["a", None, " "]}), "label")["label"].tolist()
     ['a', '(no label)', '(no label)']
@@ -44,14 +46,30 @@ def fill_names(table: pd.DataFrame, by: str) -> pd.DataFrame:
     empty = is_empty(table[by])
     if not empty.any():
         return table
-    names = [f"(no {by})" if gone else _name(value) for gone, value in zip(empty, table[by], strict=True)]
+    names = [f"(no {by})" if gone else spell_name(value) for gone, value in zip(empty, table[by], strict=True)]
     table = table.copy(deep=False)
     table[by] = pd.Series(names, index=table.index, dtype=object).to_numpy()
     return table
 
 
-def _name(value: Any) -> str:
+def spell_name(value: Any) -> str:
+    """Returns a name as text: a whole number keeps its digits, 1 and not 1.0, where a column has made it a float."""
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+
+def find_unfinished(table: pd.DataFrame, *, only_final: bool = True) -> Iterator[tuple[str, NDArray[np.bool_]]]:
+    """Yields why rows do not count, as far as the table says it, and which these are `[n]`.
+
+    Args:
+      table: Any table; what it does not say is no reason.
+      only_final: Whether evaluations before a run's last one do not count.
+    """
+    if only_final and "is_final" in table.columns:
+        yield "not the final row", ~table["is_final"].eq(True).fillna(False).to_numpy(dtype=bool)
+    if "status" in table.columns:
+        column = table["status"].astype(object)
+        status = column.where(~is_empty(column), "missing").astype(str).to_numpy()
+        yield from ((f"status is {name}", status == name) for name in dict.fromkeys(status) if name != "ok")
 
 
 def find_run_column(table: pd.DataFrame) -> str | None:
@@ -186,23 +204,19 @@ def best_over(
     edges, single = _find_edges(table, names, point, winners)
     varied = [name for name, column in columns.items() if len(np.unique(number_points(column.to_frame(), [name]))) > 1]
     over = f"best {target} over {', '.join(names)}"
-    said = f"{over}: {len(winners)} of {len(table)} rows, at {_count(len(winners), 'point')}"
+    said = f"{over}: {len(winners)} of {len(table)} rows, at {count_things(len(winners), 'point')}"
     said += f" of {', '.join(varied)}" if varied else ""
     said += f"; at {edges} the best is at the end of the values tried" if edges else ""
     said += f"; at {single} one value alone was tried" if single else ""
     if lost:
         why = ", ".join(f"{number} {reason}" for reason, number in lost.items())
-        said += f"; {_count(sum(lost.values()), 'row')} can never win ({why})"
+        said += f"; {count_things(sum(lost.values()), 'row')} can never win ({why})"
     if gone := len(np.unique(point)) - len(winners):
-        said += f", and {_count(gone, 'point')} have no other" if gone > 1 else ", and 1 point has no other"
+        said += f", and {count_things(gone, 'point')} have no other" if gone > 1 else ", and 1 point has no other"
     if others := _find_others(table, [*names, target, *columns], point[usable], usable):
         said += f"; {', '.join(others)} also differ{'s' if len(others) == 1 else ''} at a point"
     kept = table.iloc[np.sort(winners)]
     return note(kept, f"best over {', '.join(names)}", said), said
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def _find_usable(
@@ -210,19 +224,7 @@ def _find_usable(
 ) -> tuple[NDArray[np.bool_], dict[str, int]]:
     """Returns which rows may win, and how many may not by reason."""
     usable, lost = np.ones(len(table), dtype=bool), {}
-    checks: list[tuple[str, NDArray[np.bool_]]] = []
-    if "is_final" in table.columns:
-        checks.append(("not the final row", ~table["is_final"].eq(True).fillna(False).to_numpy(dtype=bool)))
-    if "status" in table.columns:
-        status = fill_names(table, "status")["status"].astype(str).to_numpy()
-        missing = "(no status)"
-        checks += [
-            (f"status is {'missing' if name == missing else name}", status == name)
-            for name in dict.fromkeys(status)
-            if name != "ok"
-        ]
-    checks.append((f"{target} is no finite number", ~np.isfinite(values)))
-    for reason, bad in checks:
+    for reason, bad in (*find_unfinished(table), (f"{target} is no finite number", ~np.isfinite(values))):
         if count := int((usable & bad).sum()):
             lost[reason] = count
         usable = usable & ~bad

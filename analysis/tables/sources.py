@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from analysis.errors import AnalysisError
-from analysis.tables.files.content import SUFFIXES
+from analysis.tables.files.content import SUFFIXES, check_address, first_line, refuse_kind
 from analysis.tables.files.json_files import flatten
 from analysis.tables.files.names import read_names
+from analysis.tables.files.parquet import flatten_structs
 from analysis.tables.files.reading import WILD, is_file_name, read_files
 from analysis.tables.provenance import Provenance, Table, attach, note, provenance_of, say
 from analysis.tables.states import translate_states
@@ -78,12 +79,10 @@ def _open_files(paths: Sequence[str], name: str | None, sheet: str | None) -> Ta
 def _open_folder(source: str, all_fields: bool) -> Table:
     from etils import epath
 
-    if source.partition("://")[0] in ("http", "https"):
-        raise AnalysisError(f"source={source!r} is a web address; download the file, and give its path")
+    check_address(source)
     path = epath.Path(source)
     if "://" not in source and not path.is_dir():
-        reason = "is neither a folder nor" if path.exists() else "does not exist; give a store folder or"
-        raise AnalysisError(f"source={source!r} {reason} a {', '.join(SUFFIXES)} file (.gz too)")
+        raise refuse_kind(source, exists=path.exists())
     from scaling.store.store import Store
 
     Store(source)  # which says in one line why it cannot be reached
@@ -116,8 +115,9 @@ def _open_import(path: epath.Path) -> Table:
         table: pd.DataFrame = found.to_pandas()
         known = json.loads((found.schema.metadata or {}).get(IMPORTED, b"{}"))
     except (ValueError, OSError, pa.ArrowException) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise AnalysisError(f"{file} cannot be read ({reason}); run scaling import again with --no-fetch") from None
+        raise AnalysisError(
+            f"{file} cannot be read ({first_line(error)}); run scaling import again with --no-fetch"
+        ) from None
     table.attrs = {}
     return attach(table, Provenance(conventions=known))
 
@@ -170,9 +170,7 @@ def _tidy(frame: pd.DataFrame) -> Table:
 def _read_arrow(source: Any) -> pd.DataFrame:
     import pyarrow as pa
 
-    table = pa.table(source)
-    while any(pa.types.is_struct(field.type) for field in table.schema):
-        table = table.flatten()  # fields of a struct become columns with dotted names
+    table = flatten_structs(pa.table(source))
     frame: pd.DataFrame = table.replace_schema_metadata(None).to_pandas()
     return frame
 

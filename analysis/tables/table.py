@@ -21,10 +21,11 @@ from analysis.tables.columns import as_numbers, check_columns, derive_columns, k
 from analysis.tables.computed import compute_columns
 from analysis.tables.copies import find_copies
 from analysis.tables.csv_text import write_csv
+from analysis.tables.files.content import first_line
 from analysis.tables.order import last_of as take_last
 from analysis.tables.provenance import Table, attach, note, provenance_of, say
 from analysis.tables.runs import best_over as take_best
-from analysis.tables.runs import recognise_checkpoints
+from analysis.tables.runs import find_unfinished, recognise_checkpoints
 from analysis.tables.sources import open_source
 from analysis.tables.states import find_state_column, translate_states
 from analysis.tables.units import check_compute
@@ -161,15 +162,10 @@ def select_rows(
             left_out[reason] = left_out.get(reason, 0) + count
         keep = keep & ~bad
 
-    if only_final and "is_final" in table.columns:
-        rules.append("is_final")
-        leave_out(~table["is_final"].eq(True).fillna(False).to_numpy(dtype=bool), "not the final row")
-    if "status" in table.columns:
-        rules.append("status is ok")
-        status = table["status"].astype(object).where(table["status"].notna(), "missing").astype(str).to_numpy()
-        for name in dict.fromkeys(status):
-            if name != "ok":
-                leave_out(status == name, f"status is {name}")
+    rules += ["is_final"] if only_final and "is_final" in table.columns else []
+    rules += ["status is ok"] if "status" in table.columns else []
+    for reason, bad in find_unfinished(table, only_final=only_final):
+        leave_out(bad, reason)
     above, finite = list(dict.fromkeys(positive)), []
     for name in dict.fromkeys([*needed, *above]):
         values = read_numbers(table, name)
@@ -306,7 +302,7 @@ def write_table(table: pd.DataFrame, path: str) -> None:
         try:
             pd.DataFrame(table).to_parquet(path, index=False)
         except (ValueError, TypeError) as error:  # what Arrow raises on columns of several kinds
-            raise AnalysisError(f"path={path!r}: {str(error).splitlines()[0]}; write .jsonl instead") from None
+            raise AnalysisError(f"path={path!r}: {first_line(error)}; write .jsonl instead") from None
     elif suffix == ".csv" and not packing:
         write_csv(table, path)
     else:

@@ -283,7 +283,7 @@ def attach_intervals(
 
     What is the same in every draw has no interval, and where all is, the fit has none.
     """
-    if not _vary(replicates).any():
+    if not (replicates != replicates[:1]).any():
         text = (
             f"no interval: all {len(replicates)} resamples give the same parameters: drawing anew changes nothing; "
             "see whether rows repeat each other, or lie on the law exactly as made ones do, and add points or seeds"
@@ -305,17 +305,15 @@ def attach_intervals(
             if knife is not None:
                 again = law.derived(dict(knives))
                 knives |= {name: np.broadcast_to(again[name], len(knife)) for name in fit.derived}
+    varies = {name: bool((values != values[0]).any()) for name, values in draws.items()}
     ends: dict[str, tuple[float | None, float | None]] = {}
     for name, values in draws.items():
         finite = np.where(np.isnan(values), np.inf, values)
         levels = read_levels(finite, estimates[name], knives.get(name))
         low, high = read_percentiles(finite, levels)
-        ends[name] = (known(float(low)), known(float(high))) if _vary(values[:, None])[0] else (None, None)
+        ends[name] = (known(float(low)), known(float(high))) if varies[name] else (None, None)
     with np.errstate(all="ignore"):  # a derived quantity can be infinite in a draw
-        spread = {
-            name: known(float(values.std(ddof=1))) if _vary(values[:, None])[0] else None
-            for name, values in draws.items()
-        }
+        spread = {name: known(float(values.std(ddof=1))) if varies[name] else None for name, values in draws.items()}
     bounds = [item.resolve({**{v: np.array(fit.ranges[v]) for v in fit.ranges}, "target": np.ones(1)})
               if item.of in (None, *fit.ranges) else (-np.inf, np.inf) for item in law.ranges.values()]  # fmt: skip
     stuck = [
@@ -345,11 +343,6 @@ def attach_intervals(
             "draws": tuple(map(tuple, replicates.tolist())),
         }
     )
-
-
-def _vary(draws: Array) -> Array:
-    """Returns whether each parameter `[p]` differs between draws `[R, p]`."""
-    return (draws != draws[:1]).any(axis=0)
 
 
 def read_levels(draws: Array, estimate: float, knife: Array | None, level: float = 0.95) -> tuple[float, float]:

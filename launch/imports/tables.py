@@ -118,17 +118,14 @@ class TableSource(LocalSource):
 
 def _name(value: Any) -> str:
     """Returns a run's name as text; empty where there is none."""
-    if not _is_present(value):
-        return ""
-    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value).strip()
+    from analysis.tables.files.values import is_nothing
+    from analysis.tables.runs import spell_name
 
-
-def _is_present(value: Any) -> bool:
-    import pandas as pd
-
-    return not (pd.api.types.is_scalar(value) and pd.isna(value))
+    return "" if is_nothing(value) else spell_name(value).strip()
 
 
 def _present(row: Any) -> dict[str, Any]:
     """Returns a row's values without those that the file leaves empty."""
-    return {str(name): value for name, value in row.items() if _is_present(value)}
+    from analysis.tables.files.values import is_nothing
+
+    return {str(name): value for name, value in row.items() if not is_nothing(value)}

@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from analysis.tables.files.headers import list_names
 from analysis.tables.files.values import is_missing, read_number, to_array
+from analysis.tables.words import list_names
 
 # Other signs that stand between thousands: spaces, also those that no line may break at, and apostrophes.
 GROUPS = re.compile("(?<=\\d)[ \u00a0\u202f'’](?=\\d{3}(?!\\d))")  # noqa: RUF001

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import bz2
 import codecs
+import contextlib
 import gzip
 import lzma
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
@@ -80,21 +81,32 @@ def split_name(source: str) -> tuple[str, str, str]:
     return (inner.stem, suffix, packing) if suffix in SUFFIXES else (path.name, "", "")
 
 
-def read_content(path: epath.Path, suffix: str, packing: str) -> bytes:
-    """Returns what a file holds, unpacked.
+def check_address(source: str) -> None:
+    """Checks that a source is no page of the web, which nothing here fetches.
 
     Raises:
-      AnalysisError: if the file is a folder, may not be read, or is not packed as its suffix says.
+      AnalysisError: it is.
     """
-    source = str(path)
+    if source.partition("://")[0] in ("http", "https"):
+        raise AnalysisError(f"source={source!r} is a web address; download the file, and give its path")
+
+
+def refuse_kind(source: str, *, exists: bool) -> AnalysisError:
+    """Returns the error for a source that is no folder and has no name of a table."""
+    reason = "is neither a folder nor" if exists else "does not exist; give a store folder or"
+    kinds = f"{', '.join(SUFFIXES)} file ({', '.join(UNPACKERS)} too)"
+    return AnalysisError(f"source={source!r} {reason} a {kinds}")
+
+
+@contextlib.contextmanager
+def one_line(source: str, done: str) -> Iterator[None]:
+    """Has what a file system or a bucket refuses be one line, on what could not be `done` to a source.
+
+    Raises:
+      AnalysisError: it refuses, or the package that reaches it is not installed.
+    """
     try:
-        if not path.exists():
-            raise AnalysisError(
-                f"source={source!r} does not exist; give a store folder or a {', '.join(SUFFIXES)} file"
-            )
-        if path.is_dir():
-            raise AnalysisError(f"source={source!r} is a folder; give its files, like '{source.rstrip('/')}/*{suffix}'")
-        content: bytes = path.read_bytes()
+        yield
     except AnalysisError:
         raise
     except ImportError as error:
@@ -102,7 +114,24 @@ def read_content(path: epath.Path, suffix: str, packing: str) -> bytes:
             f"source={source!r} needs a package that is not installed ({error}); for gs:// install scaling[gcs]"
         ) from None
     except (OSError, ValueError) as error:
-        raise AnalysisError(f"source={source!r} cannot be read ({first_line(error)}); check its permissions") from None
+        raise AnalysisError(
+            f"source={source!r} cannot be {done} ({first_line(error)}); check its permissions"
+        ) from None
+
+
+def read_content(path: epath.Path, suffix: str, packing: str) -> bytes:
+    """Returns what a file holds, unpacked.
+
+    Raises:
+      AnalysisError: if the file is a folder, may not be read, or is not packed as its suffix says.
+    """
+    source = str(path)
+    with one_line(source, "read"):
+        if not path.exists():
+            raise refuse_kind(source, exists=False)
+        if path.is_dir():
+            raise AnalysisError(f"source={source!r} is a folder; give its files, like '{source.rstrip('/')}/*{suffix}'")
+        content: bytes = path.read_bytes()
     if not packing:
         return content
     try:

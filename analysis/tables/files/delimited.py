@@ -13,7 +13,7 @@ from analysis.tables.files.commas import is_written_with_comma, read_commas
 from analysis.tables.files.content import BrokenError, decode, first_line
 from analysis.tables.files.headers import join_names, name_columns
 from analysis.tables.files.layout import SPACES, Layout, check_rows, find_layout
-from analysis.tables.files.values import finish_columns
+from analysis.tables.files.values import finish_columns, may_hold_text
 
 # From pandas 3.1 floats are read exactly and the option is deprecated; before, the default could lose the last digit.
 EXACT: dict[str, Any] = (
@@ -69,11 +69,7 @@ def _read(text: str, layout: Layout, texts: Collection[str]) -> tuple[pd.DataFra
 
 
 def _has_commas(frame: pd.DataFrame) -> bool:
-    columns = [
-        frame[name]
-        for name in frame.columns
-        if isinstance(frame[name].dtype, pd.StringDtype) or frame[name].dtype == object
-    ]
+    columns = [frame[name] for name in frame.columns if may_hold_text(frame[name])]
     return any(
         is_written_with_comma(value) for column in columns for value in column.unique() if isinstance(value, str)
     )

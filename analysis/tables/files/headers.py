@@ -7,14 +7,14 @@ from collections.abc import Callable, Sequence
 
 import pandas as pd
 
+from analysis.tables.files.content import BrokenError
 from analysis.tables.files.values import is_missing
+from analysis.tables.words import list_names
 
 # What begins as a number is a value, though of an unknown form, and no unit: 7B, 1_000, 2024-01-31.
 VALUE = re.compile(r"\s*[+-]?\.?\d")
 # Names, then units or what was taken of them, then what pandas calls its levels: more rows than these are no header.
 MOST_ROWS = 4
-# Names of columns in a sentence, before "and 12 others".
-NAMED = 3
 
 
 def count_header_rows(rows: Sequence[Sequence[str]], is_number: Callable[[str], bool]) -> tuple[int, list[int]]:
@@ -73,6 +73,25 @@ def is_title(rows: Sequence[Sequence[str]], is_number: Callable[[str], bool]) ->
         return False
     filled = [[place for place, field in enumerate(row) if field.strip()] for row in rows[:2]]
     return len(filled[0]) == 1 and filled[0][0] <= min(filled[1], default=-1) and len(filled[1]) > 1
+
+
+def check_names(header: Sequence[str], is_number: Callable[[str], bool]) -> list[str]:
+    """Returns the sentence on names of which some may be values, if any.
+
+    Raises:
+      BrokenError: all are.
+
+    >>> check_names(["N", "2020", ""], str.isdigit)
+    ["the first row is read as names, though some are numbers: '2020'"]
+    """
+    fields = [field.strip() for field in header if not is_missing(field)]
+    numbers = [field for field in fields if is_number(field)]
+    if numbers and len(numbers) == len(fields):
+        raise BrokenError(
+            f"its first row holds numbers alone, {list_names(numbers)}, and no names",
+            "write the names of its columns in the first row",
+        )
+    return [f"the first row is read as names, though some are numbers: {list_names(numbers)}"] if numbers else []
 
 
 def join_names(rows: Sequence[Sequence[str]], width: int) -> list[str]:
@@ -140,17 +159,6 @@ def name_columns(frame: pd.DataFrame, names: Sequence[str]) -> tuple[pd.DataFram
     named = frame.iloc[:, order]
     named.columns = pd.Index([found[place] for place in order])
     return named, tuple(said)
-
-
-def list_names(names: Sequence[str]) -> str:
-    """Returns names for a sentence, the first few of them.
-
-    >>> list_names(["a", "b", "c", "d", "e"])
-    "'a', 'b', 'c' and 2 others"
-    """
-    shown = ", ".join(map(repr, names[:NAMED]))
-    more = len(names) - NAMED
-    return shown if more <= 0 else f"{shown} and {more} other{'s' if more > 1 else ''}"
 
 
 def say_joined(rows: Sequence[Sequence[str]], names: Sequence[str]) -> str:

@@ -9,8 +9,9 @@ from typing import Any
 import pandas as pd
 
 from analysis.tables.files.content import BrokenError, decode
-from analysis.tables.files.headers import list_names, name_columns
+from analysis.tables.files.headers import name_columns
 from analysis.tables.files.values import finish_columns
+from analysis.tables.words import list_names
 
 LINES = (".jsonl", ".ndjson")
 OUTER = "{} (file)"  # what the document says beside its rows, where these have a value of that name

@@ -5,13 +5,13 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from analysis.tables.files.commas import is_readable
 from analysis.tables.files.content import BrokenError, first_line
-from analysis.tables.files.headers import count_header_rows, is_title, join_names, list_names, say_joined
-from analysis.tables.files.values import is_missing, read_number
+from analysis.tables.files.headers import check_names, count_header_rows, is_title, join_names, say_joined
+from analysis.tables.files.values import is_missing, is_plain_number
 
 # What may stand between columns, the likeliest first where two do as well.
 DELIMITERS = (",", ";", "\t", "|")
@@ -68,7 +68,7 @@ def find_layout(text: str, suffix: str, most_rows: int | None = None) -> Layout:
     """
     start, given, remarks = _pass_remarks(text)
     delimiter = given or _choose_delimiter(text[start : start + LETTERS], suffix, bool(remarks))
-    is_number = is_readable if delimiter in (";", "\t") else _is_plain_number
+    is_number = is_readable if delimiter in (";", "\t") else is_plain_number
     rows = _judge(text, start, delimiter)
     headers: list[list[str]] = []
     if remarks and (not rows or any(map(is_number, rows[0].fields))):
@@ -87,7 +87,7 @@ def find_layout(text: str, suffix: str, most_rows: int | None = None) -> Layout:
         count, told = count_header_rows(fields, is_number) if most_rows is None else (most_rows, [])
         headers = fields[:count]
         start, rows = start + rows[count - 1].end, rows[count:]
-        said += _check_names(headers, is_number)
+        said += check_names(headers[0], is_number)
     width = max(map(len, headers))
     if len(headers) > 1:
         said.append(say_joined(headers, join_names(headers, width)))
@@ -114,22 +114,6 @@ def check_rows(text: str, layout: Layout) -> None:
         line, last = row.line, line
     if line > last + 1:
         raise BrokenError(f"a quote does not end that begins in line {before + last + 1} or below", "end it")
-
-
-def _check_names(headers: Sequence[Sequence[str]], is_number: Callable[[str], bool]) -> list[str]:
-    """Returns the sentence on names that may be a row of values; where all are, that is an error."""
-    fields = [field.strip() for field in headers[0] if not is_missing(field)]
-    numbers = [field for field in fields if is_number(field)]
-    if numbers and len(numbers) == len(fields):
-        raise BrokenError(
-            f"its first row holds numbers alone, {list_names(numbers)}, and no names",
-            "write the names of its columns as the first line",
-        )
-    return [f"the first row is read as names, though some are numbers: {list_names(numbers)}"] if numbers else []
-
-
-def _is_plain_number(field: str) -> bool:
-    return read_number(field) is not None
 
 
 def _split(text: str, delimiter: str) -> Iterator[Row]:
@@ -192,7 +176,7 @@ def _find_names(remarks: list[str], delimiter: str, width: int) -> tuple[list[st
     for at in range(len(remarks) - 1, -1, -1):
         for split in dict.fromkeys((delimiter, SPACES)):
             fields = next((row.fields for row in _split(remarks[at].lstrip("#").strip(), split)), [])
-            if fields and len(fields) == (width or len(fields)) and not any(map(_is_plain_number, fields)):
+            if fields and len(fields) == (width or len(fields)) and not any(map(is_plain_number, fields)):
                 return remarks[:at] + remarks[at + 1 :], [fields]
     return remarks, []
 
@@ -244,4 +228,4 @@ def _is_spaced(head: str, *, is_likely: bool, has_names: bool) -> bool:
         return False
     body = words[1:] if has_names and len(words) > 1 else words
     judge = any if is_likely else all
-    return all(judge(map(_is_plain_number, row)) for row in body) or (is_likely and len(words) == 1)
+    return all(judge(map(is_plain_number, row)) for row in body) or (is_likely and len(words) == 1)

@@ -11,8 +11,8 @@ import pandas as pd
 
 from analysis.errors import AnalysisError
 from analysis.tables.files.content import split_name
-from analysis.tables.files.headers import list_names
-from analysis.tables.files.values import to_array
+from analysis.tables.files.values import may_hold_text, to_array
+from analysis.tables.words import list_names
 from scaling.specs.counts import parse_number
 
 FIELD = re.compile(r"\{([^{}]*)\}")
@@ -159,7 +159,7 @@ def _find_column(
     frame: pd.DataFrame, pattern: Pattern, files: Sequence[str]
 ) -> tuple[list[dict[str, str] | None], str]:
     """Returns the fields of each row from the column of text whose values match most, and its name."""
-    texts = [name for name in frame.columns if frame[name].dtype == object or str(frame[name].dtype).startswith("str")]
+    texts = [name for name in frame.columns if may_hold_text(frame[name])]
     matched = {str(name): _match_column(frame[name], pattern) for name in texts}
     counts = {name: sum(item is not None for item in found) for name, found in matched.items()}
     most = max(counts.values(), default=0)

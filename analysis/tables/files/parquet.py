@@ -3,12 +3,26 @@
 from __future__ import annotations
 
 import io
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from analysis.tables.files.content import NAME_IT, BrokenError, first_line, hint
-from analysis.tables.files.headers import list_names, name_columns
+from analysis.tables.files.headers import name_columns
 from analysis.tables.files.values import finish_columns
+from analysis.tables.words import list_names
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+def flatten_structs(table: pa.Table) -> pa.Table:
+    """Returns the table with a column of a dotted name for each field of a struct."""
+    import pyarrow as pa
+
+    while any(pa.types.is_struct(field.type) for field in table.schema):
+        table = table.flatten()
+    return table
 
 
 def read_parquet(content: bytes) -> tuple[pd.DataFrame, tuple[str, ...]]:
@@ -21,10 +35,7 @@ def read_parquet(content: bytes) -> tuple[pd.DataFrame, tuple[str, ...]]:
     import pyarrow.parquet as pq
 
     try:
-        table = pq.read_table(io.BytesIO(content))
-        while any(pa.types.is_struct(field.type) for field in table.schema):
-            table = table.flatten()
-        frame = table.to_pandas()
+        frame = flatten_structs(pq.read_table(io.BytesIO(content))).to_pandas()
     except (ValueError, OSError, TypeError, KeyError, NotImplementedError, pa.ArrowException) as error:
         kind = hint(content, ".parquet")
         raise BrokenError(f"{first_line(error)}{kind}", NAME_IT if kind else "write it again") from None

@@ -17,17 +17,20 @@ from analysis.tables.files.content import (
     SUFFIXES,
     TEXTS,
     BrokenError,
+    check_address,
     first_line,
+    one_line,
     read_content,
+    refuse_kind,
     split_name,
 )
 from analysis.tables.files.delimited import read_delimited
-from analysis.tables.files.headers import list_names
 from analysis.tables.files.json_files import read_json
 from analysis.tables.files.names import read_names
 from analysis.tables.files.parquet import read_parquet
 from analysis.tables.files.sheets import read_sheet
-from analysis.tables.files.values import finish_columns, is_missing
+from analysis.tables.files.values import finish_columns, is_missing, may_hold_text
+from analysis.tables.words import list_names
 
 FILE = "file"
 WILD = "*?["
@@ -103,21 +106,14 @@ def _find_files(sources: Sequence[str]) -> tuple[list[str], list[str]]:
     paths: list[str] = []
     said = []
     for source in sources:
-        if source.partition("://")[0] in ("http", "https"):
-            raise AnalysisError(f"source={source!r} is a web address; download the file, and give its path")
+        check_address(source)
         if not any(sign in source for sign in WILD) or _is_file(source):
             paths.append(source)
             continue
         if "://" in source:
             base, rest = _split_glob(source)
-            try:
+            with one_line(source, "listed"):
                 found = sorted(str(path) for path in epath.Path(base).glob(rest))
-            except ImportError as error:
-                raise AnalysisError(
-                    f"source={source!r} needs a package that is not installed ({error}); install scaling[gcs]"
-                ) from None
-            except (OSError, ValueError) as error:
-                raise AnalysisError(f"source={source!r} cannot be listed ({first_line(error)})") from None
         else:
             found = sorted(glob.glob(source, recursive=True))  # noqa: PTH207 it may begin at the root
         files = [path for path in found if is_file_name(path)]
@@ -165,9 +161,7 @@ def _read_file(source: str, sheet: str | None, texts: Collection[str] = ()) -> _
     try:
         path = epath.Path(source)
         if not suffix:
-            exists = "://" in source or path.exists()
-            reason = "is neither a folder nor" if exists else "does not exist; give a store folder or"
-            raise AnalysisError(f"source={source!r} {reason} a {', '.join(SUFFIXES)} file (.gz, .bz2, .xz, .zst too)")
+            raise refuse_kind(source, exists="://" in source or path.exists())
         content = read_content(path, suffix, packing)
         if suffix in JSONS:
             return _File(*read_json(content, suffix))
@@ -202,8 +196,7 @@ def _gather(paths: Sequence[str], reads: Sequence[_File]) -> list[str]:
 
 def _holds_text(column: pd.Series) -> bool:
     """Returns whether a column is of texts, and not of words for missing values alone."""
-    is_text = isinstance(column.dtype, pd.StringDtype) or column.dtype == object
-    return is_text and any(isinstance(value, str) and not is_missing(value) for value in column.dropna())
+    return may_hold_text(column) and any(isinstance(value, str) and not is_missing(value) for value in column.dropna())
 
 
 def _find_texts(frames: Sequence[pd.DataFrame], paths: Sequence[str]) -> dict[int, list[str]]:

@@ -15,16 +15,10 @@ import pandas as pd
 
 from analysis.errors import AnalysisError, suggest_name
 from analysis.tables.files.content import NAME_IT, BrokenError, first_line, hint
-from analysis.tables.files.headers import (
-    count_header_rows,
-    is_title,
-    join_names,
-    list_names,
-    name_columns,
-    say_joined,
-)
+from analysis.tables.files.headers import check_names, count_header_rows, is_title, join_names, name_columns, say_joined
 from analysis.tables.files.layout import ROWS, TITLES
-from analysis.tables.files.values import finish_columns, is_missing, read_number
+from analysis.tables.files.values import finish_columns, is_nothing, is_plain_number
+from analysis.tables.words import count_things, list_names
 
 # Rows and columns as .xlsx names them in its cells, and the most cells that are held at once: some gigabytes.
 ROW = re.compile(rb"""\sr\s*=\s*["'][A-Z]*(\d{1,10})""")
@@ -56,7 +50,7 @@ def read_sheet(content: bytes, suffix: str, sheet: str | None) -> tuple[pd.DataF
     cells, num_blank = sheets[name]
     if not len(cells):
         raise BrokenError(f"its sheet {name!r} is empty")
-    said += [f"{num_blank} blank row{'s' if num_blank > 1 else ''} passed over"] if num_blank else []
+    said += [f"{count_things(num_blank, 'blank row')} passed over"] if num_blank else []
     frame, more = _read_table(cells)
     return frame, (*said, *more)
 
@@ -116,7 +110,7 @@ def _count_columns(letters: bytes) -> int:
 
 
 def _is_blank(value: Any) -> bool:
-    return not value.strip() if isinstance(value, str) else bool(pd.api.types.is_scalar(value) and pd.isna(value))
+    return not value.strip() if isinstance(value, str) else is_nothing(value)
 
 
 def _crop(cells: pd.DataFrame) -> tuple[pd.DataFrame, int]:
@@ -135,18 +129,13 @@ def _read_table(cells: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     said: list[str] = []
     fields = [[_to_text(value) for value in row] for row in cells.head(ROWS).to_numpy(dtype=object)]
     first = 0
-    while first < TITLES and (_begins_with_sign(fields[first:]) or is_title(fields[first:], _is_number)):
+    while first < TITLES and (_begins_with_sign(fields[first:]) or is_title(fields[first:], is_plain_number)):
         title = next(filter(None, fields[first]))
         said.append(f"the title above the names is passed over, {title!r}")
         first += 1
-    count, _ = count_header_rows(fields[first:], _is_number)
+    count, _ = count_header_rows(fields[first:], is_plain_number)
     headers = _spread(fields[first : first + count])
-    names = [name for name in headers[0] if not is_missing(name)]
-    if names and all(map(_is_number, names)):
-        raise BrokenError(
-            f"its first row holds numbers alone, {list_names(names)}, and no names",
-            "write the names of its columns in the first row",
-        )
+    said += check_names(headers[0], is_plain_number)
     if count > 1:
         said.append(say_joined(headers, join_names(headers, len(cells.columns))))
     body = cells.iloc[first + count :].reset_index(drop=True)
@@ -173,10 +162,6 @@ def _to_text(value: Any) -> str:
     if isinstance(value, dt.date | dt.time):
         return value.isoformat()
     return "" if _is_blank(value) else str(value).strip()
-
-
-def _is_number(field: str) -> bool:
-    return read_number(field) is not None
 
 
 def _spread(headers: list[list[str]]) -> list[list[str]]:

@@ -36,6 +36,25 @@ def read_number(text: str) -> int | float | None:
     return INFINITE.get(text.lower())
 
 
+def is_plain_number(text: str) -> bool:
+    """Returns whether a text is written as a number."""
+    return read_number(text) is not None
+
+
+def may_hold_text(column: pd.Series) -> bool:
+    """Returns whether a column has a type that texts can be of."""
+    return column.dtype == object or str(column.dtype).partition("[")[0] in ("str", "string", "large_string")
+
+
+def is_nothing(value: Any) -> bool:
+    """Returns whether a value is none: None, NaN and what pandas has for them; a list is a value.
+
+    >>> is_nothing(None), is_nothing(pd.NaT), is_nothing([None]), is_nothing("")
+    (True, True, False, False)
+    """
+    return bool(pd.api.types.is_scalar(value) and pd.isna(value))
+
+
 def is_missing(value: Any) -> bool:
     """Returns whether a value says, among numbers, that there is none.
 
@@ -44,7 +63,7 @@ def is_missing(value: Any) -> bool:
     """
     if isinstance(value, str):
         return value.strip().lower() in MISSING
-    return bool(pd.api.types.is_scalar(value) and pd.isna(value))
+    return is_nothing(value)
 
 
 def finish_columns(frame: pd.DataFrame, *, texts_are_numbers: bool = True) -> tuple[pd.DataFrame, tuple[str, ...]]:
@@ -59,7 +78,7 @@ def finish_columns(frame: pd.DataFrame, *, texts_are_numbers: bool = True) -> tu
     """
     found, converted = frame, list[str]()
     for name in frame.columns:
-        if pd.api.types.is_object_dtype(frame[name]) or isinstance(frame[name].dtype, pd.StringDtype):
+        if may_hold_text(frame[name]):
             column, has_texts = _finish(frame[name], texts_are_numbers)
             found = found.copy(deep=False) if found is frame else found
             found[name] = column

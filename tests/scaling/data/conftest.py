@@ -1,4 +1,7 @@
-"""A small source that several tests of data read."""
+"""A small source that several tests of data read, and folders that may not be read."""
+
+import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,3 +17,20 @@ def idx_folder(tmp_path):
         write_idx(tmp_path / f"{kind}-images-idx3-ubyte{ending}", generator.integers(0, 256, (count, 4, 3)))
         write_idx(tmp_path / f"{kind}-labels-idx1-ubyte{ending}", np.arange(count) % 5)
     return tmp_path
+
+
+@pytest.fixture
+def close_folders(monkeypatch):
+    """Has folders of a name be none that may be read, for root too."""
+
+    def close(name):
+        look = os.scandir
+
+        def scan(folder):
+            if Path(folder).name == name:
+                raise PermissionError(13, "Permission denied", str(folder))
+            return look(folder)
+
+        monkeypatch.setattr(os, "scandir", scan)
+
+    return close

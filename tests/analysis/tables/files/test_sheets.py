@@ -59,6 +59,7 @@ def test_columns_of_one_name_and_rows_without_names_are_as_in_text(read):
     assert set(read("t.xlsx", make_book(runs=[["a", "a"], [1, 2]]))[0]) == {"a (1)", "a (2)"}
     with pytest.raises(AnalysisError, match="numbers alone"):
         read("t.xlsx", make_book(runs=[[1, 2], [3, 4]]))
+    assert "though some are numbers: '2020'" in " ".join(read("t.xlsx", make_book(runs=[["N", 2020], [3, 4]]))[1])
 
 
 def test_merged_names_stand_over_each_of_their_columns(read, tmp_path):

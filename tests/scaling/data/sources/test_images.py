@@ -1,10 +1,8 @@
 """Folders of images: classes by name, squares by resizing and cropping, and the same pixels lazily or at once."""
 
-import os
 import re
 import tarfile
 import zipfile
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -193,15 +191,8 @@ def test_an_evaluation_set_that_leaves_nothing_is_refused(folder):
     refuses("data.evaluation_size=12 leaves none of the 12 examples of pictures", folder, 12)
 
 
-def test_a_class_folder_that_cannot_be_read_is_refused_and_not_left_out(folder, monkeypatch):
-    look = os.scandir
-
-    def scan(place):
-        if Path(place).name == "deep":
-            raise PermissionError(13, "Permission denied", str(place))
-        return look(place)
-
-    monkeypatch.setattr(os, "scandir", scan)
+def test_a_class_folder_that_cannot_be_read_is_refused_and_not_left_out(folder, close_folders):
+    close_folders("deep")
     with pytest.raises(PermissionError):  # which `load_source` turns into a line
         load(folder)
 

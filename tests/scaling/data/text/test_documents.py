@@ -156,17 +156,10 @@ def test_real_text_splits_into_its_lines_and_paragraphs(shared_data):
     assert speeches[0].startswith(b"First Citizen:\nBefore we proceed")
 
 
-def test_a_folder_that_cannot_be_read_is_refused_and_not_passed_over(tmp_path, monkeypatch):
+def test_a_folder_that_cannot_be_read_is_refused_and_not_passed_over(tmp_path, close_folders):
     (tmp_path / "shut").mkdir()
     for name in ("a.txt", "shut/b.txt"):
         (tmp_path / name).write_text(name)
-    look = os.scandir
-
-    def scan(folder):
-        if Path(folder).name == "shut":
-            raise PermissionError(13, "Permission denied", str(folder))
-        return look(folder)
-
-    monkeypatch.setattr(os, "scandir", scan)
+    close_folders("shut")
     assert f"cannot read {tmp_path / 'shut'} (Permission denied); make the folder readable" in refusal(files(tmp_path))
     assert texts(files(tmp_path, pattern="*.txt")) == [b"a.txt"]  # which does not reach into it
